@@ -1,0 +1,107 @@
+//! What the arbiter is told: facts of the world, and the orders of the operator.
+
+use core::fmt;
+
+use super::backoff::Jitter;
+use super::order::Order;
+use super::time::Time;
+
+/// One worker process, from its spawn to its reaping. Never reused within a master's life.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WorkerId(pub u64);
+
+/// A numbered place for a worker, stable over respawns: 0..target.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot(pub u32);
+
+/// All workers of one configuration, counted from 1.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Generation(pub u32);
+
+macro_rules! shown_as_number {
+    ($($name:ident)*) => {$(
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self.0)
+            }
+        }
+    )*};
+}
+shown_as_number!(WorkerId Slot Generation);
+
+/// Something that happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The driver is ready to perform: start the workers.
+    Started,
+    /// The operator wants something.
+    Ordered(Order),
+    /// A worker is ready; with [`Readiness::Spawned`](super::Readiness::Spawned): was executed.
+    Ready {
+        /// Which one.
+        worker: WorkerId,
+    },
+    /// The answer to [`Action::ReadHeartbeat`](super::Action::ReadHeartbeat).
+    Heartbeat {
+        /// Which one.
+        worker: WorkerId,
+        /// When it last beat, as far as it can be believed.
+        beat: Time,
+    },
+    /// A worker has served its `max_requests` and asks for a successor.
+    RecycleDue {
+        /// Which one.
+        worker: WorkerId,
+    },
+    /// No process came of a [`Action::Spawn`](super::Action::Spawn), or it ended before it was the
+    /// worker's program; what there was of it is reaped.
+    SpawnFailed {
+        /// Which one.
+        worker: WorkerId,
+        /// Why.
+        fault: SpawnFault,
+        /// Randomness for the wait that follows.
+        jitter: Jitter,
+    },
+    /// A worker ended and was reaped.
+    Exited {
+        /// Which one.
+        worker: WorkerId,
+        /// How.
+        status: ExitStatus,
+        /// Randomness for the wait that follows.
+        jitter: Jitter,
+    },
+    /// Time passed.
+    Tick,
+}
+
+/// Why a spawn failed, as far as it matters for what to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpawnFault {
+    /// The command does not exist.
+    NotFound,
+    /// The command exists and cannot be executed.
+    NotExecutable,
+    /// Something the next attempt may not meet: no memory, no process left, a failed set-up step.
+    Passing,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// It exited with this code, 0..=255.
+    Code(u8),
+    /// A signal ended it.
+    Signal {
+        /// The signal's number.
+        number: i32,
+        /// Whether the kernel dumped core.
+        core: bool,
+    },
+}

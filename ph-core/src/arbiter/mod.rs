@@ -1,0 +1,406 @@
+//! Ring 1: decides what the master does. `no_std`, no I/O, no clock, no pid, no descriptor, no
+//! randomness: the same events at the same times give the same actions (I25).
+//!
+//! One entry, [`Arbiter::step`], and one question, [`Arbiter::next_deadline`]. A step has three
+//! parts: the handler of the event records a fact or a wish; `expire` looks at what has come due;
+//! `reconcile` compares facts with wishes and is the only one, with `expire`, that starts or ends
+//! workers. So whatever comes together, the answer depends on what *is*, not on how it came to be.
+//!
+//! Each event costs O(log N) in the number of workers N (a stop order, being N signals, O(N)).
+//! Invariants are cited by number (I1–I25); ARCHITECTURE.md lists them.
+
+mod action;
+mod backoff;
+mod event;
+mod order;
+mod policy;
+mod reconcile;
+mod roster;
+mod time;
+mod worker;
+
+use alloc::collections::{BTreeSet, VecDeque};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+pub use action::{Action, Notice, Outcome, StopReason, WorkerSignal};
+pub use backoff::Jitter;
+pub use event::{Event, ExitStatus, Generation, Slot, SpawnFault, WorkerId};
+pub use order::{ORDERS, Order, OrderRow};
+pub use policy::{
+    ABORT_GRACE, CRASH_LOOP_STRIKES, Policy, REAP_GRACE, Readiness, SPAWN_BATCH, Share, WorkerKind,
+};
+pub use roster::Counts;
+pub use time::Time;
+pub use worker::{Pulse, Record, State};
+
+use roster::Roster;
+use worker::Verdict;
+
+/// The state machine of a master.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arbiter {
+    policy: Policy,
+    now: Time,
+    phase: Phase,
+    /// Workers to keep alive; starts as the policy's and follows scale orders.
+    target: u32,
+    generation: Generation,
+    next_worker: u64,
+    roster: Roster,
+    /// A worker was ready once: from here on no worker's end is the master's (I10).
+    proven: bool,
+    /// Slots whose facts changed since they were last compared with the wishes.
+    dirty: BTreeSet<Slot>,
+    /// Slots that would spawn, were there not too many processes still stopping.
+    crowded: BTreeSet<Slot>,
+    /// Slots whose worker wants a successor, in the order they asked.
+    recycle_queue: VecDeque<Slot>,
+    /// Slots that are getting one.
+    recycling: BTreeSet<Slot>,
+    /// When people were last told of a late wake; many workers notice the same one.
+    late_wake_told: Option<Time>,
+}
+
+/// Where the master is in its life. A stop is a wish (`wanted`) and how far it was carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Before `Started`.
+    New,
+    Running,
+    Stopping {
+        wanted: Pace,
+        done: Option<Pace>,
+        outcome: Outcome,
+    },
+    Exited,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Pace {
+    Graceful,
+    AtOnce,
+}
+
+impl Arbiter {
+    /// A master that has started nothing yet. The policy's target is brought into 1..=`max_workers`.
+    #[must_use]
+    pub fn new(policy: Policy) -> Self {
+        Self {
+            target: policy.target.clamp(1, policy.max_workers.max(1)),
+            policy,
+            now: Time::ZERO,
+            phase: Phase::New,
+            generation: Generation(1),
+            next_worker: 1,
+            roster: Roster::default(),
+            proven: false,
+            dirty: BTreeSet::new(),
+            crowded: BTreeSet::new(),
+            recycle_queue: VecDeque::new(),
+            recycling: BTreeSet::new(),
+            late_wake_told: None,
+        }
+    }
+
+    /// Advances the arbiter by one event and appends what must now be done to `actions`.
+    ///
+    /// A `now` before that of an earlier step counts as that one. After
+    /// [`Action::Exit`] nothing has any effect.
+    pub fn step(&mut self, now: Time, event: Event, actions: &mut Vec<Action>) {
+        if self.phase == Phase::Exited {
+            return;
+        }
+        self.now = self.now.max(now);
+        match event {
+            Event::Started => self.on_started(),
+            Event::Ordered(order) => self.on_order(order, actions),
+            Event::Ready { worker } => self.on_ready(worker, actions),
+            Event::Heartbeat { worker, beat } => self.on_heartbeat(worker, beat, actions),
+            Event::RecycleDue { worker } => self.on_recycle_due(worker, actions),
+            Event::SpawnFailed { worker, fault, jitter } => {
+                self.on_spawn_failed(worker, fault, jitter, actions);
+            }
+            Event::Exited { worker, status, jitter } => {
+                self.on_exited(worker, status, jitter, actions);
+            }
+            Event::Tick => {}
+        }
+        self.expire(actions);
+        self.reconcile(actions);
+    }
+
+    /// When the arbiter wants to be woken if nothing else happens; never later than its earliest
+    /// timer (I13). A point that has passed means: at once, there is more to do.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Time> {
+        match self.phase {
+            Phase::New | Phase::Exited => None,
+            Phase::Running if !self.dirty.is_empty() => Some(self.now),
+            Phase::Running | Phase::Stopping { .. } => self.roster.earliest().map(|(at, _)| at),
+        }
+    }
+
+    /// Workers to keep alive.
+    #[must_use]
+    pub fn target(&self) -> u32 {
+        self.target
+    }
+
+    /// How many workers there are of each sort.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.roster.counts()
+    }
+
+    /// Every worker that has not been reaped, oldest first.
+    pub fn workers(&self) -> impl Iterator<Item = (WorkerId, &Record)> {
+        self.roster.workers()
+    }
+
+    /// One worker that has not been reaped.
+    #[must_use]
+    pub fn worker(&self, worker: WorkerId) -> Option<&Record> {
+        self.roster.worker(worker)
+    }
+
+    /// Whether the master has been told to stop.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        match self.phase {
+            Phase::Stopping { .. } | Phase::Exited => true,
+            Phase::New | Phase::Running => false,
+        }
+    }
+
+    /// Compares the arbiter's derived state with what it is derived from.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that does not agree: a bug in the arbiter.
+    pub fn check(&self) -> Result<(), &'static str> {
+        let stray = |slot: &&Slot| slot.0 >= self.target && !self.dirty.contains(*slot);
+        if self.recycling.iter().chain(&self.crowded).find(stray).is_some() {
+            return Err("a slot beyond the target is waiting for a worker");
+        }
+        self.roster.check()
+    }
+
+    fn on_started(&mut self) {
+        if self.phase == Phase::New {
+            self.phase = Phase::Running;
+            self.dirty.extend((0..self.target).map(Slot));
+        }
+    }
+
+    fn on_order(&mut self, order: Order, actions: &mut Vec<Action>) {
+        match order {
+            Order::Stop => self.on_stop(Outcome::Stopped),
+            Order::ScaleBy(by) => self.on_scale(i64::from(self.target) + i64::from(by), actions),
+            Order::ScaleTo(to) => self.on_scale(i64::from(to), actions),
+            Order::Reopen => self.on_reopen(actions),
+        }
+    }
+
+    /// A first stop is graceful, a second one only shortens (I8).
+    fn on_stop(&mut self, outcome: Outcome) {
+        match &mut self.phase {
+            Phase::New | Phase::Running => {
+                self.phase = Phase::Stopping { wanted: Pace::Graceful, done: None, outcome };
+            }
+            Phase::Stopping { wanted, .. } => *wanted = Pace::AtOnce,
+            Phase::Exited => {}
+        }
+    }
+
+    fn on_scale(&mut self, wanted: i64, actions: &mut Vec<Action>) {
+        if self.is_stopping() {
+            return;
+        }
+        let limit = wanted.clamp(1, i64::from(self.policy.max_workers.max(1)));
+        let limit = u32::try_from(limit).unwrap_or(self.target);
+        if i64::from(limit) != wanted {
+            actions.push(Action::Notify(Notice::ScaleLimited { wanted, limit }));
+        }
+        let from = core::mem::replace(&mut self.target, limit);
+        if from == limit {
+            return;
+        }
+        actions.push(Action::Notify(Notice::Scaled { from, to: limit }));
+        if self.phase == Phase::Running {
+            self.dirty.extend((from.min(limit)..from.max(limit)).map(Slot));
+        }
+    }
+
+    fn on_reopen(&mut self, actions: &mut Vec<Action>) {
+        actions.push(Action::ReopenLog);
+        match self.policy.kind {
+            WorkerKind::Command => {}
+            WorkerKind::Forked => {
+                let signal = WorkerSignal::Reopen;
+                let workers = self.roster.workers();
+                actions.extend(workers.map(|(worker, _)| Action::Signal { worker, signal }));
+            }
+        }
+    }
+
+    fn on_ready(&mut self, worker: WorkerId, actions: &mut Vec<Action>) {
+        let Some(record) = self.roster.worker(worker) else { return };
+        match record.state {
+            State::Booting { proven_at: None, .. } => match self.policy.readiness {
+                Readiness::Spawned if !self.proven => {
+                    let proven_at = Some(self.now.after(self.policy.min_uptime));
+                    self.roster.set_state(worker, State::Booting { give_up_at: None, proven_at });
+                }
+                Readiness::Spawned | Readiness::Reported => self.make_ready(worker, actions),
+            },
+            State::Booting { proven_at: Some(_), .. }
+            | State::Ready { .. }
+            | State::Stopping { .. }
+            | State::Killed { .. } => {}
+        }
+    }
+
+    fn make_ready(&mut self, worker: WorkerId, actions: &mut Vec<Action>) {
+        let Some(record) = self.roster.worker(worker) else { return };
+        let (slot, after) = (record.slot, self.now.since(record.spawned_at));
+        let place = self.roster.place_mut(slot);
+        let steady_after = place.backoff.steady_after(&self.policy);
+        let steady_at = place.looping.then(|| self.now.after(steady_after));
+        let pulse = self.policy.timeout.map(|timeout| Pulse::fresh(self.now, timeout));
+        self.roster.set_state(worker, State::Ready { pulse, steady_at });
+        self.roster.set_ready_at(worker, self.now);
+        self.proven = true;
+        self.dirty.insert(slot);
+        actions.push(Action::Notify(Notice::WorkerReady { worker, after }));
+    }
+
+    fn on_heartbeat(&mut self, worker: WorkerId, beat: Time, actions: &mut Vec<Action>) {
+        let (Some(record), Some(timeout)) = (self.roster.worker(worker), self.policy.timeout)
+        else {
+            return;
+        };
+        let State::Ready { pulse: Some(pulse), steady_at } = record.state else { return };
+        let (pulse, verdict) = pulse.judge(self.now, beat, timeout);
+        match verdict {
+            Verdict::Alive => {}
+            Verdict::Stuck => return self.abort(worker, StopReason::Stuck, actions),
+            Verdict::TooLateToTell { by } => self.tell_late_wake(by, actions),
+        }
+        self.roster.set_state(worker, State::Ready { pulse: Some(pulse), steady_at });
+    }
+
+    fn on_recycle_due(&mut self, worker: WorkerId, actions: &mut Vec<Action>) {
+        let Some(record) = self.roster.worker(worker) else { return };
+        if record.recycle_due || !record.state.is_ready() {
+            return;
+        }
+        let slot = record.slot;
+        self.roster.set_recycle_due(worker);
+        self.recycle_queue.push_back(slot);
+        actions.push(Action::Notify(Notice::Recycling { worker }));
+    }
+
+    fn on_spawn_failed(
+        &mut self,
+        worker: WorkerId,
+        fault: SpawnFault,
+        jitter: Jitter,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(record) = self.forget(worker) else { return };
+        let slot = record.slot;
+        let retry_in = self.bury(slot, None, jitter, actions);
+        actions.push(Action::Notify(Notice::SpawnFailed { worker, slot, fault, retry_in }));
+        if !self.proven && !self.is_stopping() {
+            match fault {
+                SpawnFault::NotFound => self.on_stop(Outcome::NotFound),
+                SpawnFault::NotExecutable => self.on_stop(Outcome::NotExecutable),
+                SpawnFault::Passing => {}
+            }
+        }
+    }
+
+    fn on_exited(
+        &mut self,
+        worker: WorkerId,
+        status: ExitStatus,
+        jitter: Jitter,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(record) = self.forget(worker) else { return };
+        let (slot, reason) = (record.slot, record.state.reason());
+        let ready_life = record.ready_life(self.now);
+        let life = self.now.since(record.spawned_at);
+        let is_death = reason.is_none_or(StopReason::is_fault);
+        let wait = is_death.then(|| self.bury(slot, ready_life, jitter, actions));
+        let respawn_in = wait.filter(|_| !self.is_stopping() && slot.0 < self.target);
+        self.dirty.insert(slot);
+        actions.push(Action::Notify(Notice::WorkerExited {
+            worker,
+            slot,
+            status,
+            reason,
+            life,
+            respawn_in,
+        }));
+        if let Some(code) = self.boot_failure(&record, status)
+            && !self.is_stopping()
+        {
+            self.on_stop(Outcome::BootFailed { code });
+        }
+    }
+
+    /// The exit code by which a forked worker says that no worker of this program can boot. It
+    /// counts until the first one was ready.
+    fn boot_failure(&self, record: &Record, status: ExitStatus) -> Option<u8> {
+        match (self.policy.kind, status) {
+            (WorkerKind::Forked, ExitStatus::Code(code @ (3 | 4)))
+                if !self.proven && record.state.reason().is_none() =>
+            {
+                Some(code)
+            }
+            (WorkerKind::Forked | WorkerKind::Command, ExitStatus::Code(_))
+            | (_, ExitStatus::Signal { .. }) => None,
+        }
+    }
+
+    /// Records a death of a slot's worker and says how long the slot waits for the next.
+    fn bury(
+        &mut self,
+        slot: Slot,
+        ready_life: Option<Duration>,
+        jitter: Jitter,
+        actions: &mut Vec<Action>,
+    ) -> Duration {
+        let place = self.roster.place_mut(slot);
+        let wait = place.backoff.on_death(self.now, ready_life, &self.policy, jitter);
+        let is_held = place.current.is_some();
+        if place.backoff.is_crash_loop() && !place.looping {
+            place.looping = true;
+            let deaths = place.backoff.strikes();
+            actions.push(Action::Notify(Notice::CrashLoop { slot, deaths }));
+        }
+        let not_before = (!wait.is_zero()).then(|| self.now.after(wait));
+        self.roster.set_wait(slot, not_before);
+        self.dirty.insert(slot);
+        // A successor that died gives its place in the surge to others; its slot asks again later.
+        if is_held && self.recycling.remove(&slot) && wait.is_zero() {
+            self.recycle_queue.push_back(slot);
+        }
+        wait
+    }
+
+    /// Removes a worker that is no more, which may make room for a slot that had to wait for it.
+    fn forget(&mut self, worker: WorkerId) -> Option<Record> {
+        let record = self.roster.remove(worker)?;
+        self.dirty.extend(self.crowded.pop_first());
+        Some(record)
+    }
+
+    fn tell_late_wake(&mut self, by: Duration, actions: &mut Vec<Action>) {
+        if self.late_wake_told.replace(self.now) != Some(self.now) {
+            actions.push(Action::Notify(Notice::LateWake { by }));
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! The numbers the arbiter decides by. Whoever reads a configuration makes one of these.
+
+use core::time::Duration;
+
+/// How long a stuck worker may write its last words between SIGABRT and SIGKILL, at most.
+pub const ABORT_GRACE: Duration = Duration::from_secs(5);
+
+/// How long the kernel may take to end a worker after SIGKILL before the worker is named unreaped.
+pub const REAP_GRACE: Duration = Duration::from_secs(1);
+
+/// Deaths in a row that make a crash loop of a slot (systemd's `StartLimitBurst` default).
+pub const CRASH_LOOP_STRIKES: u32 = 5;
+
+/// The most workers one step starts, so that a stop order is never queued behind a mass start.
+pub const SPAWN_BATCH: usize = 32;
+
+/// The numbers the arbiter decides by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Workers to keep alive, 1..=`max_workers`.
+    pub target: u32,
+    /// Upper bound of every scale order. Twice as many processes exist at the very most.
+    pub max_workers: u32,
+    /// Time from the stop signal to SIGKILL (gunicorn's `graceful_timeout`).
+    pub graceful_timeout: Duration,
+    /// Silence after which a ready worker is stuck (gunicorn's `timeout`); `None`: never judged.
+    pub timeout: Option<Duration>,
+    /// Time a worker has from its spawn to be ready (pitchfork's `spawn_timeout`); `None`: for ever.
+    pub boot_timeout: Option<Duration>,
+    /// Ready life below which a death counts as a crash (supervisord's `startsecs`).
+    pub min_uptime: Duration,
+    /// First wait of a slot whose workers keep dying; it doubles (systemd's `RestartSec`).
+    pub backoff_min: Duration,
+    /// Longest such wait (systemd's `RestartMaxDelaySec`).
+    pub backoff_max: Duration,
+    /// Deaths of one slot in `restart_window` above which it backs off although its workers lived
+    /// longer than `min_uptime`.
+    pub max_restarts: u32,
+    /// Span in which `max_restarts` are counted.
+    pub restart_window: Duration,
+    /// Workers above the target while some are being replaced (Kubernetes' `maxSurge`). Zero: the
+    /// old worker stops first, one at a time.
+    pub reload_surge: Share,
+    /// Whether workers run this program's own code or another program.
+    pub kind: WorkerKind,
+    /// What makes a worker ready.
+    pub readiness: Readiness,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            target: 1,
+            max_workers: 1024,
+            graceful_timeout: Duration::from_secs(30),
+            timeout: None,
+            boot_timeout: Some(Duration::from_secs(60)),
+            min_uptime: Duration::from_secs(1),
+            backoff_min: Duration::from_millis(100),
+            backoff_max: Duration::from_secs(30),
+            max_restarts: 10,
+            restart_window: Duration::from_secs(60),
+            reload_surge: Share::Percent(25),
+            kind: WorkerKind::Forked,
+            readiness: Readiness::Reported,
+        }
+    }
+}
+
+/// A number of workers, given as a count or as a part of the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// So many workers.
+    Count(u32),
+    /// Percent of the target, rounded up.
+    Percent(u32),
+}
+
+impl Share {
+    /// The number of workers this share of `target` comes to.
+    #[must_use]
+    pub fn of(self, target: u32) -> u32 {
+        match self {
+            Self::Count(count) => count,
+            Self::Percent(percent) => {
+                let workers = (u64::from(target) * u64::from(percent)).div_ceil(100);
+                u32::try_from(workers).unwrap_or(u32::MAX)
+            }
+        }
+    }
+}
+
+/// What a worker process runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkerKind {
+    /// Code of this program, after `fork`. It is known to reopen its log on request, and its exit
+    /// codes 3 and 4 mean "cannot boot" (gunicorn's `WORKER_BOOT_ERROR` and `APP_LOAD_ERROR`).
+    Forked,
+    /// Another program, by `exec`. Nothing is known about it.
+    Command,
+}
+
+/// What makes a worker ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// The worker reports it: the end of `init_process` for a forked one.
+    Reported,
+    /// Its program was executed; and, for the first worker of a master, it lived `min_uptime`.
+    Spawned,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_rounds_up_and_never_overflows() {
+        assert_eq!(Share::Percent(25).of(1), 1);
+        assert_eq!(Share::Percent(25).of(8), 2);
+        assert_eq!(Share::Percent(25).of(9), 3);
+        assert_eq!(Share::Percent(0).of(9), 0);
+        assert_eq!(Share::Percent(u32::MAX).of(u32::MAX), u32::MAX);
+        assert_eq!(Share::Count(3).of(1), 3);
+    }
+}

@@ -1,0 +1,319 @@
+//! The acting half of the arbiter: what has come due, and what differs from what is wanted.
+
+use alloc::vec::Vec;
+
+use super::action::{Action, Notice, Outcome, StopReason, WorkerSignal};
+use super::event::{Slot, WorkerId};
+use super::policy::{ABORT_GRACE, REAP_GRACE, SPAWN_BATCH};
+use super::roster::Due;
+use super::worker::{Record, State};
+use super::{Arbiter, Pace, Phase};
+
+impl Arbiter {
+    /// Handles every deadline that has passed. Each handler moves its deadline into the future or
+    /// removes it, so the loop ends and a second call at the same time does nothing (I13).
+    pub(super) fn expire(&mut self, actions: &mut Vec<Action>) {
+        while let Some((at, due)) = self.roster.earliest() {
+            if at > self.now {
+                break;
+            }
+            match due {
+                Due::Slot(slot) => self.on_wait_over(slot),
+                Due::Worker(worker) => self.on_worker_due(worker, actions),
+            }
+        }
+    }
+
+    fn on_wait_over(&mut self, slot: Slot) {
+        self.roster.set_wait(slot, None);
+        self.dirty.insert(slot);
+        if self.current(slot).is_some_and(|(_, record)| record.recycle_due) {
+            self.recycle_queue.push_back(slot);
+        }
+    }
+
+    fn on_worker_due(&mut self, worker: WorkerId, actions: &mut Vec<Action>) {
+        let Some(record) = self.roster.worker(worker).copied() else { return };
+        let past = |at| at <= self.now;
+        match record.state {
+            State::Booting { proven_at, .. } if proven_at.is_some_and(past) => {
+                self.make_ready(worker, actions);
+            }
+            State::Booting { .. } => self.on_boot_timeout(worker, record, actions),
+            State::Ready { pulse, steady_at } if steady_at.is_some_and(past) => {
+                let place = self.roster.place_mut(record.slot);
+                place.backoff.clear();
+                place.looping = false;
+                actions.push(Action::Notify(Notice::Recovered { slot: record.slot }));
+                self.roster.set_state(worker, State::Ready { pulse, steady_at: None });
+            }
+            State::Ready { pulse, steady_at } => {
+                // Only a pulse can be due here, and a pulse exists only where there is a timeout.
+                let (Some(pulse), Some(timeout)) = (pulse, self.policy.timeout) else {
+                    let state = State::Ready { pulse: None, steady_at };
+                    return self.roster.set_state(worker, state);
+                };
+                let pulse = Some(pulse.asked(self.now, timeout));
+                self.roster.set_state(worker, State::Ready { pulse, steady_at });
+                actions.push(Action::ReadHeartbeat { worker });
+            }
+            State::Stopping { reason, .. } => self.kill(worker, reason, actions),
+            State::Killed { reason, .. } => {
+                self.roster.set_state(worker, State::Killed { reason, unreaped_at: None });
+                self.roster.vacate(worker, record.slot);
+                self.dirty.insert(record.slot);
+                actions.push(Action::Notify(Notice::WorkerUnreaped { worker, reason }));
+            }
+        }
+    }
+
+    /// A look that comes far too late proves nothing about a worker that slept as long as the
+    /// master did; it gets a fresh period, as with heartbeats.
+    fn on_boot_timeout(&mut self, worker: WorkerId, record: Record, actions: &mut Vec<Action>) {
+        let State::Booting { give_up_at: Some(give_up_at), proven_at } = record.state else {
+            return;
+        };
+        let boot_timeout = self.policy.boot_timeout.unwrap_or_default();
+        let late = self.now.since(give_up_at);
+        if late > boot_timeout / 4 {
+            let give_up_at = Some(self.now.after(boot_timeout));
+            self.roster.set_state(worker, State::Booting { give_up_at, proven_at });
+            self.tell_late_wake(late, actions);
+        } else {
+            self.abort(worker, StopReason::BootTimeout, actions);
+        }
+    }
+
+    /// Compares what is with what is wanted and does something about it.
+    pub(super) fn reconcile(&mut self, actions: &mut Vec<Action>) {
+        match self.phase {
+            Phase::New | Phase::Exited => {}
+            Phase::Running => {
+                let mut spawns = 0;
+                loop {
+                    self.fill_slots(&mut spawns, actions);
+                    if !self.admit_recycling(actions) {
+                        break;
+                    }
+                }
+            }
+            Phase::Stopping { wanted, done, outcome } => {
+                if done < Some(wanted) {
+                    self.phase = Phase::Stopping { wanted, done: Some(wanted), outcome };
+                    self.stop_all(wanted, actions);
+                }
+                self.leave_if_done(outcome, actions);
+            }
+        }
+    }
+
+    /// Lets as many slots replace their worker as the surge allows, and says whether it let any. A
+    /// surge of zero means one at a time, the old worker first.
+    fn admit_recycling(&mut self, actions: &mut Vec<Action>) -> bool {
+        let mut admitted = false;
+        let surge = self.policy.reload_surge.of(self.target);
+        let limit = surge.max(1) as usize;
+        while self.recycling.len() < limit {
+            let Some(slot) = self.recycle_queue.pop_front() else { break };
+            let wanted = self
+                .current(slot)
+                .filter(|(_, record)| record.recycle_due && record.state.is_ready())
+                .filter(|_| slot.0 < self.target && self.roster.wait(slot).is_none());
+            if let Some((worker, _)) = wanted
+                && self.recycling.insert(slot)
+            {
+                admitted = true;
+                self.dirty.insert(slot);
+                if surge == 0 {
+                    self.stop(worker, StopReason::Recycle, actions);
+                }
+            }
+        }
+        // A lower target means a lower surge: the last successors wait for another time.
+        while self.recycling.len() > limit
+            && let Some(slot) = self.recycling.pop_last()
+        {
+            if let Some(successor) = self.roster.place_mut(slot).successor.take() {
+                self.stop(successor, StopReason::ScaleDown, actions);
+            }
+            self.recycle_queue.push_back(slot);
+        }
+        admitted
+    }
+
+    /// Brings the slots whose facts changed to what is wanted, until `spawns` has reached a batch.
+    fn fill_slots(&mut self, spawns: &mut usize, actions: &mut Vec<Action>) {
+        while *spawns < SPAWN_BATCH
+            && let Some(slot) = self.dirty.pop_first()
+        {
+            if slot.0 < self.target {
+                *spawns += usize::from(self.fill_slot(slot, actions));
+            } else {
+                self.empty_slot(slot, actions);
+            }
+        }
+    }
+
+    /// Brings one slot within the target to what is wanted; says whether it spawned a worker.
+    fn fill_slot(&mut self, slot: Slot, actions: &mut Vec<Action>) -> bool {
+        let waiting = self.roster.wait(slot).is_some();
+        let successor = self.roster.place_mut(slot).successor;
+        let Some((current, record)) = self.current(slot) else {
+            return !waiting && self.spawn(slot, actions);
+        };
+        if !record.state.is_ready() {
+            return false;
+        }
+        match successor {
+            Some(successor) => {
+                if self.roster.worker(successor).is_some_and(|record| record.state.is_ready()) {
+                    self.roster.vacate(current, slot);
+                    self.recycling.remove(&slot);
+                    self.stop(current, StopReason::Recycle, actions);
+                }
+                false
+            }
+            None if !self.recycling.contains(&slot) => false,
+            None if record.recycle_due => !waiting && self.spawn(slot, actions),
+            None => {
+                self.recycling.remove(&slot);
+                false
+            }
+        }
+    }
+
+    /// The target was lowered: whoever holds the slot leaves.
+    fn empty_slot(&mut self, slot: Slot, actions: &mut Vec<Action>) {
+        self.crowded.remove(&slot);
+        self.recycling.remove(&slot);
+        let place = self.roster.place_mut(slot);
+        for worker in [place.current.take(), place.successor.take()].into_iter().flatten() {
+            self.stop(worker, StopReason::ScaleDown, actions);
+        }
+    }
+
+    /// Starts a worker, unless twice as many processes as there may be workers exist already.
+    fn spawn(&mut self, slot: Slot, actions: &mut Vec<Action>) -> bool {
+        let counts = self.roster.counts();
+        if counts.live() - counts.unreaped >= self.policy.max_workers.max(1).saturating_mul(2) {
+            self.crowded.insert(slot);
+            return false;
+        }
+        let worker = WorkerId(self.next_worker);
+        self.next_worker += 1;
+        let give_up_at = self.policy.boot_timeout.map(|timeout| self.now.after(timeout));
+        let record = Record {
+            slot,
+            generation: self.generation,
+            state: State::Booting { give_up_at, proven_at: None },
+            spawned_at: self.now,
+            ready_at: None,
+            recycle_due: false,
+        };
+        self.roster.insert(worker, record);
+        let place = self.roster.place_mut(slot);
+        if place.current.is_none() {
+            place.current = Some(worker);
+        } else {
+            place.successor = Some(worker);
+        }
+        actions.push(Action::Spawn { worker, slot, generation: self.generation });
+        true
+    }
+
+    /// Tells a worker to leave; one that was told already keeps its reason and its deadline.
+    fn stop(&mut self, worker: WorkerId, reason: StopReason, actions: &mut Vec<Action>) {
+        let grace = self.policy.graceful_timeout;
+        self.dismiss(worker, reason, grace, WorkerSignal::Stop, actions);
+    }
+
+    /// Tells a worker that does not answer to say where it is and to leave.
+    pub(super) fn abort(
+        &mut self,
+        worker: WorkerId,
+        reason: StopReason,
+        actions: &mut Vec<Action>,
+    ) {
+        let grace = self.policy.graceful_timeout.min(ABORT_GRACE);
+        self.dismiss(worker, reason, grace, WorkerSignal::Abort, actions);
+    }
+
+    fn dismiss(
+        &mut self,
+        worker: WorkerId,
+        reason: StopReason,
+        grace: core::time::Duration,
+        signal: WorkerSignal,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(record) = self.roster.worker(worker) else { return };
+        match record.state {
+            State::Booting { .. } | State::Ready { .. } => {
+                let kill_at = self.now.after(grace);
+                self.roster.set_state(worker, State::Stopping { reason, kill_at });
+                actions.push(Action::Notify(Notice::WorkerStopping { worker, reason, grace }));
+                actions.push(Action::Signal { worker, signal });
+            }
+            State::Stopping { .. } | State::Killed { .. } => {}
+        }
+    }
+
+    /// The only SIGKILL (I3): a killed worker is never killed again.
+    fn kill(&mut self, worker: WorkerId, reason: StopReason, actions: &mut Vec<Action>) {
+        let unreaped_at = Some(self.now.after(REAP_GRACE));
+        self.roster.set_state(worker, State::Killed { reason, unreaped_at });
+        actions.push(Action::Notify(Notice::WorkerKilled { worker, reason }));
+        actions.push(Action::Signal { worker, signal: WorkerSignal::Kill });
+    }
+
+    fn stop_all(&mut self, pace: Pace, actions: &mut Vec<Action>) {
+        self.dirty.clear();
+        self.crowded.clear();
+        self.recycling.clear();
+        self.recycle_queue.clear();
+        let workers = self.roster.counts().live();
+        actions.push(Action::Notify(match pace {
+            Pace::Graceful => Notice::Stopping { workers },
+            Pace::AtOnce => Notice::Quitting { workers },
+        }));
+        let mut last = None;
+        while let Some(worker) = self.roster.next_worker(last) {
+            last = Some(worker);
+            let Some(record) = self.roster.worker(worker) else { continue };
+            let reason = record.state.reason().unwrap_or(StopReason::Shutdown);
+            match (pace, record.state) {
+                (Pace::Graceful, _) => self.stop(worker, StopReason::Shutdown, actions),
+                (Pace::AtOnce, State::Killed { .. }) => {}
+                (
+                    Pace::AtOnce,
+                    State::Booting { .. } | State::Ready { .. } | State::Stopping { .. },
+                ) => self.kill(worker, reason, actions),
+            }
+        }
+    }
+
+    /// Leaves once nobody is left but those the kernel does not let go (I7).
+    fn leave_if_done(&mut self, outcome: Outcome, actions: &mut Vec<Action>) {
+        let counts = self.roster.counts();
+        if counts.live() > counts.unreaped {
+            return;
+        }
+        self.phase = Phase::Exited;
+        actions.push(Action::Exit(match outcome {
+            Outcome::Stopped if counts.unreaped > 0 => {
+                Outcome::Unreaped { workers: counts.unreaped }
+            }
+            Outcome::Stopped
+            | Outcome::Unreaped { .. }
+            | Outcome::BootFailed { .. }
+            | Outcome::NotExecutable
+            | Outcome::NotFound => outcome,
+        }));
+    }
+
+    /// The worker that holds a slot.
+    fn current(&self, slot: Slot) -> Option<(WorkerId, Record)> {
+        let worker = self.roster.place(slot)?.current?;
+        Some((worker, *self.roster.worker(worker)?))
+    }
+}

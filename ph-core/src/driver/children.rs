@@ -1,0 +1,92 @@
+//! The only pid table: which process is which worker, and what of it has been told to the arbiter.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::os::fd::OwnedFd;
+
+use nix::unistd::Pid;
+
+use crate::arbiter::{Generation, Slot, WorkerId};
+use crate::sys::spawn::Failure;
+
+/// A process that has not been reaped.
+#[derive(Debug)]
+pub(super) struct Child {
+    pub(super) pid: Pid,
+    pub(super) slot: Slot,
+    pub(super) generation: Generation,
+    /// Its line in shared memory, if it is a forked worker.
+    pub(super) seat: Option<usize>,
+    /// What says whether its command runs, until that is known.
+    pub(super) report: Option<OwnedFd>,
+    /// What kept its command from running.
+    pub(super) failure: Option<Failure>,
+    pub(super) ready_told: bool,
+    pub(super) recycle_told: bool,
+}
+
+/// All children, by worker and by pid, and the seats that are free.
+#[derive(Debug, Default)]
+pub(super) struct Children {
+    by_worker: BTreeMap<WorkerId, Child>,
+    by_pid: HashMap<Pid, WorkerId>,
+    by_seat: HashMap<usize, WorkerId>,
+    free_seats: BTreeSet<usize>,
+}
+
+impl Children {
+    pub(super) fn with_seats(seats: usize) -> Self {
+        Self { free_seats: (0..seats).collect(), ..Self::default() }
+    }
+
+    /// The lowest free seat, so that few pages of shared memory are ever touched.
+    pub(super) fn take_seat(&mut self) -> Option<usize> {
+        self.free_seats.pop_first()
+    }
+
+    pub(super) fn give_seat_back(&mut self, seat: usize) {
+        self.free_seats.insert(seat);
+    }
+
+    pub(super) fn insert(&mut self, worker: WorkerId, child: Child) {
+        self.by_pid.insert(child.pid, worker);
+        if let Some(seat) = child.seat {
+            self.by_seat.insert(seat, worker);
+        }
+        self.by_worker.insert(worker, child);
+    }
+
+    /// Forgets a reaped child and frees its seat.
+    pub(super) fn remove(&mut self, worker: WorkerId) -> Option<Child> {
+        let child = self.by_worker.remove(&worker)?;
+        self.by_pid.remove(&child.pid);
+        if let Some(seat) = child.seat {
+            self.by_seat.remove(&seat);
+            self.give_seat_back(seat);
+        }
+        Some(child)
+    }
+
+    pub(super) fn get(&self, worker: WorkerId) -> Option<&Child> {
+        self.by_worker.get(&worker)
+    }
+
+    pub(super) fn get_mut(&mut self, worker: WorkerId) -> Option<&mut Child> {
+        self.by_worker.get_mut(&worker)
+    }
+
+    pub(super) fn worker_of(&self, pid: Pid) -> Option<WorkerId> {
+        self.by_pid.get(&pid).copied()
+    }
+
+    pub(super) fn worker_in(&self, seat: usize) -> Option<WorkerId> {
+        self.by_seat.get(&seat).copied()
+    }
+
+    pub(super) fn workers(&self) -> Vec<WorkerId> {
+        self.by_worker.keys().copied().collect()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Child> {
+        self.by_worker.values()
+    }
+}

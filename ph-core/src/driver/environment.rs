@@ -1,0 +1,74 @@
+//! The environment of workers: the operator's own, less what belongs to the master, plus who the
+//! worker is.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
+
+use crate::worker::Identity;
+
+/// Whether a variable speaks to the master (or to the one that started it) and not to a worker.
+fn is_masters_own(name: &OsStr) -> bool {
+    let name = name.as_bytes();
+    name == b"NOTIFY_SOCKET"
+        || [&b"PH_"[..], b"LISTEN_", b"WATCHDOG_"].iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// What of the master's environment a worker gets.
+pub(super) fn inherited() -> impl Iterator<Item = (OsString, OsString)> {
+    std::env::vars_os().filter(|(name, _)| !is_masters_own(name))
+}
+
+/// What of it a worker does not get.
+pub(super) fn withheld() -> impl Iterator<Item = OsString> {
+    std::env::vars_os().map(|(name, _)| name).filter(|name| is_masters_own(name))
+}
+
+/// Variables that are the same for every worker of a master.
+pub(super) fn common(
+    name: &str,
+    instance: u32,
+    app: &BTreeMap<String, String>,
+) -> Vec<(OsString, OsString)> {
+    let mut variables = vec![
+        ("PH_NAME".into(), name.into()),
+        ("PH_INSTANCE".into(), instance.to_string().into()),
+        ("PH_MASTER_PID".into(), std::process::id().to_string().into()),
+    ];
+    for (key, value) in app {
+        let key = key.to_uppercase().replace(['-', '.'], "_");
+        variables.push((format!("PH_APP_{key}").into(), value.into()));
+    }
+    variables
+}
+
+/// Variables that tell one worker from another.
+pub(super) fn own(identity: &Identity) -> [(&'static str, String); 3] {
+    [
+        ("PH_SLOT", identity.slot.to_string()),
+        ("PH_GENERATION", identity.generation.to_string()),
+        ("PH_WORKER_ID", identity.worker_id.to_string()),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_speaks_to_the_master_is_withheld() {
+        for name in ["PH_SLOT", "LISTEN_FDS", "NOTIFY_SOCKET", "WATCHDOG_USEC"] {
+            assert!(is_masters_own(OsStr::new(name)), "{name}");
+        }
+        for name in ["PATH", "PHONE", "LISTENER", "XPH_SLOT", "NOTIFY_SOCKETS"] {
+            assert!(!is_masters_own(OsStr::new(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn application_keys_become_variable_names() {
+        let app = BTreeMap::from([("queue.name-x".to_owned(), "jobs".to_owned())]);
+        let variables = common("a", 1, &app);
+        assert!(variables.contains(&("PH_APP_QUEUE_NAME_X".into(), "jobs".into())));
+    }
+}

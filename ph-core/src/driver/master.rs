@@ -1,0 +1,424 @@
+//! The front door: what a program says about its service, and `run`.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use nix::sys::signal::{SigSet, Signal};
+use tracing::{error, info};
+
+use super::children::Children;
+use super::command::{Command, CommandError};
+use super::listeners::{Address, Listeners};
+use super::pidfile::{HeldPidfile, Pidfile};
+use super::{Driver, Trade, caught_signals, environment, new_epoll, own_stderr};
+use crate::arbiter::{Arbiter, Outcome, Policy, Readiness, WorkerKind};
+use crate::sys::fds::NofileLimit;
+use crate::sys::seats::Seats;
+use crate::sys::signals::{self, SignalQueue};
+use crate::sys::spawn::Program;
+use crate::sys::{fds, process, title};
+use crate::worker::{Context, Factory, Worker};
+
+/// What a log must do when processes come and go. All methods have empty defaults.
+///
+/// `ph-core` itself only emits [`tracing`] events.
+pub trait Logging: Send + Sync {
+    /// Called in a freshly forked worker, with all signals blocked and before any code of the
+    /// worker: what belongs to the master must be left alone, threads may be made from here on.
+    fn enter_worker(&self, slot: u32, generation: u32) {
+        let _ = (slot, generation);
+    }
+
+    /// Called on every way out of a worker but SIGKILL: hand over what is queued. May be called more
+    /// than once, and from a panic hook.
+    fn flush(&self) {}
+
+    /// What command workers get as stdout and stderr; asked for at the start and after each reopen.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps it from being opened; the workers then keep what they had.
+    fn stdio(&self) -> io::Result<OwnedFd> {
+        own_stderr()
+    }
+}
+
+struct NoLogging;
+
+impl Logging for NoLogging {}
+
+/// All that was said about a master before it ran.
+pub(super) struct Settings {
+    pub(super) name: String,
+    pub(super) policy: Policy,
+    pub(super) addresses: Vec<Address>,
+    pub(super) pidfile: Option<Pidfile>,
+    pub(super) directory: Option<PathBuf>,
+    pub(super) stop_signal: Signal,
+    pub(super) max_requests: u64,
+    pub(super) app: Rc<BTreeMap<String, String>>,
+    pub(super) logging: Arc<dyn Logging>,
+    program: Maker,
+}
+
+enum Maker {
+    Forked(Factory),
+    Command(Command),
+}
+
+/// A master that has not started yet: a service's name, its workers, and the policy.
+///
+/// A process has one master at a time.
+#[must_use = "a master does nothing until `run`"]
+pub struct Master(Settings);
+
+impl Master {
+    /// A master of forked workers, each made by `factory` in its own process.
+    pub fn forked<W: Worker + 'static>(
+        name: impl Into<String>,
+        factory: impl Fn(&Context) -> W + 'static,
+    ) -> Self {
+        let factory: Factory = Rc::new(move |ctx| Box::new(factory(ctx)));
+        Self::new(name.into(), Maker::Forked(factory), Policy::default())
+    }
+
+    /// A master of command workers: N processes of any program.
+    pub fn command(name: impl Into<String>, command: Command) -> Self {
+        let policy = Policy {
+            kind: WorkerKind::Command,
+            readiness: Readiness::Spawned,
+            ..Policy::default()
+        };
+        Self::new(name.into(), Maker::Command(command), policy)
+    }
+
+    fn new(name: String, program: Maker, policy: Policy) -> Self {
+        Self(Settings {
+            name,
+            policy,
+            addresses: Vec::new(),
+            pidfile: None,
+            directory: None,
+            stop_signal: Signal::SIGTERM,
+            max_requests: 0,
+            app: Rc::default(),
+            logging: Arc::new(NoLogging),
+            program,
+        })
+    }
+
+    /// How many workers to keep alive, 1..=`max_workers`. The default is 1.
+    pub fn workers(mut self, target: u32) -> Self {
+        self.0.policy.target = target;
+        self
+    }
+
+    /// Changes the numbers the arbiter decides by. The kind of the workers and what makes them ready
+    /// are given by how the master was made and stay as they are.
+    pub fn policy(mut self, change: impl FnOnce(&mut Policy)) -> Self {
+        let (kind, readiness) = (self.0.policy.kind, self.0.policy.readiness);
+        change(&mut self.0.policy);
+        self.0.policy.kind = kind;
+        self.0.policy.readiness = readiness;
+        self
+    }
+
+    /// Adds a listener, shared by all workers. Commands find them from descriptor 3 on, with
+    /// `LISTEN_FDS` and `LISTEN_PID` set, as systemd does it.
+    pub fn bind(mut self, address: Address) -> Self {
+        self.0.addresses.push(address);
+        self
+    }
+
+    /// Writes the master's pid to a file and locks the file beside it.
+    pub fn pidfile(mut self, pidfile: Pidfile) -> Self {
+        self.0.pidfile = Some(pidfile);
+        self
+    }
+
+    /// The workers' working directory. The default is the master's own.
+    pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.0.directory = Some(directory.into());
+        self
+    }
+
+    /// The signal that asks a worker to stop. The default is SIGTERM.
+    pub fn stop_signal(mut self, signal: Signal) -> Self {
+        self.0.stop_signal = signal;
+        self
+    }
+
+    /// Replaces a forked worker after so many calls of `handle_request`; 0, the default: never.
+    pub fn max_requests(mut self, requests: u64) -> Self {
+        self.0.max_requests = requests;
+        self
+    }
+
+    /// The application's own settings: [`Context::app`] in forked workers, `PH_APP_<KEY>` in the
+    /// environment of all.
+    pub fn app(mut self, app: BTreeMap<String, String>) -> Self {
+        self.0.app = Rc::new(app);
+        self
+    }
+
+    /// Who writes the log. The default leaves it to the program's tracing subscriber and lets
+    /// commands write to the master's stderr.
+    pub fn logging(mut self, logging: impl Logging + 'static) -> Self {
+        self.0.logging = Arc::new(logging);
+        self
+    }
+
+    /// Runs the master until it is told to stop. Workers never return from here: each ends its own
+    /// process.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps the master from starting, and then nothing is left behind; or a panic in it,
+    /// after every worker was killed. [`RunError::code`] is the exit code.
+    pub fn run(self) -> Result<Finished, RunError> {
+        let threads = process::thread_count()
+            .map_err(|source| RunError::System { call: "stat /proc/self/task", source })?;
+        if threads != 1 {
+            return Err(RunError::Threads { threads });
+        }
+        fds::fill_standard_streams()
+            .map_err(|source| RunError::System { call: "open /dev/null", source })?;
+        let settings = self.0;
+        let mut pidfile = settings.pidfile.as_ref().map(Pidfile::claim).transpose()?;
+        let mut listeners = None;
+        let ran = settings.run(&mut pidfile, &mut listeners);
+        if let Some(mut listeners) = listeners {
+            listeners.remove_files();
+        }
+        if let Some(pidfile) = pidfile {
+            pidfile.remove_files();
+        }
+        ran
+    }
+}
+
+impl Settings {
+    /// Everything between taking the lock and giving it up, so that whoever fails in between finds
+    /// the files removed. The pidfile is written once signals are handled: whoever reads it may
+    /// send one at once.
+    fn run(
+        &self,
+        pidfile: &mut Option<HeldPidfile>,
+        listeners: &mut Option<Listeners>,
+    ) -> Result<Finished, RunError> {
+        let is_forked = matches!(self.program, Maker::Forked(_));
+        let listeners = &*listeners.insert(Listeners::open(&self.addresses, is_forked)?);
+        let nofile = fds::raise_limit().map_err(system("setrlimit"))?;
+        process::become_subreaper().map_err(system("prctl(PR_SET_CHILD_SUBREAPER)"))?;
+        let instance = pidfile.as_ref().map_or(1, |held| held.instance);
+        let common = environment::common(&self.name, instance, &self.app);
+        let output = self
+            .logging
+            .stdio()
+            .map_err(|source| RunError::System { call: "open the workers' log", source })?;
+        let (trade, children) = self.trade(listeners, nofile, &common)?;
+        title::prepare();
+        let signals = SignalQueue::install(&caught_signals())
+            .map_err(|source| RunError::System { call: "sigaction", source })?;
+        // What the caller had blocked must reach the master all the same.
+        signals::set_mask(&SigSet::empty()).map_err(system("sigprocmask"))?;
+        if let Some(pidfile) = pidfile {
+            pidfile.write()?;
+        }
+        title::set(&format!("ph: master [{}]", self.name));
+        self.announce(listeners, instance);
+        let withheld = environment::withheld().map(|name| (name, None));
+        let common = common.into_iter().map(|(name, value)| (name, Some(value)));
+        let mut driver = Driver {
+            settings: self,
+            name: self.name.as_str().into(),
+            instance,
+            trade,
+            listeners,
+            pidfile: pidfile.as_ref(),
+            signals,
+            epoll: new_epoll().map_err(system("epoll_create"))?,
+            nofile,
+            forked_environment: withheld.chain(common).collect(),
+            output,
+            arbiter: Arbiter::new(self.policy.clone()),
+            children,
+            outcome: None,
+            spawn_failure: None,
+        };
+        driver.run_to_the_end()
+    }
+
+    fn trade(
+        &self,
+        listeners: &Listeners,
+        nofile: NofileLimit,
+        common: &[(OsString, OsString)],
+    ) -> Result<(Trade, Children), RunError> {
+        match &self.program {
+            Maker::Forked(factory) => {
+                // Twice `max_workers` processes at most, and some the kernel does not let go.
+                let count = (self.policy.max_workers.max(1) as usize).saturating_mul(3);
+                let seats = Rc::new(Seats::map(count).map_err(system("mmap"))?);
+                let children = Children::with_seats(seats.len());
+                let factory = Rc::clone(factory);
+                Ok((Trade::Forked { factory, seats, max_requests: self.max_requests }, children))
+            }
+            Maker::Command(command) => {
+                let directory = self.directory.as_deref();
+                let path = command.resolve(directory)?;
+                let inherited = environment::inherited();
+                let program = Program::new(
+                    path.as_os_str(),
+                    inherited.chain(common.iter().cloned()),
+                    directory.map(Path::as_os_str),
+                    &listeners.fds(),
+                    nofile,
+                )
+                .map_err(|source| RunError::System { call: "prepare the command", source })?;
+                let command = command.clone();
+                Ok((Trade::Command { program, path, command }, Children::default()))
+            }
+        }
+    }
+
+    fn announce(&self, listeners: &Listeners, instance: u32) {
+        let pid = std::process::id();
+        let side_by_side =
+            if instance > 1 { format!(", instance {instance}") } else { String::new() };
+        let workers = self.policy.target;
+        info!("master started with pid {pid}{side_by_side}, workers wanted: {workers}");
+        for address in &listeners.shown {
+            info!("listening on {address}");
+        }
+    }
+}
+
+impl Driver<'_> {
+    /// Runs the loop, and makes sure that a master which cannot go on leaves nobody behind.
+    fn run_to_the_end(&mut self) -> Result<Finished, RunError> {
+        let ran = catch_unwind(AssertUnwindSafe(|| self.run()));
+        let outcome = match ran {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(errno)) => {
+                self.kill_everyone();
+                return Err(system("epoll_wait")(errno));
+            }
+            Err(_) => {
+                self.kill_everyone();
+                error!("bug in ph: the master panicked; every worker was killed");
+                return Err(RunError::Panicked);
+            }
+        };
+        for child in self.children.iter() {
+            error!("pid {} was killed and could not be reaped", child.pid);
+        }
+        info!("master stopped, exit code {}", outcome.code());
+        let spawn_failure = self.spawn_failure.take().map(|(_, why)| why);
+        Ok(Finished { outcome, spawn_failure })
+    }
+}
+
+/// How a master's life ended.
+#[derive(Debug)]
+pub struct Finished {
+    /// The verdict; [`Outcome::code`] is the exit code.
+    pub outcome: Outcome,
+    /// Why the last command that could not be executed was not.
+    pub spawn_failure: Option<String>,
+}
+
+impl std::process::Termination for Finished {
+    fn report(self) -> std::process::ExitCode {
+        self.outcome.code().into()
+    }
+}
+
+/// Why a master could not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A fork copies one thread only; whatever lock another holds would stay locked for ever.
+    #[error(
+        "a master must be started from a single-threaded process, this one has {threads} threads \
+         (start it before any runtime, such as #[tokio::main], and before any logging thread)"
+    )]
+    Threads {
+        /// How many there are.
+        threads: u64,
+    },
+    /// Another master holds the lock.
+    #[error("{}", describe_holder(lock, *holder))]
+    AlreadyRunning {
+        /// The lock file.
+        lock: PathBuf,
+        /// The pid the holder wrote into it.
+        holder: Option<i32>,
+    },
+    /// The pidfile or the lock file could not be written.
+    #[error("the {what} {} cannot be written: {source}", path.display())]
+    File {
+        /// Which of the two.
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// A socket could not be opened; none is.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Which one.
+        address: String,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The command cannot be executed.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// A system call that should not fail did.
+    #[error("{call}: {source}")]
+    System {
+        /// What was called.
+        call: &'static str,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// A bug: the master panicked. Every worker was killed.
+    #[error("bug in ph: the master panicked")]
+    Panicked,
+}
+
+impl RunError {
+    /// The process exit code: 154 already running, 126 or 127 for a command that cannot be
+    /// executed, 70 (`EX_SOFTWARE`) for a bug, else 1.
+    #[must_use]
+    pub fn code(&self) -> u8 {
+        match self {
+            Self::AlreadyRunning { .. } => 154,
+            Self::Command(error) => error.code(),
+            Self::Panicked => 70,
+            Self::Threads { .. }
+            | Self::File { .. }
+            | Self::Listen { .. }
+            | Self::System { .. } => 1,
+        }
+    }
+}
+
+fn describe_holder(lock: &Path, holder: Option<i32>) -> String {
+    let lock = lock.display();
+    match holder {
+        Some(pid) => format!("already running: pid {pid} holds {lock}"),
+        None => format!("already running: {lock} is held"),
+    }
+}
+
+fn system(call: &'static str) -> impl Fn(nix::Error) -> RunError {
+    move |errno| RunError::System { call, source: errno.into() }
+}

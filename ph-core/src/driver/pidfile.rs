@@ -1,0 +1,183 @@
+//! The pidfile and the lock beside it: STEM.pid and STEM.lock, where STEM is the pidfile's path
+//! without its extension; instance 2 has STEM.2.pid, and so on.
+//!
+//! The lock decides who runs; the number in the pidfile is for people and scripts.
+
+use std::ffi::OsString;
+use std::fs::{OpenOptions, Permissions};
+use std::io::{self, Write as _};
+use std::os::fd::RawFd;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use super::RunError;
+use crate::sys::lock::{Lock, LockError};
+
+/// The most masters of one section that may run side by side.
+const MAX_INSTANCES: u32 = 1024;
+
+/// Where the master's pid goes, and whether it must be the only one.
+#[derive(Clone, Debug)]
+pub struct Pidfile {
+    /// The file.
+    pub path: PathBuf,
+    /// True: a second master is refused. False: it becomes the next free instance.
+    pub single_instance: bool,
+}
+
+/// A held lock and, once written, the pidfile beside it.
+#[derive(Debug)]
+pub(super) struct HeldPidfile {
+    lock: Lock,
+    path: PathBuf,
+    /// Which instance this is, from 1.
+    pub(super) instance: u32,
+    is_written: bool,
+}
+
+impl Pidfile {
+    /// Takes the lock. The pidfile is written later, when signals are handled.
+    pub(super) fn claim(&self) -> Result<HeldPidfile, RunError> {
+        let last = if self.single_instance { 1 } else { MAX_INSTANCES };
+        for instance in 1..=last {
+            let lock_path = self.path_of(instance, "lock");
+            match Lock::acquire(&lock_path) {
+                Ok(lock) => {
+                    let path = match instance {
+                        1 => self.path.clone(),
+                        _ => self.path_of(instance, "pid"),
+                    };
+                    return Ok(HeldPidfile { lock, path, instance, is_written: false });
+                }
+                Err(LockError::Held(_)) if !self.single_instance => {}
+                Err(LockError::Held(holder)) => {
+                    return Err(RunError::AlreadyRunning { lock: lock_path, holder });
+                }
+                Err(LockError::Io(source)) => {
+                    return Err(RunError::File { what: "lock", path: lock_path, source });
+                }
+            }
+        }
+        Err(RunError::AlreadyRunning { lock: self.path_of(last, "lock"), holder: None })
+    }
+
+    fn path_of(&self, instance: u32, extension: &str) -> PathBuf {
+        let mut stem: OsString = self.path.with_extension("").into();
+        if instance > 1 {
+            stem.push(format!(".{instance}"));
+        }
+        stem.push(".");
+        stem.push(extension);
+        stem.into()
+    }
+}
+
+impl HeldPidfile {
+    /// Writes the pidfile whole, with mode 0644, never through a link: a new file takes the name.
+    pub(super) fn write(&mut self) -> Result<(), RunError> {
+        write_whole(&self.path).map_err(|source| {
+            let path = self.path.clone();
+            RunError::File { what: "pidfile", path, source }
+        })?;
+        self.is_written = true;
+        Ok(())
+    }
+
+    /// The lock's descriptor, which a worker closes.
+    pub(super) fn raw_fd(&self) -> RawFd {
+        self.lock.raw_fd()
+    }
+
+    /// Removes pidfile and lock file, the former only if it still names this process.
+    pub(super) fn remove_files(&self) {
+        if self.is_written && names_this_process(&self.path) {
+            // What cannot be removed is stale, and the lock says so.
+            let _ = std::fs::remove_file(&self.path);
+        }
+        self.lock.remove_file();
+    }
+}
+
+fn write_whole(path: &Path) -> io::Result<()> {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().ok_or(io::ErrorKind::InvalidInput)?);
+    name.push(format!(".{}", std::process::id()));
+    let temporary = path.with_file_name(name);
+    let written = (|| {
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(0o644).custom_flags(libc::O_NOFOLLOW);
+        let mut file = options.open(&temporary)?;
+        file.set_permissions(Permissions::from_mode(0o644))?;
+        writeln!(file, "{}", std::process::id())?;
+        std::fs::rename(&temporary, path)
+    })();
+    if written.is_err() {
+        let _ = std::fs::remove_file(&temporary);
+    }
+    written
+}
+
+fn names_this_process(path: &Path) -> bool {
+    let is_file = std::fs::symlink_metadata(path).is_ok_and(|it| it.is_file() && it.len() <= 32);
+    let text =
+        if is_file { std::fs::read_to_string(path).unwrap_or_default() } else { String::new() };
+    text.trim() == std::process::id().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pidfile(folder: &Path, single_instance: bool) -> Pidfile {
+        Pidfile { path: folder.join("master.pid"), single_instance }
+    }
+
+    #[test]
+    fn a_single_instance_refuses_the_second_and_names_the_holder() {
+        let folder = tempfile::tempdir().unwrap();
+        let _first = pidfile(folder.path(), true).claim().unwrap();
+        let refused = pidfile(folder.path(), true).claim().unwrap_err();
+        let text = refused.to_string();
+        assert!(text.contains(&std::process::id().to_string()), "{text}");
+    }
+
+    #[test]
+    fn instances_take_the_lowest_free_number() {
+        let folder = tempfile::tempdir().unwrap();
+        let claim = || {
+            let mut held = pidfile(folder.path(), false).claim().unwrap();
+            held.write().unwrap();
+            held
+        };
+        let (first, second, third) = (claim(), claim(), claim());
+        assert_eq!((first.instance, second.instance, third.instance), (1, 2, 3));
+        second.remove_files();
+        drop(second);
+        assert_eq!(claim().instance, 2);
+        assert!(folder.path().join("master.pid").exists());
+        assert!(folder.path().join("master.3.pid").exists());
+    }
+
+    #[test]
+    fn a_link_is_replaced_not_followed_and_nothing_is_left_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let victim = folder.path().join("victim");
+        std::fs::write(&victim, "untouched").unwrap();
+        std::os::unix::fs::symlink(&victim, folder.path().join("master.pid")).unwrap();
+        let mut held = pidfile(folder.path(), true).claim().unwrap();
+        held.write().unwrap();
+        assert_eq!(std::fs::read_to_string(&victim).unwrap(), "untouched");
+        held.remove_files();
+        let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
+        assert_eq!(left.len(), 1, "{left:?}");
+    }
+
+    #[test]
+    fn a_directory_in_its_place_is_an_error_that_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("master.pid")).unwrap();
+        let mut held = pidfile(folder.path(), true).claim().unwrap();
+        let text = held.write().unwrap_err().to_string();
+        assert!(text.contains("master.pid"), "{text}");
+    }
+}

@@ -1,0 +1,161 @@
+//! Notices become log lines. Here the arbiter's numbers meet pids.
+
+use std::path::Path;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use tracing::{debug, error, info, warn};
+
+use super::children::Children;
+use super::command::describe;
+use crate::arbiter::{ExitStatus, Notice, SpawnFault, StopReason, WorkerId};
+use crate::sys::spawn::Failure;
+
+/// Writes the line of a notice.
+pub(super) fn report(notice: Notice, children: &Children) {
+    let who = |worker| Who { worker, children };
+    match notice {
+        Notice::WorkerReady { worker, after } => {
+            info!("{} is ready after {}", who(worker), span(after));
+        }
+        Notice::WorkerStopping { worker, reason: StopReason::Stuck, grace } => {
+            let grace = span(grace);
+            error!("{} is stuck: aborting it, SIGKILL follows in {grace}", who(worker));
+        }
+        Notice::WorkerStopping { worker, reason: StopReason::BootTimeout, grace } => {
+            let grace = span(grace);
+            error!("{} did not boot in time: aborting it, SIGKILL in {grace}", who(worker));
+        }
+        Notice::WorkerStopping { worker, reason: StopReason::Shutdown, .. } => {
+            debug!("stopping {}", who(worker));
+        }
+        Notice::WorkerStopping { worker, reason, grace } => {
+            info!("stopping {} ({}), grace {}", who(worker), describe_reason(reason), span(grace));
+        }
+        Notice::WorkerKilled { worker, reason } => {
+            warn!("killing {} ({})", who(worker), describe_reason(reason));
+        }
+        Notice::WorkerUnreaped { worker, reason } => {
+            let reason = describe_reason(reason);
+            error!("{} ({reason}) was killed and does not end: the kernel holds it", who(worker));
+        }
+        Notice::WorkerExited { worker, slot, status, reason, life, respawn_in } => {
+            let who = who(worker).at(slot);
+            let what = describe_status(status);
+            let after = span(life);
+            match (reason, respawn_in) {
+                (Some(StopReason::Shutdown), _) => debug!("{who} {what} after {after}"),
+                (Some(reason), None) => {
+                    info!("{who} {what} after {after} ({})", describe_reason(reason));
+                }
+                (Some(reason), Some(wait)) => {
+                    let reason = describe_reason(reason);
+                    warn!("{who} {what} after {after} ({reason}), next one {}", due(wait));
+                }
+                (None, Some(wait)) => {
+                    warn!("{who} {what} after {after}, next one {}", due(wait));
+                }
+                (None, None) => warn!("{who} {what} after {after}"),
+            }
+        }
+        Notice::SpawnFailed { slot, fault, retry_in, .. } => {
+            let why = match fault {
+                SpawnFault::NotFound => "its command does not exist",
+                SpawnFault::NotExecutable => "its command cannot be executed",
+                SpawnFault::Passing => "see above",
+            };
+            error!("worker {slot} was not started ({why}), next try {}", due(retry_in));
+        }
+        Notice::CrashLoop { slot, deaths } => {
+            error!("worker {slot} is in a crash loop: {deaths} deaths in a row, backing off");
+        }
+        Notice::Recovered { slot } => info!("worker {slot} has recovered from its crash loop"),
+        Notice::Recycling { worker } => info!("{} served its share: replacing it", who(worker)),
+        Notice::Scaled { from, to } => info!("workers wanted: {to} (was {from})"),
+        Notice::ScaleLimited { wanted, limit } => {
+            warn!("{wanted} workers were asked for, the limit is {limit}");
+        }
+        Notice::LateWake { by } => {
+            let by = span(by);
+            warn!("woke {by} late: silent workers get a fresh period before they count as stuck");
+        }
+        Notice::Stopping { workers } => info!("stopping, {workers} workers to end"),
+        Notice::Quitting { workers } => warn!("stopping at once, killing {workers} workers"),
+        Notice::Bug(what) => error!("bug in ph: {what}; please report it. Serving on"),
+    }
+}
+
+/// Why a command did not run, as the user sees it at first boot.
+pub(super) fn describe_failure(failure: Failure, path: &Path, directory: Option<&Path>) -> String {
+    let error = std::io::Error::from_raw_os_error(failure.errno);
+    let object = match (failure.step, directory) {
+        (crate::sys::spawn::Step::Directory, Some(directory)) => directory,
+        _ => path,
+    };
+    describe(failure.step.describe(), object, &error)
+}
+
+struct Who<'a> {
+    worker: WorkerId,
+    children: &'a Children,
+}
+
+impl Who<'_> {
+    /// For a worker that has just been reaped: the table no longer knows its slot.
+    fn at(&self, slot: crate::arbiter::Slot) -> String {
+        match self.children.get(self.worker) {
+            Some(_) => self.to_string(),
+            None => format!("worker {slot}"),
+        }
+    }
+}
+
+impl std::fmt::Display for Who<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.children.get(self.worker) {
+            Some(child) => {
+                write!(f, "worker {} gen {} (pid {})", child.slot, child.generation, child.pid)
+            }
+            None => write!(f, "worker id {}", self.worker),
+        }
+    }
+}
+
+fn describe_reason(reason: StopReason) -> &'static str {
+    match reason {
+        StopReason::Shutdown => "the master stops",
+        StopReason::ScaleDown => "fewer workers wanted",
+        StopReason::Recycle => "its successor is ready",
+        StopReason::Stuck => "stuck",
+        StopReason::BootTimeout => "did not boot in time",
+    }
+}
+
+fn describe_status(status: ExitStatus) -> String {
+    match status {
+        ExitStatus::Code(code) => format!("exited with code {code}"),
+        ExitStatus::Signal { number, core } => {
+            let core = if core { ", core dumped" } else { "" };
+            match Signal::try_from(number) {
+                Ok(signal) => format!("was ended by {signal}{core}"),
+                Err(_) => format!("was ended by signal {number}{core}"),
+            }
+        }
+    }
+}
+
+fn due(wait: Duration) -> String {
+    if wait.is_zero() { "at once".to_owned() } else { format!("in {}", span(wait)) }
+}
+
+/// A span for people: three digits are enough.
+pub(super) fn span(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64();
+    if seconds >= 100.0 {
+        format!("{seconds:.0}s")
+    } else if seconds >= 1.0 {
+        format!("{seconds:.1}s")
+    } else {
+        format!("{:.0}ms", seconds * 1000.0)
+    }
+}

@@ -1,0 +1,88 @@
+//! Descriptors: pipes, /dev/null, the descriptor limit, and closing what a child must not keep.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, open};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::stat::Mode;
+use nix::unistd::pipe2;
+
+/// A pipe (read end, write end), close-on-exec and non-blocking at both ends.
+pub(crate) fn pipe() -> nix::Result<(OwnedFd, OwnedFd)> {
+    pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
+}
+
+/// /dev/null for reading and writing, close-on-exec.
+pub(crate) fn dev_null() -> nix::Result<OwnedFd> {
+    open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
+}
+
+/// Opens /dev/null on each of the descriptors 0, 1 and 2 that is closed, so that no file of the
+/// master can ever be taken for a standard stream.
+pub(crate) fn fill_standard_streams() -> io::Result<()> {
+    loop {
+        let fd = dev_null()?;
+        if fd.as_raw_fd() > 2 {
+            return Ok(());
+        }
+        fcntl(&fd, FcntlArg::F_SETFD(FdFlag::empty()))?;
+        let _kept: RawFd = std::os::fd::IntoRawFd::into_raw_fd(fd);
+    }
+}
+
+/// A close-on-exec copy of a descriptor, numbered `lowest` or above.
+pub(crate) fn duplicate_above(fd: impl AsFd, lowest: RawFd) -> nix::Result<OwnedFd> {
+    let number = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(lowest))?;
+    // SAFETY: fcntl has just made this descriptor, so nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Writes into a non-blocking pipe. An error means the bytes are not in it.
+pub(crate) fn write(fd: impl AsFd, bytes: &[u8]) -> nix::Result<usize> {
+    nix::unistd::write(fd, bytes)
+}
+
+/// Reads what is there, at most the buffer's length. `Ok(0)` is the end of the stream, and nothing
+/// there is `EAGAIN`.
+pub(crate) fn read(fd: impl AsFd, buffer: &mut [u8]) -> nix::Result<usize> {
+    loop {
+        match nix::unistd::read(&fd, buffer) {
+            Err(Errno::EINTR) => {}
+            done => return done,
+        }
+    }
+}
+
+/// The soft and hard limit of open descriptors, as they were before [`raise_limit`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NofileLimit {
+    soft: u64,
+    hard: u64,
+}
+
+/// Raises the soft descriptor limit to the hard one: a master needs some descriptors per worker.
+pub(crate) fn raise_limit() -> nix::Result<NofileLimit> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    Ok(NofileLimit { soft, hard })
+}
+
+impl NofileLimit {
+    /// Gives a worker the limit the operator had set.
+    pub(crate) fn restore(self) -> nix::Result<()> {
+        setrlimit(Resource::RLIMIT_NOFILE, self.soft, self.hard)
+    }
+}
+
+/// Closes the given descriptors of the master in a forked child, where no destructor ever runs.
+///
+/// The numbers come from live `OwnedFd`s of the parent's copy, which the child never drops because
+/// it leaves by `_exit`; so nothing is closed twice.
+pub(crate) fn close_in_child(fds: impl IntoIterator<Item = RawFd>) {
+    for fd in fds {
+        // SAFETY: closing an integer descriptor; see above for why nobody uses it afterwards.
+        unsafe { libc::close(fd) };
+    }
+}

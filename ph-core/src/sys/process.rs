@@ -1,0 +1,145 @@
+//! Processes: fork, reap, signal, and what a child must arrange before anything else.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::{ForkResult, Pid};
+
+/// Which side of a fork this is.
+pub(crate) enum Fork {
+    /// The master, and the child it has now.
+    Master(Pid),
+    /// The child.
+    Child,
+}
+
+/// Forks. Whoever calls this has blocked all signals and is single-threaded.
+pub(crate) fn fork() -> nix::Result<Fork> {
+    // SAFETY: the caller checked that this process has one thread, so no lock can be held by a
+    // thread that does not exist in the child.
+    match unsafe { nix::unistd::fork() }? {
+        ForkResult::Parent { child } => Ok(Fork::Master(child)),
+        ForkResult::Child => Ok(Fork::Child),
+    }
+}
+
+/// The number of threads of this process, in one system call: the link count of the folder of tasks
+/// is that number and two.
+pub(crate) fn thread_count() -> io::Result<u64> {
+    Ok(std::fs::metadata("/proc/self/task")?.nlink().saturating_sub(2))
+}
+
+/// The next child that has ended. It stays a zombie, so its pid and its process group still mean it,
+/// until [`reap`].
+///
+/// Both this and `reap` go to the C library: nix refuses statuses with real-time signals, and a
+/// child that cannot be reaped would hide all that end after it.
+pub(crate) fn next_ended() -> Option<Pid> {
+    loop {
+        // SAFETY: an all-zero siginfo is a valid value to be overwritten.
+        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+        // SAFETY: the pointer is to a live variable.
+        if unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, flags) } == 0 {
+            // SAFETY: waitid filled the fields of a SIGCHLD, or left the zeros if nobody ended.
+            let pid = unsafe { info.si_pid() };
+            return (pid != 0).then(|| Pid::from_raw(pid));
+        }
+        if Errno::last() != Errno::EINTR {
+            return None;
+        }
+    }
+}
+
+/// How a reaped process had ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Ended {
+    /// It exited with this code.
+    Code(u8),
+    /// This signal ended it, with or without a core dump.
+    Signal(i32, bool),
+}
+
+/// Reaps a child that has ended.
+pub(crate) fn reap(pid: Pid) -> Option<Ended> {
+    let mut status = 0;
+    loop {
+        // SAFETY: the pointer is to a live variable.
+        let reaped = unsafe { libc::waitpid(pid.as_raw(), &raw mut status, libc::WNOHANG) };
+        if reaped == pid.as_raw() {
+            return Some(if libc::WIFEXITED(status) {
+                Ended::Code(u8::try_from(libc::WEXITSTATUS(status)).unwrap_or(u8::MAX))
+            } else {
+                Ended::Signal(libc::WTERMSIG(status), libc::WCOREDUMP(status))
+            });
+        }
+        if reaped == 0 || Errno::last() != Errno::EINTR {
+            return None;
+        }
+    }
+}
+
+/// Sends a signal to a child that has not been reaped.
+pub(crate) fn signal(pid: Pid, signal: Signal) -> nix::Result<()> {
+    kill(pid, signal)
+}
+
+/// Sends a signal to the whole process group that a child leads.
+pub(crate) fn signal_group(leader: Pid, signal: Signal) -> nix::Result<()> {
+    killpg(leader, signal)
+}
+
+/// The steps that make a fresh child a worker of its own: it leads a session and a process group,
+/// and the kernel kills it when the master dies. `master` is the pid seen before the fork: if the
+/// parent is another one by now, the master died before the kernel was told, and so does the child.
+pub(crate) fn become_worker(master: Pid) -> nix::Result<()> {
+    nix::unistd::setsid()?;
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+    if nix::unistd::getppid() != master {
+        exit_now(1);
+    }
+    Ok(())
+}
+
+/// Makes this process the parent of every orphan below it, so that none escapes to pid 1.
+pub(crate) fn become_subreaper() -> nix::Result<()> {
+    nix::sys::prctl::set_child_subreaper(true)
+}
+
+/// Ends this process without running anything the master had registered for its own end.
+pub(crate) fn exit_now(code: u8) -> ! {
+    // SAFETY: _exit does not return and touches no memory of this program.
+    unsafe { libc::_exit(i32::from(code)) }
+}
+
+/// Has `flush` called when this process calls `exit`: a worker's code may do that any time.
+pub(crate) fn at_exit(flush: extern "C" fn()) {
+    // SAFETY: registering a function with the C signature; it fails only for want of memory, and
+    // then the lines in the queue are what is lost.
+    unsafe { libc::atexit(flush) };
+}
+
+/// The pid of this process.
+pub(crate) fn own_pid() -> u32 {
+    std::process::id()
+}
+
+/// Puts /dev/null in place of standard input: a worker must not read what the master's is.
+pub(crate) fn close_standard_input() -> nix::Result<()> {
+    nix::unistd::dup2_stdin(super::fds::dev_null()?)
+}
+
+/// Removes and sets variables in a freshly forked child.
+pub(crate) fn change_environment(changes: &[(OsString, Option<OsString>)]) {
+    for (name, value) in changes {
+        match value {
+            // SAFETY: the child has one thread, so nobody reads the environment meanwhile.
+            Some(value) => unsafe { std::env::set_var(name, value) },
+            // SAFETY: as above.
+            None => unsafe { std::env::remove_var(name) },
+        }
+    }
+}
