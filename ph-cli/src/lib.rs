@@ -1,1 +1,100 @@
-//! Work in progress.
+//! Wires `ph-core`, `ph-config` and `ph-log` together: the `ph` command, and [`App`] for programs
+//! that carry their own worker.
+//!
+//! | where | what |
+//! |---|---|
+//! | `args` | the command line |
+//! | `verbs` | one module a verb |
+//! | `wire` | settings become a master and a log; the only place that sees all three crates |
+//! | `exit` | the table of exit codes |
+//! | `failure` | errors in three parts: what failed, where it was set, what to do |
+
+mod adhoc;
+mod args;
+mod exit;
+mod failure;
+mod find;
+mod verbs;
+mod wire;
+
+use std::process::ExitCode;
+use std::rc::Rc;
+
+use ph_core::{Context, Master, Worker};
+
+use args::{Cli, Verb};
+pub use exit::Exit;
+
+/// Makes the master of a service; which workers it has is the program's choice.
+type MakeMaster = Rc<dyn Fn(&str) -> Master>;
+
+/// A command line for a program with its own worker, or, without one, the `ph` command itself.
+///
+/// ```no_run
+/// use ph_cli::App;
+/// use ph_core::{Connection, Context, Result, Worker};
+///
+/// struct Job;
+///
+/// impl Worker for Job {
+///     fn handle_request(&mut self, ctx: &Context, _: Option<Connection>) -> Result {
+///         ctx.sleep(std::time::Duration::from_secs(1));
+///         Ok(())
+///     }
+/// }
+///
+/// fn main() -> std::process::ExitCode {
+///     App::new("job").worker(|_| Job).main()
+/// }
+/// ```
+#[must_use = "an app does nothing until `main`"]
+pub struct App {
+    name: &'static str,
+    forked: Option<MakeMaster>,
+}
+
+impl App {
+    /// A program of this name, without a worker: every service needs a command.
+    pub fn new(name: &'static str) -> Self {
+        Self { name, forked: None }
+    }
+
+    /// Gives the program its worker. A service without a command forks workers made by `factory`,
+    /// each in its own process.
+    pub fn worker<W: Worker + 'static>(
+        mut self,
+        factory: impl Fn(&Context) -> W + 'static,
+    ) -> Self {
+        let factory = Rc::new(factory);
+        self.forked = Some(Rc::new(move |name| {
+            let factory = Rc::clone(&factory);
+            Master::forked(name, move |ctx| factory(ctx))
+        }));
+        self
+    }
+
+    /// Reads the command line of the process and does what it says. To be called while the process
+    /// has one thread: before any runtime is made.
+    #[must_use]
+    pub fn main(self) -> ExitCode {
+        let cli = match Cli::read(self.name) {
+            Ok(cli) => cli,
+            Err(error) => {
+                let code = if error.use_stderr() { Exit::Usage } else { Exit::Ok };
+                // Help that cannot be printed, as into a closed pipe, has no other way out.
+                let _ = error.print();
+                return code.into();
+            }
+        };
+        let done = match cli.verb {
+            Verb::Run(run) => verbs::run::run(&self, &run),
+        };
+        match done {
+            Ok(code) => code,
+            Err(failure) => {
+                failure.print(self.name);
+                failure.code.into()
+            }
+        }
+    }
+}

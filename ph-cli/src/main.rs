@@ -1,2 +1,5 @@
-//! Work in progress.
-fn main() {}
+//! The `ph` command.
+
+fn main() -> std::process::ExitCode {
+    ph_cli::App::new("ph").main()
+}

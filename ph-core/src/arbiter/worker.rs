@@ -230,7 +230,7 @@ mod tests {
             let pulse = Pulse::fresh(at(99), TIMEOUT);
             let asked = pulse.asked(at(104), TIMEOUT);
             let (pulse, _) = asked.judge(at(104), at(beat), TIMEOUT);
-            assert_eq!(pulse.check_at.as_nanos() % grid(TIMEOUT).as_nanos() as u64, 0);
+            assert_eq!(u128::from(pulse.check_at.as_nanos()) % grid(TIMEOUT).as_nanos(), 0);
         }
     }
 }

@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// A program and its arguments.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Command {
     words: Vec<OsString>,
     expand: Option<Expand>,
@@ -33,11 +33,16 @@ impl Command {
         self
     }
 
+    /// The program as it was named.
+    #[must_use]
+    pub fn program(&self) -> Option<&Path> {
+        self.words.first().map(Path::new)
+    }
+
     /// The name of the program without its folder.
     #[must_use]
     pub fn base_name(&self) -> Option<String> {
-        let program = Path::new(self.words.first()?);
-        Some(program.file_name()?.to_string_lossy().into_owned())
+        Some(self.program()?.file_name()?.to_string_lossy().into_owned())
     }
 
     /// The words of one worker's command, if they differ between workers.

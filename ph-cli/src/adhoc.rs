@@ -1,0 +1,52 @@
+//! A service without a configuration file: where its pidfile and lock live.
+
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+/// `$XDG_RUNTIME_DIR/ph`; for root `/run/ph`; else a private folder in the temp dir. It is made with
+/// mode 0700 if it is not there.
+///
+/// # Errors
+///
+/// It cannot be made, or belongs to somebody else, who could then choose whom a script signals.
+pub(crate) fn runtime_folder() -> io::Result<PathBuf> {
+    let uid = std::fs::metadata("/proc/self")?.uid();
+    let folder = match std::env::var_os("XDG_RUNTIME_DIR").filter(|folder| !folder.is_empty()) {
+        Some(folder) => Path::new(&folder).join("ph"),
+        None if uid == 0 => PathBuf::from("/run/ph"),
+        None => std::env::temp_dir().join(format!("ph-{uid}")),
+    };
+    match std::fs::DirBuilder::new().mode(0o700).create(&folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(io::Error::new(error.kind(), format!("{}: {error}", folder.display())));
+        }
+        _ => {}
+    }
+    let metadata = std::fs::symlink_metadata(&folder)?;
+    if !metadata.is_dir() || metadata.uid() != uid {
+        let text = format!("{} is not a folder of user {uid}", folder.display());
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+    }
+    Ok(folder)
+}
+
+/// A service name made of a program's: what does not belong into a file name becomes `_`.
+pub(crate) fn service_name(program: &str) -> String {
+    let legal = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
+    let name: String = program.chars().take(64).map(legal).collect();
+    if name.is_empty() { "service".to_owned() } else { name }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_name_is_legal_whatever_the_program_is_called() {
+        assert_eq!(service_name("redis-server"), "redis-server");
+        assert_eq!(service_name("my prog\u{e9}"), "my_prog_");
+        assert_eq!(service_name(""), "service");
+        assert_eq!(service_name(&"x".repeat(100)).len(), 64);
+    }
+}

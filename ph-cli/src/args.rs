@@ -1,0 +1,120 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+
+/// Keeps N workers of a program alive.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Run a service in the foreground, whatever `daemonize` says
+    Run(Run),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = RUN_HELP)]
+pub(crate) struct Run {
+    /// Section of the configuration file; not needed if it has only one
+    #[arg(value_name = "SECTION", conflicts_with = "section_flag")]
+    section: Option<String>,
+
+    /// The same as SECTION
+    #[arg(short = 's', long = "section", value_name = "NAME")]
+    section_flag: Option<String>,
+
+    /// Configuration file [default: $PH_CONFIG, else ph.ini, config.ini or conf/config.ini]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Number of workers, or `auto` for one a CPU
+    #[arg(short = 'n', long, value_name = "N")]
+    pub(crate) number_workers: Option<String>,
+
+    /// Listen on HOST:PORT, [V6]:PORT, :PORT or unix:PATH; repeatable
+    #[arg(short, long, value_name = "ADDR")]
+    pub(crate) bind: Vec<String>,
+
+    /// Set any key of the configuration; repeatable, the last one wins
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_set)]
+    pub(crate) set: Vec<(String, String)>,
+
+    /// Log warnings and errors only
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+
+    /// Log more; twice: everything
+    #[arg(short, long, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+
+    /// Program each worker executes, and its arguments
+    #[arg(last = true, value_name = "CMD")]
+    pub(crate) command: Vec<OsString>,
+}
+
+const RUN_HELP: &str = "\
+A command after `--`, without -c and SECTION, needs no configuration file.
+
+Signals: TERM, INT and QUIT stop (twice: at once), TTIN and TTOU add and remove a worker,
+USR1 reopens the log.
+
+Exit codes: 0 after an ordered stop, 1 failed, 2 usage, 3 or 4 the first worker cannot boot,
+6 configuration missing or bad, 70 bug in ph, 126 or 127 the command cannot be executed or
+found, 154 already running.";
+
+impl Cli {
+    /// Reads the arguments of this process; `name` is what the program calls itself in its help.
+    pub(crate) fn read(name: &'static str) -> Result<Self, clap::Error> {
+        let command = Self::command().name(name).bin_name(name);
+        Self::from_arg_matches(&command.try_get_matches()?)
+    }
+}
+
+impl Run {
+    /// The section asked for, however it was given.
+    pub(crate) fn section(&self) -> Option<&str> {
+        self.section.as_deref().or(self.section_flag.as_deref())
+    }
+}
+
+fn parse_set(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => {
+            Ok((key.trim().to_owned(), value.trim().to_owned()))
+        }
+        _ => Err("expected KEY=VALUE".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_follows_the_dashes_is_the_command() {
+        let cli =
+            Cli::try_parse_from(["ph", "run", "-n", "4", "web", "--", "sleep", "-n"]).unwrap();
+        let Verb::Run(run) = cli.verb;
+        assert_eq!(run.section(), Some("web"));
+        assert_eq!(run.command, ["sleep", "-n"]);
+    }
+
+    #[test]
+    fn set_wants_a_key_and_a_value() {
+        assert_eq!(parse_set("a = b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
+        assert!(parse_set("a").is_err());
+        assert!(parse_set(" =b").is_err());
+    }
+}

@@ -1,0 +1,38 @@
+//! The exit codes, in one table.
+
+use std::process::ExitCode;
+
+/// How a verb ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// What was asked for is done.
+    Ok,
+    /// It is not.
+    Failed,
+    /// The command line makes no sense.
+    Usage,
+    /// The configuration is missing or bad.
+    Config,
+    /// Ended by a master or by a worker that could not boot, with this code.
+    Code(u8),
+}
+
+impl Exit {
+    /// The number the process ends with.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Config => 6,
+            Self::Code(code) => code,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        exit.code().into()
+    }
+}

@@ -1,0 +1,103 @@
+//! `run`: a master in the foreground.
+
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use ph_config::{Loaded, Override, Request};
+use ph_core::{Command, Outcome};
+
+use crate::App;
+use crate::args::Run;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::wire::{self, Service};
+use crate::{adhoc, find};
+
+/// Runs the service the arguments describe until it is told to stop.
+pub(crate) fn run(app: &App, args: &Run) -> Result<ExitCode, Failure> {
+    let folder = std::env::current_dir().map_err(|error| {
+        Failure::new(Exit::Failed, format!("the current directory cannot be used: {error}"))
+            .remedy("cd into a directory that exists")
+    })?;
+    let is_adhoc = !args.command.is_empty() && args.config.is_none() && args.section().is_none();
+    let file = match is_adhoc {
+        true => None,
+        false => Some(find::config_file(args.config.as_deref(), &folder)?),
+    };
+    let Loaded { settings, warnings } = load(args, file.as_deref(), &folder)?;
+
+    let command = wire::command(&settings, &args.command);
+    let service = Service { settings, command, forked: app.forked.clone() };
+    if !service.has_workers() {
+        return Err(service.nothing_to_run(app.name));
+    }
+    let log = wire::open_log(&service.settings, std::io::stderr().is_terminal())
+        .map_err(|error| service.failure(Exit::Failed, &error.to_string(), "log_file"))?;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    let finished = service.master(log).run().map_err(|error| service.run_failure(&error))?;
+    match (finished.outcome, finished.spawn_failure) {
+        (Outcome::NotFound | Outcome::NotExecutable, Some(why)) => {
+            Err(service.command_failure(finished.outcome.code(), &why))
+        }
+        (outcome, _) => Ok(Exit::Code(outcome.code()).into()),
+    }
+}
+
+fn load(args: &Run, file: Option<&Path>, folder: &Path) -> Result<Loaded, Failure> {
+    let mut overrides = Vec::new();
+    let mut add = |key: &str, value: String, flag: &str| {
+        overrides.push(Override { key: key.to_owned(), value, flag: flag.to_owned() });
+    };
+    let program = Command::new(&args.command).base_name().unwrap_or_default();
+    let default_name = adhoc::service_name(&program);
+    if file.is_none() {
+        const FLAG: &str = "run without a file";
+        add("single_instance", "false".to_owned(), FLAG);
+        if !args.set.iter().any(|(key, _)| ["base_path", "pidfile"].contains(&key.as_str())) {
+            let pidfile = runtime_folder()?.join(format!("{default_name}.pid"));
+            add("pidfile", escape(&pidfile.to_string_lossy()), FLAG);
+        }
+    }
+    for (key, value) in &args.set {
+        add(key, value.clone(), &format!("--set {key}"));
+    }
+    if let Some(number) = &args.number_workers {
+        add("number_workers", number.clone(), "-n");
+    }
+    if !args.bind.is_empty() {
+        add("bind", args.bind.join(","), "-b");
+    }
+    match args.verbose {
+        0 if args.quiet => add("log_level", "warn".to_owned(), "-q"),
+        0 => {}
+        1 => add("log_level", "debug".to_owned(), "-v"),
+        2.. => add("log_level", "trace".to_owned(), "-vv"),
+    }
+    if !args.command.is_empty() {
+        let words: Vec<_> = args.command.iter().map(|word| word.to_string_lossy()).collect();
+        overrides.push(Override::command(words.iter().map(AsRef::as_ref), "--"));
+    }
+    let request = Request {
+        file,
+        section: args.section(),
+        overrides: &overrides,
+        cwd: folder,
+        default_name: &default_name,
+    };
+    Ok(ph_config::load(&request)?)
+}
+
+fn runtime_folder() -> Result<PathBuf, Failure> {
+    adhoc::runtime_folder().map_err(|error| {
+        Failure::new(Exit::Failed, format!("no place for the pidfile: {error}"))
+            .remedy("choose one with --set base_path=FOLDER")
+    })
+}
+
+/// A path is text, not a pattern: its percent signs mean themselves.
+fn escape(text: &str) -> String {
+    text.replace('%', "%%")
+}

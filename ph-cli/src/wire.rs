@@ -1,0 +1,205 @@
+//! Settings become a master and a log: the only place that sees all three crates.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use ph_config::{Amount, Bind, LogLevel, LogTarget, Settings};
+use ph_core::{Address, Command, Logging, Master, Pidfile, RunError, Share, Signal};
+
+use crate::MakeMaster;
+use crate::exit::Exit;
+use crate::failure::Failure;
+
+/// How long a forked worker with listeners may be silent, unless `timeout` says otherwise
+/// (gunicorn's default).
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A service as it will run.
+pub(crate) struct Service {
+    pub(crate) settings: Settings,
+    /// What its workers execute.
+    pub(crate) command: Option<Command>,
+    /// What they are if there is no command.
+    pub(crate) forked: Option<MakeMaster>,
+}
+
+impl Service {
+    /// Whether there is anything its workers could be.
+    pub(crate) fn has_workers(&self) -> bool {
+        self.command.is_some() || self.forked.is_some()
+    }
+
+    /// The master.
+    pub(crate) fn master(&self, log: ph_log::Log) -> Master {
+        let settings = &self.settings;
+        let name = settings.proc_name.as_str();
+        let mut addresses: Vec<_> = settings.bind.iter().map(address).collect();
+        addresses.extend(settings.unix_socket.clone().map(Address::Unix));
+        let has_listeners = !addresses.is_empty();
+        let (master, is_forked) = match (&self.command, &self.forked) {
+            (None, Some(forked)) => (forked(name), true),
+            (command, _) => (Master::command(name, command.clone().unwrap_or_default()), false),
+        };
+        let timeout = match settings.timeout {
+            None if is_forked && has_listeners => Some(DEFAULT_TIMEOUT),
+            None => None,
+            Some(timeout) => (!timeout.is_zero()).then_some(timeout),
+        };
+        addresses
+            .into_iter()
+            .fold(master, Master::bind)
+            .policy(|policy| {
+                policy.target = settings.workers();
+                policy.max_workers = settings.max_workers;
+                policy.graceful_timeout = settings.graceful_timeout;
+                policy.timeout = timeout;
+                policy.boot_timeout = Some(settings.boot_timeout);
+                policy.min_uptime = settings.min_uptime;
+                policy.backoff_min = settings.backoff_min;
+                policy.backoff_max = settings.backoff_max;
+                policy.max_restarts = settings.max_restarts;
+                policy.restart_window = settings.restart_window;
+                policy.reload_surge = match settings.reload_surge {
+                    Amount::Count(count) => Share::Count(count),
+                    Amount::Percent(percent) => Share::Percent(percent.into()),
+                };
+            })
+            .pidfile(Pidfile {
+                path: settings.pidfile.clone(),
+                single_instance: settings.single_instance,
+            })
+            .directory(settings.directory.as_ref().unwrap_or(&settings.base_path))
+            .stop_signal(stop_signal(settings))
+            .max_requests(settings.max_requests)
+            .app(settings.app.clone())
+            .logging(LogOfProcess(log))
+    }
+
+    /// Neither a command nor a worker of the program's own.
+    pub(crate) fn nothing_to_run(&self, program: &str) -> Failure {
+        let what = format!("cannot run {}: it has no command", self.settings.name());
+        Failure::new(Exit::Config, what).remedy(format!(
+            "set `command` in its section, or name it here: {program} run … -- CMD ARGS…"
+        ))
+    }
+
+    /// A failure that the value of `key` led to.
+    pub(crate) fn failure(&self, code: Exit, why: &str, key: &str) -> Failure {
+        let what = format!("cannot start {}: {why}", self.settings.name());
+        Failure::new(code, what).set_by(format!("{} {key}", self.settings.origin(key)))
+    }
+
+    /// The command does not run, as seen before any worker was ready.
+    pub(crate) fn command_failure(&self, code: u8, why: &str) -> Failure {
+        let failure = self.failure(Exit::Code(code), why, "command");
+        let program = self.command.as_ref().and_then(Command::program);
+        let program = program.map_or_else(String::new, |it| it.display().to_string());
+        match code {
+            127 if program.contains('/') => failure.remedy(format!("ls -l {program}")),
+            127 => failure.remedy(format!("command -v {program}, or give its whole path")),
+            _ if why.contains("EACCES") && !why.contains("directory") => {
+                failure.remedy(format!("chmod 0755 {program}"))
+            }
+            _ => failure.remedy(format!("file {program}")),
+        }
+    }
+
+    /// Why the master did not run.
+    pub(crate) fn run_failure(&self, error: &RunError) -> Failure {
+        let (code, why) = (error.code(), error.to_string());
+        let failure = |key| self.failure(Exit::Code(code), &why, key);
+        match error {
+            RunError::Command(_) => self.command_failure(code, &why),
+            RunError::AlreadyRunning { .. } => failure("single_instance")
+                .remedy("stop the one that runs, or set single_instance = false"),
+            RunError::File { path, .. } => {
+                let folder = path.parent().unwrap_or(path).display();
+                failure("pidfile").remedy(format!("ls -ld {folder}"))
+            }
+            RunError::Listen { address, .. } => {
+                let is_unix_key = self.settings.bind.is_empty();
+                let failure = failure(if is_unix_key { "unix_socket" } else { "bind" });
+                match address.rsplit_once(':') {
+                    Some(("unix", path)) => failure.remedy(format!("ls -l {path}")),
+                    Some((_, port)) => failure.remedy(format!("ss -ltnp 'sport = :{port}'")),
+                    None => failure,
+                }
+            }
+            RunError::Threads { .. } | RunError::System { .. } | RunError::Panicked => {
+                let what = format!("cannot start {}: {why}", self.settings.name());
+                Failure::new(Exit::Code(code), what)
+            }
+        }
+    }
+}
+
+/// What the workers execute: the words after `--` as they stand, else the setting.
+pub(crate) fn command(settings: &Settings, words: &[OsString]) -> Option<Command> {
+    let words: Vec<OsString> = match words {
+        [] => settings.command.iter().map(OsString::from).collect(),
+        words => words.to_vec(),
+    };
+    (!words.is_empty()).then(|| Command::new(words).expand_with(bind_late))
+}
+
+/// Fills `%(slot)s` and `%(generation)s` into one word.
+fn bind_late(word: &OsStr, slot: u32, generation: u32) -> OsString {
+    match word.to_str() {
+        Some(text) => ph_config::bind_late(text, slot, generation.into()).into(),
+        None => word.to_owned(),
+    }
+}
+
+/// Opens the log. In the foreground of a terminal every line goes there too.
+pub(crate) fn open_log(
+    settings: &Settings,
+    stderr_is_terminal: bool,
+) -> Result<ph_log::Log, ph_log::LogError> {
+    ph_log::init(ph_log::LogOptions {
+        name: settings.proc_name.clone(),
+        target: match &settings.log_file {
+            LogTarget::Stderr => ph_log::Target::Stderr,
+            LogTarget::File(path) => ph_log::Target::File(path.clone()),
+        },
+        also_stderr: stderr_is_terminal,
+        level: match settings.log_level {
+            LogLevel::Error => ph_log::Level::Error,
+            LogLevel::Warn => ph_log::Level::Warn,
+            LogLevel::Info => ph_log::Level::Info,
+            LogLevel::Debug => ph_log::Level::Debug,
+            LogLevel::Trace => ph_log::Level::Trace,
+        },
+        reopen: ph_core::reopen_count(),
+    })
+}
+
+struct LogOfProcess(ph_log::Log);
+
+impl Logging for LogOfProcess {
+    fn enter_worker(&self, slot: u32, generation: u32) {
+        self.0.enter_worker(slot, generation);
+    }
+
+    fn flush(&self) {
+        self.0.flush();
+    }
+
+    fn stdio(&self) -> io::Result<OwnedFd> {
+        self.0.append_fd()
+    }
+}
+
+fn address(bind: &Bind) -> Address {
+    match bind {
+        Bind::Tcp { host, port } => Address::Tcp { host: host.clone(), port: *port },
+        Bind::Unix(path) => Address::Unix(path.clone()),
+    }
+}
+
+fn stop_signal(settings: &Settings) -> Signal {
+    let name = format!("SIG{}", settings.stop_signal.as_str());
+    Signal::from_str(&name).unwrap_or(Signal::SIGTERM)
+}

@@ -1,0 +1,294 @@
+//! `%(name)s`, after the layers were merged.
+//!
+//! The rules are those of ConfigParser's basic interpolation: `%%` is a percent sign, `%(name)s`
+//! the value of another key of the section or of `[DEFAULT]`, itself interpolated, and any other
+//! `%` an error. Beyond it, a name that is no key may be `here`, `section`, `host_name` or
+//! `ENV_X`. What a built-in name stands for is taken as it is and never interpolated again.
+//!
+//! Late-bound names (`%(slot)s`, `%(generation)s`) differ from worker to worker. Where they are
+//! legal they are kept as they stand, and [`bind_late`] fills them in; the text must not contain
+//! the same characters from another source, or the two could not be told apart.
+//!
+//! A hostile file can make values explode, so depth, look-ups and length are bounded.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use crate::error::{Escaped, Origin, nearest, shown};
+use crate::layers::Raw;
+use crate::value::{Shape, ValueError};
+
+/// How deep values may refer to one another, as in ConfigParser.
+const MAX_DEPTH: usize = 10;
+/// How many names one load may look up, all values and depths together.
+const MAX_LOOKUPS: usize = 100_000;
+/// How long the values of one load may become, in bytes, all together.
+const MAX_LENGTH: usize = 4 * 1024 * 1024;
+/// How long a name may be, in bytes.
+const MAX_NAME: usize = 256;
+/// What is known only once a worker starts.
+const LATE: [&str; 2] = ["slot", "generation"];
+/// The names beside keys, for suggestions.
+const BUILT_IN: [&str; 5] = ["here", "section", "host_name", "slot", "generation"];
+
+/// What names can stand for.
+pub(crate) struct Scope<'a> {
+    pub(crate) merged: &'a BTreeMap<String, Raw>,
+    pub(crate) section: &'a str,
+    pub(crate) here: &'a Path,
+    /// What `%(base_path)s` stands for, once that is known.
+    pub(crate) base_path: Option<String>,
+    pub(crate) spent: Spent,
+}
+
+/// What the interpolations of one load have used up.
+#[derive(Debug, Default)]
+pub(crate) struct Spent {
+    lookups: Cell<usize>,
+    bytes: Cell<usize>,
+}
+
+/// The value of `key` with every name replaced. `late`: whether late-bound names are legal in it.
+pub(crate) fn expand(
+    scope: &Scope<'_>,
+    key: &str,
+    shape: Shape,
+    late: bool,
+) -> Result<String, ValueError> {
+    let Some(raw) = scope.merged.get(key) else { return Ok(String::new()) };
+    let mut expansion = Expansion { scope, late, out: String::new(), path: Vec::new(), kept: 0 };
+    let (text, end) = match (shape, raw.text.strip_suffix('%')) {
+        (Shape::Share, Some(number)) if !number.ends_with('%') => (number, "%"),
+        _ => (raw.text.as_str(), ""),
+    };
+    expansion.path.push(key.to_owned());
+    expansion.run(text)?;
+    expansion.out.push_str(end);
+    let Expansion { out, kept, .. } = expansion;
+    if late
+        && LATE.iter().map(|name| out.matches(&placeholder(name)).count()).sum::<usize>() != kept
+    {
+        let expected = "`%(slot)s` and `%(generation)s` as names, not as text";
+        return Err(ValueError::new(expected, "escaped or inserted text must not look like these"));
+    }
+    Ok(out)
+}
+
+/// Replaces the late-bound names in one word of a command.
+///
+/// ```
+/// assert_eq!(ph_config::bind_late("--port=80%(slot)s", 3, 1), "--port=803");
+/// assert_eq!(ph_config::bind_late("100%", 3, 1), "100%");
+/// ```
+pub fn bind_late(word: &str, slot: u32, generation: u64) -> String {
+    word.replace(&placeholder("slot"), &slot.to_string())
+        .replace(&placeholder("generation"), &generation.to_string())
+}
+
+/// Doubles every `%` that does not begin a late-bound name.
+pub(crate) fn escape(text: &str) -> String {
+    let mut out = text.replace('%', "%%");
+    for name in LATE {
+        out = out.replace(&format!("%{}", placeholder(name)), &placeholder(name));
+    }
+    out
+}
+
+fn placeholder(name: &str) -> String {
+    format!("%({name})s")
+}
+
+struct Expansion<'a> {
+    scope: &'a Scope<'a>,
+    late: bool,
+    out: String,
+    /// The keys being expanded, from the one asked for to the one at work.
+    path: Vec<String>,
+    /// Late-bound names kept.
+    kept: usize,
+}
+
+impl Expansion<'_> {
+    fn run(&mut self, text: &str) -> Result<(), ValueError> {
+        let mut rest = text;
+        while let Some(at) = rest.find('%') {
+            self.push(&rest[..at])?;
+            rest = &rest[at..];
+            if let Some(after) = rest.strip_prefix("%%") {
+                self.push("%")?;
+                rest = after;
+            } else if let Some((name, after)) = reference(rest) {
+                self.look_up(name)?;
+                rest = after;
+            } else {
+                let start: String = rest.chars().take(12).collect();
+                let expected = format!("`%%` or `%(name)s` at {}{}", shown(&start), self.through());
+                return Err(ValueError::new(expected, "for a percent sign write %%"));
+            }
+        }
+        self.push(rest)
+    }
+
+    fn push(&mut self, text: &str) -> Result<(), ValueError> {
+        let bytes = &self.scope.spent.bytes;
+        bytes.set(bytes.get().saturating_add(text.len()));
+        if bytes.get() > MAX_LENGTH {
+            let expected = format!("at most {MAX_LENGTH} bytes in all interpolated values");
+            return Err(ValueError::new(expected, "refer to fewer or shorter values"));
+        }
+        self.out.push_str(text);
+        Ok(())
+    }
+
+    fn look_up(&mut self, name: &str) -> Result<(), ValueError> {
+        let lookups = &self.scope.spent.lookups;
+        lookups.set(lookups.get() + 1);
+        if lookups.get() > MAX_LOOKUPS {
+            let expected = format!("at most {MAX_LOOKUPS} uses of names in all values");
+            return Err(ValueError::new(expected, "refer to fewer values"));
+        }
+        let key = name.to_lowercase();
+        // A default of nothing is not a value: what nobody set cannot be referred to.
+        let raw = self.scope.merged.get(&key);
+        let raw = raw.filter(|raw| raw.origin != Origin::Default || !raw.text.is_empty());
+        let Some(raw) = raw else { return self.built_in(name) };
+        if self.path.contains(&key) {
+            let circle = format!("{} -> {}", self.path.join(" -> "), key);
+            let expected = format!("no circle (this goes {})", Escaped(&circle));
+            return Err(ValueError::new(expected, "write one of these values without the others"));
+        }
+        if key == "base_path"
+            && let Some(text) = &self.scope.base_path
+        {
+            return self.push(text);
+        }
+        // As in ConfigParser only values that themselves interpolate count.
+        if !raw.text.contains('%') {
+            return self.push(&raw.text);
+        }
+        if self.path.len() >= MAX_DEPTH {
+            let expected = format!("values that refer to one another at most {MAX_DEPTH} deep");
+            return Err(ValueError::new(expected, "write one of the inner values out"));
+        }
+        self.path.push(key);
+        self.run(&raw.text)?;
+        self.path.pop();
+        Ok(())
+    }
+
+    fn built_in(&mut self, name: &str) -> Result<(), ValueError> {
+        if LATE.contains(&name) {
+            if self.late {
+                self.kept += 1;
+                return self.push(&placeholder(name));
+            }
+            let expected = format!("a value that all workers share (`%({name})s` differs)");
+            return Err(ValueError::new(expected, "use it in `command` only"));
+        }
+        let broken = |what: &str, mend: &str| {
+            let expected = format!("`%({})s` to be {what}{}", Escaped(name), self.through());
+            ValueError::new(expected, mend)
+        };
+        let text = match name {
+            "here" => Some(self.scope.here.to_str().map(str::to_owned).ok_or_else(|| {
+                broken(
+                    "UTF-8",
+                    "write the folder out, or move the file to a folder with such a name",
+                )
+            })?),
+            "section" => Some(self.scope.section.to_owned()),
+            "host_name" => Some(host_name().ok_or_else(|| {
+                broken("known", "give this host a name in UTF-8, or write the value out")
+            })?),
+            _ => match name.strip_prefix("ENV_").map(std::env::var) {
+                Some(Ok(value)) => Some(value),
+                Some(Err(std::env::VarError::NotPresent)) => {
+                    return Err(broken(
+                        "in the environment",
+                        "set the variable, or write the value",
+                    ));
+                }
+                Some(Err(std::env::VarError::NotUnicode(_))) => {
+                    return Err(broken("UTF-8", "set the variable to other text"));
+                }
+                None => None,
+            },
+        };
+        match text {
+            Some(text) => self.push(&text),
+            None => Err(self.unknown(name)),
+        }
+    }
+
+    fn unknown(&self, name: &str) -> ValueError {
+        let expected = format!(
+            "names that are set (`%({})s` is not){}",
+            Escaped(&name.chars().take(64).collect::<String>()),
+            self.through()
+        );
+        let keys = self.scope.merged.iter().filter(|(_, raw)| !raw.text.is_empty());
+        let known = keys.map(|(key, _)| key.as_str()).chain(BUILT_IN);
+        let mend = match nearest(&name.to_lowercase(), known) {
+            Some(near) => format!("did you mean `%({})s`?", Escaped(near)),
+            None => "set it in this section or in [DEFAULT], or write %% for a percent sign".into(),
+        };
+        ValueError::new(expected, mend)
+    }
+
+    /// Names the key at fault where it is not the one asked for.
+    fn through(&self) -> String {
+        match self.path.as_slice() {
+            [_, .., last] => format!(" (in `{}`, which it refers to)", Escaped(last)),
+            _ => String::new(),
+        }
+    }
+}
+
+fn host_name() -> Option<String> {
+    nix::unistd::gethostname().ok()?.into_string().ok()
+}
+
+/// Splits `%(name)s…` into the name and what follows it.
+fn reference(text: &str) -> Option<(&str, &str)> {
+    let inner = text.strip_prefix("%(")?;
+    // Bounded, or a megabyte of `%(` would be searched to its end at each of them.
+    let end = inner[..inner.floor_char_boundary(MAX_NAME + 1)].find(')')?;
+    let (name, rest) = (&inner[..end], &inner[end + 1..]);
+    rest.strip_prefix('s').filter(|_| !name.is_empty()).map(|rest| (name, rest))
+}
+
+/// Which keys refer to which, by the texts as they stand.
+#[derive(Debug, Default)]
+pub(crate) struct References(BTreeMap<String, BTreeSet<String>>);
+
+impl References {
+    /// Adds what `text`, a value of `key`, refers to.
+    pub(crate) fn add(&mut self, key: &str, text: &str) {
+        let names = self.0.entry(key.to_owned()).or_default();
+        let mut rest = text;
+        while let Some(at) = rest.find('%') {
+            rest = &rest[at..];
+            if let Some((name, after)) = reference(rest) {
+                names.insert(name.to_lowercase());
+                rest = after;
+            } else {
+                rest = rest.strip_prefix("%%").unwrap_or(&rest[1..]);
+            }
+        }
+    }
+
+    /// All keys that a key for which `starts` holds needs, directly or through others.
+    pub(crate) fn reached(&self, starts: impl Fn(&str) -> bool) -> BTreeSet<&str> {
+        let mut reached = BTreeSet::new();
+        let mut open: Vec<&str> = self.0.keys().map(String::as_str).filter(|k| starts(k)).collect();
+        while let Some(key) = open.pop() {
+            for name in self.0.get(key).into_iter().flatten() {
+                if reached.insert(name.as_str()) {
+                    open.push(name);
+                }
+            }
+        }
+        reached
+    }
+}

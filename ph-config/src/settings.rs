@@ -1,0 +1,210 @@
+//! The table of settings: the only list of them in the whole project.
+//!
+//! One row of `settings!` gives the name, the Rust type, the default, when a change applies, the
+//! kind of value and one sentence. From the row come the field of [`Settings`], the entry of
+//! [`SETTINGS`], parsing and validation, and whatever else prints or completes keys. To add a
+//! setting, add a row. Conditions between several settings are in `check`.
+//!
+//! A default is text and takes the same way as text from a file, interpolation included. Empty
+//! text means "not set", also in a file, so that a section can take back what it inherits.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::error::Origin;
+use crate::load::Reader;
+use crate::value::{
+    ADDRESSES, AMOUNT, Amount, BASE_PATH, BOOLEAN, Bind, COMMAND, COUNT, COUNT_U64, DURATION,
+    DURATION_ABOVE_ZERO, EXTRA_KEYS, ExtraKeys, FILE, FOLDER, Kind, LOG_LEVEL, LOG_TARGET,
+    LogLevel, LogTarget, NAME, OPTIONAL_DURATION, OPTIONAL_FILE, OPTIONAL_FOLDER, STOP_SIGNAL,
+    Shape, StopSignal, WORKER_COUNT, WORKER_LIMIT, WorkerCount,
+};
+
+/// When a changed setting takes effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Apply {
+    /// At the reload itself, for the workers that are there.
+    Live,
+    /// With the new generation that a reload brings up.
+    Roll,
+    /// Only when the master is started anew.
+    Restart,
+}
+
+impl Apply {
+    /// The word for it in the reference.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Roll => "roll",
+            Self::Restart => "restart",
+        }
+    }
+}
+
+/// What the table says about one setting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettingInfo {
+    /// The key, in lower case.
+    pub name: &'static str,
+    /// What its value is, in a few words.
+    pub kind: &'static str,
+    /// The default as one would write it in a file; empty for "not set".
+    pub default: &'static str,
+    /// When a change takes effect.
+    pub apply: Apply,
+    /// What it means, one sentence.
+    pub doc: &'static str,
+    pub(crate) shape: Shape,
+}
+
+const fn info<T>(
+    name: &'static str,
+    kind: &Kind<T>,
+    default: &'static str,
+    apply: Apply,
+    doc: &'static str,
+) -> SettingInfo {
+    SettingInfo { name, kind: kind.name, default, apply, doc, shape: kind.shape }
+}
+
+/// The row of a key, if it is in the table.
+pub(crate) fn find(name: &str) -> Option<&'static SettingInfo> {
+    SETTINGS.iter().find(|row| row.name == name)
+}
+
+macro_rules! settings {
+    ($($name:ident: $type:ty = $default:literal, $apply:ident, $kind:expr, $doc:literal;)*) => {
+        /// Every setting of one service, typed, checked and with absolute paths.
+        ///
+        /// Only [`load`](crate::load()) makes one.
+        #[derive(Clone, Debug)]
+        pub struct Settings {
+            $(#[doc = $doc] pub $name: $type,)*
+            /// The application's own keys: `app_NAME` without its prefix, in lower case, and the
+            /// interpolated text.
+            pub app: BTreeMap<String, String>,
+            name: String,
+            origins: BTreeMap<String, Origin>,
+        }
+
+        /// Every row of the table, in the order of the reference.
+        ///
+        /// ```
+        /// let row = ph_config::SETTINGS.iter().find(|row| row.name == "boot_timeout").unwrap();
+        /// assert_eq!((row.default, row.apply.as_str()), ("60s", "live"));
+        /// ```
+        pub static SETTINGS: &[SettingInfo] =
+            &[$(info(stringify!($name), &$kind, $default, Apply::$apply, $doc)),*];
+
+        impl Settings {
+            /// Types every value; `None` if one of them was refused, which the reader reports.
+            pub(crate) fn read(
+                reader: &mut Reader<'_>,
+                name: &str,
+                app: BTreeMap<String, String>,
+            ) -> Option<Settings> {
+                // All values are read before the first failure ends it, to report them together.
+                $(let $name = reader.take(stringify!($name), &$kind);)*
+                let (name, origins) = (name.to_owned(), reader.origins());
+                Some(Settings { $($name: $name?,)* app, name, origins })
+            }
+
+            /// The rows whose values differ, in the order of the table; where they came from does
+            /// not count. [`Settings::app`] is not in the table.
+            pub fn changed(&self, other: &Settings) -> Vec<&'static SettingInfo> {
+                let same = [$(self.$name == other.$name),*];
+                SETTINGS.iter().zip(same).filter(|(_, same)| !same).map(|(row, _)| row).collect()
+            }
+        }
+    };
+}
+
+settings! {
+    base_path: PathBuf = ".", Restart, BASE_PATH,
+        "The folder that relative paths start from, and the workers' working directory unless `directory` says otherwise; relative to the folder of the file.";
+    log_path: PathBuf = ".", Restart, FOLDER,
+        "A folder meant for logs, to be used through interpolation.";
+    pidfile: PathBuf = "%(base_path)s/%(section)s.pid", Restart, FILE,
+        "The file that holds the master's pid.";
+    log_file: LogTarget = "-", Live, LOG_TARGET,
+        "The master's log, and what workers print.";
+    log_level: LogLevel = "info", Live, LOG_LEVEL,
+        "The least grave log line that is still written.";
+    single_instance: bool = "true", Restart, BOOLEAN,
+        "Whether only one master of this section runs at a time; if not, several run side by side, numbered.";
+    daemonize: bool = "false", Restart, BOOLEAN,
+        "Whether a start without a verb goes to the background.";
+    proc_name: String = "%(section)s", Live, NAME,
+        "The name in the titles that `ps` shows.";
+    number_workers: WorkerCount = "1", Live, WORKER_COUNT,
+        "How many workers are kept alive; `auto` is one for each CPU allowed to this process.";
+    max_workers: u32 = "1024", Restart, WORKER_LIMIT,
+        "The most workers that any order can ask for.";
+    max_requests: u64 = "0", Live, COUNT_U64,
+        "Recycle a worker after so many requests; 0 is never.";
+    bind: Vec<Bind> = "", Roll, ADDRESSES,
+        "The sockets to listen on, shared by all workers.";
+    unix_socket: Option<PathBuf> = "", Roll, OPTIONAL_FILE,
+        "One Unix socket to listen on, as `bind = unix:PATH`.";
+    command: Vec<String> = "", Roll, COMMAND,
+        "The program each worker executes and its arguments; split into words as a shell does, but never run by one.";
+    directory: Option<PathBuf> = "", Roll, OPTIONAL_FOLDER,
+        "The workers' working directory, if not `base_path`.";
+    graceful_timeout: Duration = "30s", Live, DURATION,
+        "How long a worker has after a stop request before it is killed.";
+    stop_signal: StopSignal = "TERM", Live, STOP_SIGNAL,
+        "The signal that asks a worker to stop.";
+    timeout: Option<Duration> = "", Live, OPTIONAL_DURATION,
+        "How long a worker may be silent before it counts as stuck, 0 for ever; not set, it is 30s for forked workers with listeners and 0 for others.";
+    boot_timeout: Duration = "60s", Live, DURATION_ABOVE_ZERO,
+        "How long a worker may take to become ready.";
+    min_uptime: Duration = "1s", Live, DURATION,
+        "A worker that ends sooner than this after its start counts as crashed at boot.";
+    backoff_min: Duration = "100ms", Live, DURATION_ABOVE_ZERO,
+        "The first pause of a slot whose workers keep dying; it doubles from death to death.";
+    backoff_max: Duration = "30s", Live, DURATION_ABOVE_ZERO,
+        "The longest such pause.";
+    max_restarts: u32 = "10", Live, COUNT,
+        "More deaths of one slot than this within `restart_window` put the slot into backoff.";
+    restart_window: Duration = "60s", Live, DURATION_ABOVE_ZERO,
+        "The time in which `max_restarts` counts.";
+    reload_surge: Amount = "25%", Live, AMOUNT,
+        "How many workers, or which share of them, a roll may start beyond the target.";
+    extra_keys: ExtraKeys = "refuse", Restart, EXTRA_KEYS,
+        "Whether an unknown key is an error or a warning.";
+}
+
+impl Settings {
+    /// The name of the service: its section, or the name in the request where there is none.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where the value of `key` came from. For `app_NAME` keys the prefix is part of the key; a
+    /// key that nobody set, or that is not known, answers [`Origin::Default`].
+    pub fn origin(&self, key: &str) -> Origin {
+        self.origins.get(&key.to_lowercase()).cloned().unwrap_or(Origin::Default)
+    }
+
+    /// The number of workers to keep: `number_workers` with `auto` resolved and bounded by
+    /// `max_workers`.
+    pub fn workers(&self) -> u32 {
+        self.number_workers.resolve().min(self.max_workers)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_well_formed() {
+        for (index, row) in SETTINGS.iter().enumerate() {
+            assert!(SETTINGS[..index].iter().all(|other| other.name != row.name), "{}", row.name);
+            assert!(row.doc.ends_with('.') && !row.doc.contains('\n'), "{}", row.name);
+            assert!(!row.name.starts_with("app_"), "{}", row.name);
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Settings that are one word of a closed list.
+
+use std::fmt;
+
+use super::{Kind, Shape, ValueError};
+
+/// Writes the enum of a closed list, its canonical words and the function that reads them.
+macro_rules! choice {
+    (
+        $(#[$doc:meta])*
+        $name:ident { $($(#[$item_doc:meta])* $item:ident = $word:literal,)* }
+    ) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$item_doc])* $item),* }
+
+        impl $name {
+            /// Every choice, in the order of the reference.
+            pub const ALL: &[$name] = &[$($name::$item),*];
+
+            /// The word for it in a file.
+            pub const fn as_str(self) -> &'static str {
+                match self { $($name::$item => $word),* }
+            }
+
+            /// Ignores case.
+            fn named(text: &str) -> Option<$name> {
+                Self::ALL.iter().copied().find(|choice| choice.as_str().eq_ignore_ascii_case(text))
+            }
+
+            fn expected() -> String {
+                let words: Vec<&str> = Self::ALL.iter().map(|choice| choice.as_str()).collect();
+                format!("one of {}", words.join(", "))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+choice! {
+    /// The signal that asks a worker to stop: `stop_signal`.
+    ///
+    /// A name and not a number, because numbers differ between machines. SIGKILL is not among
+    /// them: a stop that gives no time is `graceful_timeout = 0`.
+    StopSignal {
+        /// SIGTERM, the usual one.
+        Term = "TERM",
+        /// SIGINT, what Ctrl-C sends.
+        Int = "INT",
+        /// SIGQUIT, a graceful stop for nginx and php-fpm.
+        Quit = "QUIT",
+        /// SIGHUP.
+        Hup = "HUP",
+        /// SIGUSR1.
+        Usr1 = "USR1",
+        /// SIGUSR2.
+        Usr2 = "USR2",
+        /// SIGWINCH, a graceful stop for Apache httpd.
+        Winch = "WINCH",
+    }
+}
+
+choice! {
+    /// The least grave log line that is still written: `log_level`.
+    LogLevel {
+        /// Only what failed; gunicorn's `critical` is read as this too.
+        Error = "error",
+        /// And what may soon fail; also written `warning`.
+        Warn = "warn",
+        /// And what happened.
+        Info = "info",
+        /// And why it happened.
+        Debug = "debug",
+        /// And every step.
+        Trace = "trace",
+    }
+}
+
+choice! {
+    /// What an unknown key is: `extra_keys`.
+    ExtraKeys {
+        /// An error.
+        Refuse = "refuse",
+        /// A warning.
+        Allow = "allow",
+    }
+}
+
+pub(crate) const STOP_SIGNAL: Kind<StopSignal> = Kind {
+    name: "signal",
+    shape: Shape::Line,
+    parse: |text, _| {
+        // `get`, since the text may have any character at that place.
+        let bare = match text.get(..3) {
+            Some(prefix) if prefix.eq_ignore_ascii_case("SIG") => &text[3..],
+            _ => text,
+        };
+        StopSignal::named(bare).ok_or_else(|| {
+            let mend = if bare.eq_ignore_ascii_case("KILL") {
+                "to give a worker no time, write graceful_timeout = 0"
+            } else {
+                "write the name of the signal, with or without SIG"
+            };
+            ValueError::new(StopSignal::expected(), mend)
+        })
+    },
+};
+
+pub(crate) const LOG_LEVEL: Kind<LogLevel> = Kind {
+    name: "log level",
+    shape: Shape::Line,
+    parse: |text, _| match text.to_ascii_lowercase().as_str() {
+        "warning" => Ok(LogLevel::Warn),
+        "critical" => Ok(LogLevel::Error),
+        word => LogLevel::named(word)
+            .ok_or_else(|| ValueError::new(LogLevel::expected(), "write one of these words")),
+    },
+};
+
+pub(crate) const EXTRA_KEYS: Kind<ExtraKeys> = Kind {
+    name: "refuse or allow",
+    shape: Shape::Line,
+    parse: |text, _| {
+        ExtraKeys::named(text)
+            .ok_or_else(|| ValueError::new(ExtraKeys::expected(), "write one of these words"))
+    },
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_with_and_without_their_prefix() {
+        let folders = super::super::Folders { here: "/".into(), base: "/".into() };
+        let read = |text| (STOP_SIGNAL.parse)(text, &folders).ok();
+        assert_eq!(read("TERM"), Some(StopSignal::Term));
+        assert_eq!(read("SIGQUIT"), Some(StopSignal::Quit));
+        assert_eq!(read("sigusr2"), Some(StopSignal::Usr2));
+        for bad in ["", "SIG", "9", "KILL", "SIGSTOP", "日本", "SIGSIGTERM"] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! What a value may look like: one [`Kind`] for each kind of setting.
+//!
+//! A value stays a string through all layers and through interpolation; only here does it become a
+//! type. A kind owns the word for itself (shown in the reference), the parser, and whether an INI
+//! value of it may go over several lines or carry a `; comment`. A parser only sees its own text:
+//! what several keys must agree on is `check`'s concern.
+
+mod address;
+mod choice;
+mod number;
+mod path;
+mod words;
+
+pub use address::Bind;
+pub use choice::{ExtraKeys, LogLevel, StopSignal};
+pub use number::{Amount, WorkerCount, parse_boolean, parse_duration, parse_size};
+pub use path::LogTarget;
+
+pub(crate) use address::ADDRESSES;
+pub(crate) use choice::{EXTRA_KEYS, LOG_LEVEL, STOP_SIGNAL};
+pub(crate) use number::{
+    AMOUNT, BOOLEAN, COUNT, COUNT_U64, DURATION, DURATION_ABOVE_ZERO, OPTIONAL_DURATION,
+    WORKER_COUNT, WORKER_LIMIT,
+};
+pub(crate) use path::{
+    BASE_PATH, FILE, FOLDER, Folders, LOG_TARGET, OPTIONAL_FILE, OPTIONAL_FOLDER, clean,
+};
+pub(crate) use words::{COMMAND, NAME};
+
+use std::fmt;
+
+/// Why a text is not a value of its kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ValueError {
+    /// What would have been right, to be read after "expected".
+    pub expected: String,
+    /// How to mend it, one sentence.
+    pub mend: String,
+}
+
+impl ValueError {
+    pub(crate) fn new(expected: impl Into<String>, mend: impl Into<String>) -> ValueError {
+        ValueError { expected: expected.into(), mend: mend.into() }
+    }
+}
+
+impl fmt::Display for ValueError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "expected {}: {}", self.expected, self.mend)
+    }
+}
+
+impl std::error::Error for ValueError {}
+
+/// How the texts of one kind are read.
+pub(crate) struct Kind<T: 'static> {
+    /// The word for it in the reference.
+    pub(crate) name: &'static str,
+    pub(crate) shape: Shape,
+    /// Gets the text without white space around it.
+    pub(crate) parse: fn(&str, &Folders) -> Result<T, ValueError>,
+}
+
+/// How an INI file may write a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// One line; white space and `;` start a comment.
+    Line,
+    /// As `Line`; a percent sign at the end stands for itself.
+    Share,
+    /// Several lines, each of which may end in such a comment.
+    Lines,
+    /// Any text; `;` is a character like others.
+    Free,
+}

@@ -1,0 +1,107 @@
+//! Paths, made absolute where they are read.
+//!
+//! A relative path is taken from `base_path`, a relative `base_path` from the folder of the file
+//! that was loaded. Cleaning is lexical: `.` components and doubled slashes go, `..` stays, since
+//! with links in the way only the kernel knows what it means. Nothing here asks the file system.
+
+use std::path::{Path, PathBuf};
+
+use super::{Kind, Shape, ValueError};
+
+/// What relative paths are relative to; both absolute and clean wherever a path is read.
+#[derive(Debug, Default)]
+pub(crate) struct Folders {
+    /// The folder of the configuration file, or the current directory.
+    pub(crate) here: PathBuf,
+    /// The resolved `base_path`.
+    pub(crate) base: PathBuf,
+}
+
+pub(crate) const BASE_PATH: Kind<PathBuf> =
+    Kind { name: "path", shape: Shape::Line, parse: |text, folders| resolve(text, &folders.here) };
+
+pub(crate) const FOLDER: Kind<PathBuf> =
+    Kind { name: "path", shape: Shape::Line, parse: |text, folders| resolve(text, &folders.base) };
+
+pub(crate) const OPTIONAL_FOLDER: Kind<Option<PathBuf>> = Kind {
+    name: "path, or nothing",
+    shape: Shape::Line,
+    parse: |text, folders| match text {
+        "" => Ok(None),
+        text => resolve(text, &folders.base).map(Some),
+    },
+};
+
+pub(crate) const FILE: Kind<PathBuf> = Kind { name: "path", shape: Shape::Line, parse: file };
+
+pub(crate) const OPTIONAL_FILE: Kind<Option<PathBuf>> = Kind {
+    name: "path, or nothing",
+    shape: Shape::Line,
+    parse: |text, folders| match text {
+        "" => Ok(None),
+        text => file(text, folders).map(Some),
+    },
+};
+
+pub(crate) const LOG_TARGET: Kind<LogTarget> = Kind {
+    name: "path, or - for stderr",
+    shape: Shape::Line,
+    parse: |text, folders| match text {
+        "-" => Ok(LogTarget::Stderr),
+        text => file(text, folders).map(LogTarget::File),
+    },
+};
+
+/// Where log lines go: `log_file`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogTarget {
+    /// Standard error, written `-` as in gunicorn.
+    Stderr,
+    /// A file, by its absolute path.
+    File(PathBuf),
+}
+
+/// A path that names a file, not a folder.
+pub(crate) fn file(text: &str, folders: &Folders) -> Result<PathBuf, ValueError> {
+    if matches!(text.rsplit('/').next(), Some("" | "." | "..")) && !text.is_empty() {
+        return Err(ValueError::new(
+            "the path of a file",
+            "add the name of the file to the folder",
+        ));
+    }
+    resolve(text, &folders.base)
+}
+
+fn resolve(text: &str, base: &Path) -> Result<PathBuf, ValueError> {
+    if text.is_empty() {
+        return Err(ValueError::new("a path", "write a path, or take the line out"));
+    }
+    if text == "~" || text.starts_with("~/") {
+        let mend = "`~` is the shell's; write %(ENV_HOME)s, or ./~ for a folder of that name";
+        return Err(ValueError::new("a path", mend));
+    }
+    Ok(clean(&base.join(text)))
+}
+
+/// Takes `.` components and doubled slashes out of an absolute path.
+pub(crate) fn clean(path: &Path) -> PathBuf {
+    path.components().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_absolute_and_clean() {
+        let folders = Folders { here: "/etc/app".into(), base: "/srv".into() };
+        let read = |kind: &Kind<PathBuf>, text| (kind.parse)(text, &folders);
+        assert_eq!(read(&BASE_PATH, ".").as_deref(), Ok(Path::new("/etc/app")));
+        assert_eq!(read(&FOLDER, "./a/./b//c/").as_deref(), Ok(Path::new("/srv/a/b/c")));
+        assert_eq!(read(&FILE, "../x").as_deref(), Ok(Path::new("/srv/../x")));
+        assert_eq!(read(&FILE, "/./x").as_deref(), Ok(Path::new("/x")));
+        for bad in ["", "~", "~/x", "run/", ".", "a/.."] {
+            assert!(read(&FILE, bad).is_err(), "{bad}");
+        }
+    }
+}

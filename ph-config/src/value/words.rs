@@ -1,0 +1,59 @@
+//! Words: the title of a process, and what a command executes.
+
+use super::{Kind, Shape, ValueError};
+
+pub(crate) const NAME: Kind<String> =
+    Kind { name: "name", shape: Shape::Line, parse: |text, _| name(text) };
+
+pub(crate) const COMMAND: Kind<Vec<String>> =
+    Kind { name: "command line", shape: Shape::Free, parse: |text, _| command(text) };
+
+fn name(text: &str) -> Result<String, ValueError> {
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if !text.is_empty() && text.len() <= 64 && text.bytes().all(good) {
+        return Ok(text.to_owned());
+    }
+    let mend = "use letters, digits, `.`, `_` and `-` only";
+    Err(ValueError::new("a name of 1 to 64 characters", mend))
+}
+
+/// Splits as a POSIX shell splits words; there is no shell, so nothing else of it works.
+fn command(text: &str) -> Result<Vec<String>, ValueError> {
+    let words = shlex::split(text).ok_or_else(|| {
+        let mend = "close the open quote, or write \\ before a quote that is meant as such";
+        ValueError::new("words with balanced quotes", mend)
+    })?;
+    match words.first() {
+        None if !text.is_empty() => {
+            let mend = "`#` starts a comment here; name the program before it";
+            Err(ValueError::new("a program to execute", mend))
+        }
+        Some(program) if program.is_empty() => {
+            Err(ValueError::new("a program to execute", "the first word must not be empty"))
+        }
+        _ => Ok(words),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_split_like_a_shell() {
+        let words = command("./server --name 'a b' \"c;d\" e\\ f ; g\n  h").expect("it splits");
+        assert_eq!(words, ["./server", "--name", "a b", "c;d", "e f", ";", "g", "h"]);
+        assert_eq!(command(""), Ok(Vec::new()));
+        for bad in ["a 'b", "a \"b", "''", "# all comment"] {
+            assert!(command(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn names() {
+        assert_eq!(name("job.execute-2_x"), Ok("job.execute-2_x".to_owned()));
+        for bad in ["", "a b", "名", "a/b", &"x".repeat(65)] {
+            assert!(name(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Opening a log file, and refusing everything that only looks like one.
+//!
+//! The master may run as root and its log folder may belong to somebody else, so the open itself
+//! must be harmless whatever stands under the name: no symbolic link is followed, a FIFO without
+//! a reader fails instead of waiting, a terminal does not become the controlling one, and what
+//! was opened must be a regular file. Every descriptor is in append mode and close-on-exec from
+//! birth, and none is 0, 1 or 2: a process whose stderr is closed must not find its log there.
+
+use std::fs::{self, File, FileType, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+
+/// Who may read and write a log file that did not exist, before the umask.
+const MODE: u32 = 0o640;
+
+/// Why there is no log.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The file cannot be opened, or is no regular file.
+    #[error("cannot log to {path:?}: {source}{}", Hint(*found))]
+    File {
+        /// The file as it was named.
+        path: PathBuf,
+        /// What stands there instead of a regular file, as `"a FIFO"`.
+        found: Option<&'static str>,
+        /// What the system said; EINVAL where the open succeeded but the file is of a wrong kind.
+        source: io::Error,
+    },
+    /// The process has a global `tracing` subscriber already.
+    #[error("cannot set up the log: the process has a global tracing subscriber already")]
+    AlreadySet,
+}
+
+impl From<LogError> for io::Error {
+    fn from(error: LogError) -> io::Error {
+        match &error {
+            LogError::File { source, .. } => io::Error::new(source.kind(), error),
+            LogError::AlreadySet => io::Error::other(error),
+        }
+    }
+}
+
+/// The end of an error's text, if something is known about the file.
+struct Hint(Option<&'static str>);
+
+impl std::fmt::Display for Hint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(found) => write!(f, "; it is {found}, and a log must be a regular file"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Opens `path` for appending, on an open file description of its own.
+pub(crate) fn open(path: &Path) -> Result<File, LogError> {
+    let failed = |source: io::Error, found| LogError::File { path: path.into(), found, source };
+    // std adds O_CLOEXEC.
+    let guards = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(MODE)
+        .custom_flags(guards.bits())
+        .open(path)
+        .map_err(|source| {
+            let there = fs::symlink_metadata(path).ok();
+            failed(source, there.and_then(|there| irregular(there.file_type())))
+        })?;
+    let found = file.metadata().map_err(|source| failed(source, None))?.file_type();
+    if !found.is_file() {
+        return Err(failed(Errno::EINVAL.into(), irregular(found)));
+    }
+    // O_NONBLOCK guarded the open alone; a program that gets this descriptor as its stderr need
+    // not see it.
+    fcntl(&file, FcntlArg::F_SETFL(OFlag::O_APPEND)).map_err(|errno| failed(errno.into(), None))?;
+    if file.as_raw_fd() > 2 {
+        return Ok(file);
+    }
+    // A clone is made above the standard descriptors.
+    file.try_clone().map_err(|source| failed(source, None))
+}
+
+/// What a file is, unless it is a regular one.
+fn irregular(found: FileType) -> Option<&'static str> {
+    match found {
+        found if found.is_file() => None,
+        found if found.is_dir() => Some("a directory"),
+        found if found.is_symlink() => Some("a symbolic link"),
+        found if found.is_fifo() => Some("a FIFO"),
+        found if found.is_socket() => Some("a socket"),
+        _ => Some("a device"),
+    }
+}

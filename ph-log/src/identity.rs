@@ -1,0 +1,76 @@
+//! Who writes: the part of a line that says which process it comes from.
+//!
+//! A fork makes a new writer out of an old one without anybody's leave, so the identity is split
+//! in two. The **pid** is asked of the kernel for every line, in the process that writes it: a
+//! copy would be wrong in a process that forked without telling us, and a `getpid` costs little
+//! beside the clock and the formatting. The **role** (master, or a worker's slot and generation)
+//! is told by `enter_worker` and kept in plain atomics, so that reading it takes no lock that a
+//! fork could have frozen.
+//!
+//! The *owner* is the process that last took the role. A process whose pid is not the owner's is
+//! a *stranger*: it must not use the queue, whose thread lives in the owner.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use crate::format;
+
+/// The role named in a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    Master,
+    Worker { slot: u32, generation: u32 },
+}
+
+/// The name, role and owner of the log of this process.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    name: String,
+    owner: AtomicU32,
+    is_worker: AtomicBool,
+    slot: AtomicU32,
+    generation: AtomicU32,
+}
+
+impl Identity {
+    /// The identity of the calling process, as a master.
+    pub(crate) fn master(name: &str) -> Identity {
+        let mut escaped = String::with_capacity(name.len());
+        format::escape(&mut escaped, name);
+        Identity {
+            name: escaped,
+            owner: AtomicU32::new(std::process::id()),
+            is_worker: AtomicBool::new(false),
+            slot: AtomicU32::new(0),
+            generation: AtomicU32::new(0),
+        }
+    }
+
+    /// Makes the calling process the owner, as a worker. Nothing else runs in it yet, which is
+    /// why the four stores need not be one.
+    pub(crate) fn become_worker(&self, slot: u32, generation: u32) {
+        self.slot.store(slot, Ordering::Relaxed);
+        self.generation.store(generation, Ordering::Relaxed);
+        self.is_worker.store(true, Ordering::Relaxed);
+        self.owner.store(std::process::id(), Ordering::Release);
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn role(&self) -> Role {
+        if self.is_worker.load(Ordering::Relaxed) {
+            Role::Worker {
+                slot: self.slot.load(Ordering::Relaxed),
+                generation: self.generation.load(Ordering::Relaxed),
+            }
+        } else {
+            Role::Master
+        }
+    }
+
+    /// Whether the process `pid` may use the queue.
+    pub(crate) fn is_owner(&self, pid: u32) -> bool {
+        self.owner.load(Ordering::Acquire) == pid
+    }
+}

@@ -1,0 +1,152 @@
+//! The background writer of a worker: a bounded queue, a thread, and batches of whole lines.
+//!
+//! Queue and thread are `tracing-appender`'s; three things it does not do are done here.
+//!
+//! * **Batches.** Its thread writes line by line and calls `flush` when the queue is empty. The
+//!   [`Batch`] joins lines up to [`BATCH_LIMIT`] and writes them with one `write(2)` when the next
+//!   does not fit, or at that `flush`. A line never waits while the thread sleeps.
+//! * **The account.** Its guard waits one second and then drops what is queued, and a line sent
+//!   behind its shutdown message vanishes. The [`Ledger`] counts lines accepted and lines settled
+//!   (written, or counted as lost), so a flush waits for its own fact and the guard is let go only
+//!   when the two are equal and nobody can send any more.
+//! * **Failure to start.** It panics if the thread cannot be made. A thread that does nothing is
+//!   tried first, which turns that panic (and the panic hook, and an abort) into a plain answer;
+//!   the catch behind it is for the last thread being taken in between.
+//!
+//! The thread's stack is what `std` gives, 2 MiB of address space of which a few pages are used.
+//! `tracing-appender` has no setting for it, and `RUST_MIN_STACK` would shrink the threads of the
+//! user's program too.
+
+use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::{SigSet, SigmaskHow};
+use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
+
+use crate::format::LINE_LIMIT;
+use crate::output::Output;
+use crate::sink::lock;
+
+/// The most lines that wait; with one more, whoever logs waits too.
+const QUEUE_LIMIT: usize = 1000;
+
+/// The most bytes of one write. No line is longer.
+const BATCH_LIMIT: usize = LINE_LIMIT;
+
+/// As `top` and `/proc/PID/task/*/comm` show it.
+const THREAD_NAME: &str = "ph-log";
+
+/// Lines accepted for the queue, and lines the thread has done with.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    accepted: AtomicU64,
+    settled: AtomicU64,
+    /// Held around a wake-up, so that it cannot fall between a waiter's look and its sleep.
+    gate: Mutex<()>,
+    changed: Condvar,
+}
+
+impl Ledger {
+    /// Counts one line, before it is sent.
+    pub(crate) fn accept(&self) {
+        self.accepted.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Counts lines that need no more care.
+    pub(crate) fn settle(&self, lines: u64) {
+        self.settled.fetch_add(lines, Ordering::AcqRel);
+        drop(lock(&self.gate));
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn open_lines(&self) -> u64 {
+        // In this order, so that a line settled between the two reads does not make it negative.
+        let settled = self.settled.load(Ordering::Acquire);
+        self.accepted.load(Ordering::Acquire).saturating_sub(settled)
+    }
+
+    /// Waits until every accepted line is settled; `false` if it did not come to that in time.
+    pub(crate) fn wait_settled(&self, limit: Duration) -> bool {
+        let gate = lock(&self.gate);
+        let waited = self.changed.wait_timeout_while(gate, limit, |()| self.open_lines() > 0);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+        self.open_lines() == 0
+    }
+
+    /// Begins anew in a forked process, whose parent's lines are the parent's.
+    pub(crate) fn reset(&self) {
+        self.accepted.store(0, Ordering::Release);
+        self.settled.store(0, Ordering::Release);
+    }
+}
+
+/// Starts the thread, with every signal blocked in it: signals are for the threads of the program.
+/// `None` if the system gives no thread.
+pub(crate) fn start(
+    output: &Arc<Mutex<Output>>,
+    ledger: &Arc<Ledger>,
+) -> Option<(NonBlocking, WorkerGuard)> {
+    let batch = Batch {
+        output: Arc::clone(output),
+        ledger: Arc::clone(ledger),
+        bytes: Vec::with_capacity(BATCH_LIMIT),
+        lines: 0,
+    };
+    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK).ok()?;
+    let started = can_start_a_thread().then(|| {
+        let builder = NonBlockingBuilder::default()
+            .lossy(false)
+            .buffered_lines_limit(QUEUE_LIMIT)
+            .thread_name(THREAD_NAME);
+        catch_unwind(AssertUnwindSafe(|| builder.finish(batch))).ok()
+    });
+    // Setting a mask the system itself gave cannot fail.
+    let _ = before.thread_set_mask();
+    started.flatten()
+}
+
+fn can_start_a_thread() -> bool {
+    let probe = thread::Builder::new().name(THREAD_NAME.to_owned()).spawn(|| ());
+    probe.is_ok_and(|thread| thread.join().is_ok())
+}
+
+/// Joins lines to batches. Errors end in the output's account: one returned from here would make
+/// the thread forget the lines behind it.
+struct Batch {
+    output: Arc<Mutex<Output>>,
+    ledger: Arc<Ledger>,
+    bytes: Vec<u8>,
+    lines: u64,
+}
+
+impl Batch {
+    fn commit(&mut self) {
+        if self.lines == 0 {
+            return;
+        }
+        lock(&self.output).write(&self.bytes);
+        self.bytes.clear();
+        self.ledger.settle(std::mem::take(&mut self.lines));
+    }
+}
+
+impl Write for Batch {
+    /// Takes one whole line, always.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if self.bytes.len() + line.len() > BATCH_LIMIT {
+            self.commit();
+        }
+        self.bytes.extend_from_slice(line);
+        self.lines += 1;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.commit();
+        Ok(())
+    }
+}

@@ -1,0 +1,12 @@
+//! The log as its users have it: real processes, real files, and the ways they end and break.
+//!
+//! The global subscriber can be set once in a process and a fork needs a process with one thread,
+//! so a test runs its story on a *stage*: this same binary, started once more for one scenario
+//! (see `stage`). The test then judges what is in the folder that the scenario wrote to.
+
+mod descriptors;
+mod failures;
+mod reopen;
+mod stage;
+mod stderr;
+mod workers;
