@@ -78,6 +78,15 @@ impl Service {
             .logging(LogOfProcess(log))
     }
 
+    /// What the settings ask for and this service cannot give.
+    pub(crate) fn warnings(&self) -> Option<String> {
+        let timeout = self.settings.timeout.filter(|timeout| !timeout.is_zero())?;
+        self.command.as_ref().map(|_| {
+            let origin = self.settings.origin("timeout");
+            format!("{origin}: timeout = {timeout:?} has no effect: a command has no heartbeat")
+        })
+    }
+
     /// Neither a command nor a worker of the program's own.
     pub(crate) fn nothing_to_run(&self, program: &str) -> Failure {
         let what = format!("cannot run {}: it has no command", self.settings.name());

@@ -34,7 +34,7 @@ pub(crate) fn run(app: &App, args: &Run) -> Result<ExitCode, Failure> {
     }
     let log = wire::open_log(&service.settings, std::io::stderr().is_terminal())
         .map_err(|error| service.failure(Exit::Failed, &error.to_string(), "log_file"))?;
-    for warning in warnings {
+    for warning in warnings.iter().map(ToString::to_string).chain(service.warnings()) {
         tracing::warn!("{warning}");
     }
     let finished = service.master(log).run().map_err(|error| service.run_failure(&error))?;

@@ -42,6 +42,19 @@ pub(super) fn common(
     variables
 }
 
+/// What tells a command how many listeners it has, and by what name; `LISTEN_PID` is added in the
+/// child. The convention is systemd's.
+pub(super) fn listening(name: &str, listeners: usize) -> Vec<(OsString, OsString)> {
+    if listeners == 0 {
+        return Vec::new();
+    }
+    let names = vec![name; listeners].join(":");
+    vec![
+        ("LISTEN_FDS".into(), listeners.to_string().into()),
+        ("LISTEN_FDNAMES".into(), names.into()),
+    ]
+}
+
 /// Variables that tell one worker from another.
 pub(super) fn own(identity: &Identity) -> [(&'static str, String); 3] {
     [

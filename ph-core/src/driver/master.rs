@@ -13,11 +13,12 @@ use nix::sys::signal::{SigSet, Signal};
 use tracing::{error, info};
 
 use super::children::Children;
-use super::command::{Command, CommandError};
+use super::command::Command;
+use super::error::{Finished, RunError, system};
 use super::listeners::{Address, Listeners};
 use super::pidfile::{HeldPidfile, Pidfile};
-use super::{Driver, Trade, caught_signals, environment, new_epoll, own_stderr};
-use crate::arbiter::{Arbiter, Outcome, Policy, Readiness, WorkerKind};
+use super::{Driver, WorkerSource, caught_signals, environment, new_epoll, own_stderr};
+use crate::arbiter::{Arbiter, Policy, Readiness, WorkerKind};
 use crate::sys::fds::NofileLimit;
 use crate::sys::seats::Seats;
 use crate::sys::signals::{self, SignalQueue};
@@ -64,10 +65,10 @@ pub(super) struct Settings {
     pub(super) max_requests: u64,
     pub(super) app: Rc<BTreeMap<String, String>>,
     pub(super) logging: Arc<dyn Logging>,
-    program: Maker,
+    worker: WorkerSpec,
 }
 
-enum Maker {
+enum WorkerSpec {
     Forked(Factory),
     Command(Command),
 }
@@ -85,7 +86,7 @@ impl Master {
         factory: impl Fn(&Context) -> W + 'static,
     ) -> Self {
         let factory: Factory = Rc::new(move |ctx| Box::new(factory(ctx)));
-        Self::new(name.into(), Maker::Forked(factory), Policy::default())
+        Self::new(name.into(), WorkerSpec::Forked(factory), Policy::default())
     }
 
     /// A master of command workers: N processes of any program.
@@ -95,10 +96,10 @@ impl Master {
             readiness: Readiness::Spawned,
             ..Policy::default()
         };
-        Self::new(name.into(), Maker::Command(command), policy)
+        Self::new(name.into(), WorkerSpec::Command(command), policy)
     }
 
-    fn new(name: String, program: Maker, policy: Policy) -> Self {
+    fn new(name: String, worker: WorkerSpec, policy: Policy) -> Self {
         Self(Settings {
             name,
             policy,
@@ -109,7 +110,7 @@ impl Master {
             max_requests: 0,
             app: Rc::default(),
             logging: Arc::new(NoLogging),
-            program,
+            worker,
         })
     }
 
@@ -212,7 +213,7 @@ impl Settings {
         pidfile: &mut Option<HeldPidfile>,
         listeners: &mut Option<Listeners>,
     ) -> Result<Finished, RunError> {
-        let is_forked = matches!(self.program, Maker::Forked(_));
+        let is_forked = matches!(self.worker, WorkerSpec::Forked(_));
         let listeners = &*listeners.insert(Listeners::open(&self.addresses, is_forked)?);
         let nofile = fds::raise_limit().map_err(system("setrlimit"))?;
         process::become_subreaper().map_err(system("prctl(PR_SET_CHILD_SUBREAPER)"))?;
@@ -222,7 +223,7 @@ impl Settings {
             .logging
             .stdio()
             .map_err(|source| RunError::System { call: "open the workers' log", source })?;
-        let (trade, children) = self.trade(listeners, nofile, &common)?;
+        let (source, children) = self.source(listeners, nofile, &common)?;
         title::prepare();
         let signals = SignalQueue::install(&caught_signals())
             .map_err(|source| RunError::System { call: "sigaction", source })?;
@@ -233,13 +234,18 @@ impl Settings {
         }
         title::set(&format!("ph: master [{}]", self.name));
         self.announce(listeners, instance);
+        let mut policy = self.policy.clone();
+        if !is_forked {
+            // Nothing can be heard of a command's heart, so its silence means nothing.
+            policy.timeout = None;
+        }
         let withheld = environment::withheld().map(|name| (name, None));
         let common = common.into_iter().map(|(name, value)| (name, Some(value)));
         let mut driver = Driver {
             settings: self,
             name: self.name.as_str().into(),
             instance,
-            trade,
+            source,
             listeners,
             pidfile: pidfile.as_ref(),
             signals,
@@ -247,43 +253,49 @@ impl Settings {
             nofile,
             forked_environment: withheld.chain(common).collect(),
             output,
-            arbiter: Arbiter::new(self.policy.clone()),
+            arbiter: Arbiter::new(policy),
             children,
+            reap_pending: false,
             outcome: None,
             spawn_failure: None,
         };
         driver.run_to_the_end()
     }
 
-    fn trade(
+    fn source(
         &self,
         listeners: &Listeners,
         nofile: NofileLimit,
         common: &[(OsString, OsString)],
-    ) -> Result<(Trade, Children), RunError> {
-        match &self.program {
-            Maker::Forked(factory) => {
+    ) -> Result<(WorkerSource, Children), RunError> {
+        match &self.worker {
+            WorkerSpec::Forked(factory) => {
                 // Twice `max_workers` processes at most, and some the kernel does not let go.
                 let count = (self.policy.max_workers.max(1) as usize).saturating_mul(3);
                 let seats = Rc::new(Seats::map(count).map_err(system("mmap"))?);
                 let children = Children::with_seats(seats.len());
                 let factory = Rc::clone(factory);
-                Ok((Trade::Forked { factory, seats, max_requests: self.max_requests }, children))
+                Ok((
+                    WorkerSource::Forked { factory, seats, max_requests: self.max_requests },
+                    children,
+                ))
             }
-            Maker::Command(command) => {
+            WorkerSpec::Command(command) => {
                 let directory = self.directory.as_deref();
                 let path = command.resolve(directory)?;
-                let inherited = environment::inherited();
+                let environment = environment::inherited()
+                    .chain(common.iter().cloned())
+                    .chain(environment::listening(&self.name, listeners.sockets().len()));
                 let program = Program::new(
                     path.as_os_str(),
-                    inherited.chain(common.iter().cloned()),
+                    environment,
                     directory.map(Path::as_os_str),
                     &listeners.fds(),
                     nofile,
                 )
                 .map_err(|source| RunError::System { call: "prepare the command", source })?;
                 let command = command.clone();
-                Ok((Trade::Command { program, path, command }, Children::default()))
+                Ok((WorkerSource::Command { program, path, command }, Children::default()))
             }
         }
     }
@@ -323,102 +335,4 @@ impl Driver<'_> {
         let spawn_failure = self.spawn_failure.take().map(|(_, why)| why);
         Ok(Finished { outcome, spawn_failure })
     }
-}
-
-/// How a master's life ended.
-#[derive(Debug)]
-pub struct Finished {
-    /// The verdict; [`Outcome::code`] is the exit code.
-    pub outcome: Outcome,
-    /// Why the last command that could not be executed was not.
-    pub spawn_failure: Option<String>,
-}
-
-impl std::process::Termination for Finished {
-    fn report(self) -> std::process::ExitCode {
-        self.outcome.code().into()
-    }
-}
-
-/// Why a master could not run.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// A fork copies one thread only; whatever lock another holds would stay locked for ever.
-    #[error(
-        "a master must be started from a single-threaded process, this one has {threads} threads \
-         (start it before any runtime, such as #[tokio::main], and before any logging thread)"
-    )]
-    Threads {
-        /// How many there are.
-        threads: u64,
-    },
-    /// Another master holds the lock.
-    #[error("{}", describe_holder(lock, *holder))]
-    AlreadyRunning {
-        /// The lock file.
-        lock: PathBuf,
-        /// The pid the holder wrote into it.
-        holder: Option<i32>,
-    },
-    /// The pidfile or the lock file could not be written.
-    #[error("the {what} {} cannot be written: {source}", path.display())]
-    File {
-        /// Which of the two.
-        what: &'static str,
-        /// Where.
-        path: PathBuf,
-        /// The system's answer.
-        source: io::Error,
-    },
-    /// A socket could not be opened; none is.
-    #[error("cannot listen on {address}: {source}")]
-    Listen {
-        /// Which one.
-        address: String,
-        /// The system's answer.
-        source: io::Error,
-    },
-    /// The command cannot be executed.
-    #[error(transparent)]
-    Command(#[from] CommandError),
-    /// A system call that should not fail did.
-    #[error("{call}: {source}")]
-    System {
-        /// What was called.
-        call: &'static str,
-        /// The system's answer.
-        source: io::Error,
-    },
-    /// A bug: the master panicked. Every worker was killed.
-    #[error("bug in ph: the master panicked")]
-    Panicked,
-}
-
-impl RunError {
-    /// The process exit code: 154 already running, 126 or 127 for a command that cannot be
-    /// executed, 70 (`EX_SOFTWARE`) for a bug, else 1.
-    #[must_use]
-    pub fn code(&self) -> u8 {
-        match self {
-            Self::AlreadyRunning { .. } => 154,
-            Self::Command(error) => error.code(),
-            Self::Panicked => 70,
-            Self::Threads { .. }
-            | Self::File { .. }
-            | Self::Listen { .. }
-            | Self::System { .. } => 1,
-        }
-    }
-}
-
-fn describe_holder(lock: &Path, holder: Option<i32>) -> String {
-    let lock = lock.display();
-    match holder {
-        Some(pid) => format!("already running: pid {pid} holds {lock}"),
-        None => format!("already running: {lock} is held"),
-    }
-}
-
-fn system(call: &'static str) -> impl Fn(nix::Error) -> RunError {
-    move |errno| RunError::System { call, source: errno.into() }
 }

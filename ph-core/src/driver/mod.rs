@@ -8,6 +8,7 @@
 mod children;
 mod command;
 mod environment;
+mod error;
 mod listeners;
 mod master;
 mod perform;
@@ -26,8 +27,9 @@ use nix::unistd::Pid;
 use tracing::info;
 
 pub use command::{Command, CommandError};
+pub use error::{Finished, RunError};
 pub use listeners::Address;
-pub use master::{Finished, Logging, Master, RunError};
+pub use master::{Logging, Master};
 pub use pidfile::Pidfile;
 
 use crate::arbiter::{Action, Arbiter, Event, ExitStatus, ORDERS, Order, Outcome, Time, WorkerId};
@@ -51,8 +53,12 @@ const REPORTS_FROM: u64 = 2;
 /// Events taken in one wait; more are found in the next.
 const EVENTS_A_TURN: usize = 64;
 
+/// Children reaped in one turn: workers that die as fast as they are started must not keep the loop
+/// from a stop order.
+const REAPS_A_TURN: usize = 64;
+
 /// What the workers are made of.
-enum Trade {
+enum WorkerSource {
     Forked { factory: Factory, seats: Rc<Seats>, max_requests: u64 },
     Command { program: Program, path: PathBuf, command: Command },
 }
@@ -62,7 +68,7 @@ struct Driver<'a> {
     settings: &'a Settings,
     name: Rc<str>,
     instance: u32,
-    trade: Trade,
+    source: WorkerSource,
     listeners: &'a Listeners,
     pidfile: Option<&'a HeldPidfile>,
     signals: SignalQueue,
@@ -73,6 +79,8 @@ struct Driver<'a> {
     output: OwnedFd,
     arbiter: Arbiter,
     children: Children,
+    /// There may be more to reap than one turn took.
+    reap_pending: bool,
     /// Set by the arbiter's last action.
     outcome: Option<Outcome>,
     /// Why the last command that could not be executed was not.
@@ -84,7 +92,7 @@ impl Driver<'_> {
     fn run(&mut self) -> nix::Result<Outcome> {
         let wake = EpollFlags::EPOLLIN;
         self.epoll.add(self.signals.wake_fd(), EpollEvent::new(wake, SIGNAL))?;
-        if let Trade::Forked { seats, .. } = &self.trade {
+        if let WorkerSource::Forked { seats, .. } = &self.source {
             self.epoll.add(seats.bell_fd(), EpollEvent::new(wake, BELL))?;
         }
         self.step(now(), Event::Started);
@@ -106,12 +114,11 @@ impl Driver<'_> {
         };
         let now = now();
         let mut orders = Vec::new();
-        let mut reap = false;
         let mut rung = false;
         let mut started = Vec::new();
         for event in &ready[..found] {
             match event.data() {
-                SIGNAL => self.take_signals(&mut orders, &mut reap),
+                SIGNAL => self.take_signals(&mut orders),
                 BELL => rung = true,
                 report => started.push(WorkerId(report - REPORTS_FROM)),
             }
@@ -128,9 +135,7 @@ impl Driver<'_> {
         for worker in started {
             self.on_report(worker, now);
         }
-        if reap {
-            self.reap(now);
-        }
+        self.reap(now);
         for order in orders {
             self.step(now, Event::Ordered(order));
         }
@@ -140,6 +145,9 @@ impl Driver<'_> {
 
     /// How long to wait: until the arbiter's deadline, or until something happens.
     fn timeout(&self) -> EpollTimeout {
+        if self.reap_pending {
+            return EpollTimeout::ZERO;
+        }
         let Some(deadline) = self.arbiter.next_deadline() else { return EpollTimeout::NONE };
         let wait = deadline.since(now());
         // Rounded up, so that the deadline has passed when the wait ends.
@@ -159,10 +167,10 @@ impl Driver<'_> {
         }
     }
 
-    fn take_signals(&self, orders: &mut Vec<Order>, reap: &mut bool) {
+    fn take_signals(&mut self, orders: &mut Vec<Order>) {
         for arrived in self.signals.take() {
             if arrived.signal == Signal::SIGCHLD {
-                *reap = true;
+                self.reap_pending = true;
                 continue;
             }
             let row = ORDERS.iter().find(|row| row.signal == arrived.signal.as_str());
@@ -181,7 +189,7 @@ impl Driver<'_> {
 
     /// Looks at the seats workers rang for. A ring is a hint; what counts is what the seat says.
     fn on_bell(&mut self, now: Time) {
-        let Trade::Forked { seats, .. } = &self.trade else { return };
+        let WorkerSource::Forked { seats, .. } = &self.source else { return };
         let workers = match seats.rung() {
             Some(rung) => rung.iter().filter_map(|seat| self.children.worker_in(*seat)).collect(),
             None => self.children.workers(),
@@ -192,7 +200,7 @@ impl Driver<'_> {
     }
 
     fn look_at_seat(&mut self, worker: WorkerId, now: Time) {
-        let Trade::Forked { seats, .. } = &self.trade else { return };
+        let WorkerSource::Forked { seats, .. } = &self.source else { return };
         let Some(child) = self.children.get_mut(worker) else { return };
         let Some(seat) = child.seat.map(|seat| seats.seat(seat)) else { return };
         let is_ready =
@@ -227,7 +235,14 @@ impl Driver<'_> {
     /// Reaps until nothing is left: signals merge, so one SIGCHLD may mean many ends. The group of
     /// an ended worker is swept while its leader is still a zombie and the number still its own.
     fn reap(&mut self, now: Time) {
-        while let Some(pid) = process::next_ended() {
+        for _ in 0..REAPS_A_TURN {
+            if !self.reap_pending {
+                return;
+            }
+            let Some(pid) = process::next_ended() else {
+                self.reap_pending = false;
+                return;
+            };
             match self.children.worker_of(pid) {
                 Some(worker) => self.reap_worker(worker, pid, now),
                 None => {
@@ -246,8 +261,8 @@ impl Driver<'_> {
         let Some(ended) = process::reap(pid) else { return };
         let Some(child) = self.children.remove(worker) else { return };
         let jitter = perform::jitter();
-        let event = match (child.failure, &self.trade) {
-            (Some(failure), Trade::Command { path, .. }) => {
+        let event = match (child.failure, &self.source) {
+            (Some(failure), WorkerSource::Command { path, .. }) => {
                 let directory = self.settings.directory.as_deref();
                 let why = report::describe_failure(failure, path, directory);
                 tracing::error!("worker {}: {why}", child.slot);
@@ -255,7 +270,7 @@ impl Driver<'_> {
                 self.spawn_failure = Some((failure, why));
                 Event::SpawnFailed { worker, fault, jitter }
             }
-            (_, Trade::Forked { .. } | Trade::Command { .. }) => {
+            (_, WorkerSource::Forked { .. } | WorkerSource::Command { .. }) => {
                 let status = match ended {
                     Ended::Code(code) => ExitStatus::Code(code),
                     Ended::Signal(number, core) => ExitStatus::Signal { number, core },
@@ -274,7 +289,7 @@ impl Driver<'_> {
         own.extend(
             self.children.iter().filter_map(|child| Some(child.report.as_ref()?.as_raw_fd())),
         );
-        if let Trade::Forked { seats, .. } = &self.trade {
+        if let WorkerSource::Forked { seats, .. } = &self.source {
             own.push(seats.raw_fd());
         }
         own

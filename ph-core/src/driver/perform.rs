@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use tracing::{error, warn};
 
 use super::children::Child;
-use super::{Driver, REPORTS_FROM, Trade, environment, report};
+use super::{Driver, REPORTS_FROM, WorkerSource, environment, report};
 use crate::arbiter::{
     Action, Event, Generation, Jitter, Slot, SpawnFault, Time, WorkerId, WorkerSignal,
 };
@@ -68,9 +68,9 @@ impl Driver<'_> {
             worker_id: worker.0,
             instance: self.instance,
         };
-        let spawned = match self.trade {
-            Trade::Forked { .. } => self.fork_worker(identity),
-            Trade::Command { .. } => self.exec_worker(worker, &identity),
+        let spawned = match self.source {
+            WorkerSource::Forked { .. } => self.fork_worker(identity),
+            WorkerSource::Command { .. } => self.exec_worker(worker, &identity),
         };
         // The mask was valid a moment ago, so it can be set again.
         let _ = signals::set_mask(&mask);
@@ -84,7 +84,7 @@ impl Driver<'_> {
     }
 
     fn fork_worker(&mut self, identity: Identity) -> std::io::Result<Child> {
-        let Trade::Forked { factory, seats, max_requests } = &self.trade else {
+        let WorkerSource::Forked { factory, seats, max_requests } = &self.source else {
             return Err(Errno::EINVAL.into());
         };
         let seat_index = self.children.take_seat().ok_or(Errno::EAGAIN)?;
@@ -118,7 +118,7 @@ impl Driver<'_> {
     }
 
     fn exec_worker(&mut self, worker: WorkerId, identity: &Identity) -> std::io::Result<Child> {
-        let Trade::Command { program, command, .. } = &self.trade else {
+        let WorkerSource::Command { program, command, .. } = &self.source else {
             return Err(Errno::EINVAL.into());
         };
         let words = command.words_of(identity.slot, identity.generation);
@@ -158,7 +158,7 @@ impl Driver<'_> {
 
     fn read_heartbeat(&self, worker: WorkerId) -> Option<Event> {
         let seat = self.children.get(worker)?.seat?;
-        let Trade::Forked { seats, .. } = &self.trade else { return None };
+        let WorkerSource::Forked { seats, .. } = &self.source else { return None };
         let beat = Time::from_nanos(seats.seat(seat).last_beat());
         Some(Event::Heartbeat { worker, beat })
     }

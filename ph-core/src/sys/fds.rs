@@ -76,6 +76,17 @@ impl NofileLimit {
     }
 }
 
+/// Has `exec` close every descriptor from `first` on, also those the operator's shell let slip into
+/// the master. A kernel before 5.11 does not know the call; there the master's own are closed all
+/// the same, being close-on-exec from birth.
+pub(crate) fn close_on_exec_from(first: RawFd) {
+    let first = first.unsigned_abs();
+    // SAFETY: changes flags of this child's descriptors only, and touches no memory.
+    unsafe {
+        libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
+    }
+}
+
 /// Closes the given descriptors of the master in a forked child, where no destructor ever runs.
 ///
 /// The numbers come from live `OwnedFd`s of the parent's copy, which the child never drops because

@@ -90,8 +90,8 @@ impl Program {
         listeners: &[BorrowedFd<'_>],
         nofile: NofileLimit,
     ) -> io::Result<Self> {
-        let highest = LISTEN_FDS_START + RawFd::try_from(listeners.len()).unwrap_or(RawFd::MAX);
-        let above = |fd: &BorrowedFd<'_>| fds::duplicate_above(fd, highest);
+        let lowest = targets_end(listeners.len());
+        let above = |fd: &BorrowedFd<'_>| fds::duplicate_above(fd, lowest);
         Ok(Self {
             path: c_string(path)?,
             environment: environment
@@ -100,7 +100,7 @@ impl Program {
                 .collect::<io::Result<_>>()?,
             directory: directory.map(c_string).transpose()?,
             listeners: listeners.iter().map(above).collect::<nix::Result<_>>()?,
-            dev_null: fds::duplicate_above(fds::dev_null()?, highest)?,
+            dev_null: fds::duplicate_above(fds::dev_null()?, lowest)?,
             ignored: signals::ignored(),
             nofile,
         })
@@ -132,7 +132,7 @@ impl Program {
         argv.push(ptr::null());
         let (report, failed) = fds::pipe()?;
         // The copy is above every descriptor the child overwrites, like the listeners.
-        let lowest = LISTEN_FDS_START + RawFd::try_from(self.listeners.len()).unwrap_or(RawFd::MAX);
+        let lowest = targets_end(self.listeners.len());
         let failed = fds::duplicate_above(failed, lowest)?;
         let output = fds::duplicate_above(output, lowest)?;
         let master = nix::unistd::getpid();
@@ -165,6 +165,7 @@ impl Program {
             for (target, source) in (0..).zip(streams.into_iter().chain(listeners)) {
                 duplicate_to(source, target).map_err(errno(Step::Descriptors))?;
             }
+            fds::close_on_exec_from(targets_end(self.listeners.len()));
             self.nofile.restore().map_err(errno(Step::Limits))?;
             if let Some(directory) = &self.directory {
                 nix::unistd::chdir(directory.as_c_str()).map_err(errno(Step::Directory))?;
@@ -216,6 +217,11 @@ pub(crate) fn outcome(report: &OwnedFd) -> SpawnOutcome {
         // does not run, and the reaped exit code tells.
         Ok(_) | Err(_) => SpawnOutcome::Failed(Failure { step: Step::Exec, errno: libc::EIO }),
     }
+}
+
+/// The first descriptor behind those a program gets.
+fn targets_end(listeners: usize) -> RawFd {
+    LISTEN_FDS_START.saturating_add(RawFd::try_from(listeners).unwrap_or(RawFd::MAX))
 }
 
 /// `dup2`, whose copy is not close-on-exec.

@@ -1,0 +1,106 @@
+//! How a master's run ends, well or not, and the exit code of each.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::command::CommandError;
+use crate::arbiter::Outcome;
+
+/// How a master's life ended.
+#[derive(Debug)]
+pub struct Finished {
+    /// The verdict; [`Outcome::code`] is the exit code.
+    pub outcome: Outcome,
+    /// Why the last command that could not be executed was not.
+    pub spawn_failure: Option<String>,
+}
+
+impl std::process::Termination for Finished {
+    fn report(self) -> std::process::ExitCode {
+        self.outcome.code().into()
+    }
+}
+
+/// Why a master could not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A fork copies one thread only; whatever lock another holds would stay locked for ever.
+    #[error(
+        "a master must be started from a single-threaded process, this one has {threads} threads \
+         (start it before any runtime, such as #[tokio::main], and before any logging thread)"
+    )]
+    Threads {
+        /// How many there are.
+        threads: u64,
+    },
+    /// Another master holds the lock.
+    #[error("{}", describe_holder(lock, *holder))]
+    AlreadyRunning {
+        /// The lock file.
+        lock: PathBuf,
+        /// The pid the holder wrote into it.
+        holder: Option<i32>,
+    },
+    /// The pidfile or the lock file could not be written.
+    #[error("the {what} {} cannot be written: {source}", path.display())]
+    File {
+        /// Which of the two.
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// A socket could not be opened; none is.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Which one.
+        address: String,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The command cannot be executed.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// A system call that should not fail did.
+    #[error("{call}: {source}")]
+    System {
+        /// What was called.
+        call: &'static str,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// A bug: the master panicked. Every worker was killed.
+    #[error("bug in ph: the master panicked")]
+    Panicked,
+}
+
+impl RunError {
+    /// The process exit code: 154 already running, 126 or 127 for a command that cannot be
+    /// executed, 70 (`EX_SOFTWARE`) for a bug, else 1.
+    #[must_use]
+    pub fn code(&self) -> u8 {
+        match self {
+            Self::AlreadyRunning { .. } => 154,
+            Self::Command(error) => error.code(),
+            Self::Panicked => 70,
+            Self::Threads { .. }
+            | Self::File { .. }
+            | Self::Listen { .. }
+            | Self::System { .. } => 1,
+        }
+    }
+}
+
+fn describe_holder(lock: &Path, holder: Option<i32>) -> String {
+    let lock = lock.display();
+    match holder {
+        Some(pid) => format!("already running: pid {pid} holds {lock}"),
+        None => format!("already running: {lock} is held"),
+    }
+}
+
+/// An error of a system call that should not fail.
+pub(super) fn system(call: &'static str) -> impl Fn(nix::Error) -> RunError {
+    move |errno| RunError::System { call, source: errno.into() }
+}
