@@ -19,6 +19,6 @@ pub(crate) fn config_file(flag: Option<&Path>, folder: &Path) -> Result<PathBuf,
     NAMES.into_iter().map(PathBuf::from).find(|name| folder.join(name).exists()).ok_or_else(|| {
         let names = NAMES.join(", ");
         Failure::new(Exit::Config, format!("no configuration: none of {names} is here"))
-            .remedy("name a file with -c FILE, or a command: run -- CMD ARGS…")
+            .remedy("name a file with -c FILE, or a command after `--`")
     })
 }

@@ -98,3 +98,7 @@ impl App {
         }
     }
 }
+
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct ReadmeExamplesCompile;

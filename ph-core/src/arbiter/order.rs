@@ -38,9 +38,9 @@ pub struct OrderRow {
 /// Every signal a master answers. The names and meanings are gunicorn's, but for QUIT and INT, which
 /// stop as gracefully as TERM does.
 pub const ORDERS: &[OrderRow] = &[
-    row("SIGTERM", Some(Order::Stop), "stop gracefully; a second one: at once"),
-    row("SIGINT", Some(Order::Stop), "as SIGTERM"),
-    row("SIGQUIT", Some(Order::Stop), "as SIGTERM"),
+    row("SIGTERM", Some(Order::Stop), "stop; a second one: at once"),
+    row("SIGINT", Some(Order::Stop), "stop; a second one: at once"),
+    row("SIGQUIT", Some(Order::Stop), "stop; a second one: at once"),
     row("SIGTTIN", Some(Order::ScaleBy(1)), "one worker more"),
     row("SIGTTOU", Some(Order::ScaleBy(-1)), "one worker fewer"),
     row("SIGUSR1", Some(Order::Reopen), "reopen the log files"),

@@ -42,7 +42,7 @@ pub enum RunError {
         holder: Option<i32>,
     },
     /// The pidfile or the lock file could not be written.
-    #[error("the {what} {} cannot be written: {source}", path.display())]
+    #[error("the {what} {} cannot be written: {}", path.display(), named(source))]
     File {
         /// Which of the two.
         what: &'static str,
@@ -52,7 +52,7 @@ pub enum RunError {
         source: io::Error,
     },
     /// A socket could not be opened; none is.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}: {}", named(source))]
     Listen {
         /// Which one.
         address: String,
@@ -63,7 +63,7 @@ pub enum RunError {
     #[error(transparent)]
     Command(#[from] CommandError),
     /// A system call that should not fail did.
-    #[error("{call}: {source}")]
+    #[error("{call}: {}", named(source))]
     System {
         /// What was called.
         call: &'static str,
@@ -89,6 +89,14 @@ impl RunError {
             | Self::Listen { .. }
             | Self::System { .. } => 1,
         }
+    }
+}
+
+/// A system's answer with the errno's name, which people search for; what has none says it itself.
+fn named(error: &io::Error) -> String {
+    match error.raw_os_error().map(nix::errno::Errno::from_raw) {
+        Some(errno) => format!("{} ({errno:?})", errno.desc()),
+        None => error.to_string(),
     }
 }
 

@@ -79,8 +79,8 @@ pub(super) fn report(notice: Notice, children: &Children) {
             let by = span(by);
             warn!("woke {by} late: silent workers get a fresh period before they count as stuck");
         }
-        Notice::Stopping { workers } => info!("stopping, {workers} workers to end"),
-        Notice::Quitting { workers } => warn!("stopping at once, killing {workers} workers"),
+        Notice::Stopping { workers } => info!("stopping, workers to end: {workers}"),
+        Notice::Quitting { workers } => warn!("stopping at once, workers to kill: {workers}"),
         Notice::Bug(what) => error!("bug in ph: {what}; please report it. Serving on"),
     }
 }
