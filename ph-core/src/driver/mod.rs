@@ -331,7 +331,7 @@ impl std::fmt::Display for Received {
         }
         match sender {
             Some(sender) => write!(f, " from pid {} uid {}", sender.pid, sender.uid),
-            None => f.write_str(" from the kernel"),
+            None => f.write_str(" from the terminal"),
         }
     }
 }

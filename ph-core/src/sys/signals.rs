@@ -47,7 +47,7 @@ pub(crate) struct Arrived {
     pub(crate) signal: Signal,
     /// How many the handler saw. The kernel merges what comes faster.
     pub(crate) count: u32,
-    /// The process that sent the last of them; `None`: the kernel, as on a terminal's Ctrl-C.
+    /// The process that sent the last of them; `None`: the kernel, for a terminal (Ctrl-C).
     pub(crate) sender: Option<Sender>,
 }
 
