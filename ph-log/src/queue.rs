@@ -150,3 +150,48 @@ impl Write for Batch {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU32;
+
+    use super::*;
+    use crate::output::Writer;
+    use crate::{Level, LogOptions, Target};
+
+    static REOPEN: AtomicU32 = AtomicU32::new(0);
+
+    #[test]
+    fn a_batch_is_of_whole_lines_and_leaves_when_the_next_does_not_fit_or_nothing_waits() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("log");
+        let writer = Arc::new(Writer::new(LogOptions {
+            name: "test".to_owned(),
+            target: Target::File(path.clone()),
+            also_stderr: false,
+            level: Level::Info,
+            reopen: &REOPEN,
+        }));
+        let output = Arc::new(Mutex::new(Output::open(&writer).expect("an output")));
+        let ledger = Arc::new(Ledger::default());
+        let mut batch = Batch { output, ledger: Arc::clone(&ledger), bytes: Vec::new(), lines: 0 };
+        let size = || usize::try_from(std::fs::metadata(&path).expect("the log").len());
+        let (mut all, mut ends, mut before) = (Vec::new(), vec![0], 0);
+        for n in 0..2000 {
+            let mut line = vec![b'x'; n * 37 % LINE_LIMIT];
+            line.push(b'\n');
+            ledger.accept();
+            batch.write_all(&line).expect("taken");
+            all.extend(line);
+            ends.push(all.len());
+            let written = size().expect("a size");
+            assert!(written - before <= BATCH_LIMIT, "one batch at most");
+            assert!(ends.contains(&written), "whole lines");
+            before = written;
+        }
+        assert!(before < all.len() && ledger.open_lines() > 0);
+        batch.flush().expect("taken");
+        assert_eq!(std::fs::read(&path).expect("the log"), all);
+        assert_eq!(ledger.open_lines(), 0);
+    }
+}

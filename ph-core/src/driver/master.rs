@@ -225,7 +225,7 @@ impl Settings {
             .map_err(|source| RunError::System { call: "open the workers' log", source })?;
         let (source, children) = self.source(listeners, nofile, &common)?;
         title::prepare();
-        let signals = SignalQueue::install(&caught_signals())
+        let signals = SignalQueue::install(&caught_signals(), self.stop_signal)
             .map_err(|source| RunError::System { call: "sigaction", source })?;
         // What the caller had blocked must reach the master all the same.
         signals::set_mask(&SigSet::empty()).map_err(system("sigprocmask"))?;

@@ -99,8 +99,6 @@ impl Driver<'_> {
                 listeners: self.listeners.sockets(),
                 seats,
                 seat_index,
-                signals: &self.signals,
-                stop_signal: self.settings.stop_signal,
                 not_mine: self.own_fds(),
                 nofile: self.nofile,
                 directory: self.settings.directory.as_deref(),

@@ -4,9 +4,11 @@
 //! remembers the sender there, and writes one byte into a non-blocking pipe. A full pipe is no loss,
 //! because a byte that wakes the loop is in it already; so no kind of signal is ever lost (I14).
 //!
-//! The handlers installed by signal-hook survive a fork, and so would the master's actions. Each
-//! action therefore compares the pid with that of the process it was registered for, and a forked
-//! worker registers its own. All signals are blocked meanwhile, so one that comes in between waits.
+//! The handlers installed by signal-hook survive a fork, and installing others afterwards is slow and
+//! leaves a gap. So there is one action a signal for the life of the master and of all its forked
+//! workers, and it asks what this process is: the child of a fork says so with one store, while all
+//! signals are blocked. In any other process, as in one a user's code forks, it does what the system
+//! would have done.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
@@ -14,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use signal_hook::SigId;
-use signal_hook::low_level::unregister;
+use signal_hook::low_level::{emulate_default_handler, unregister};
 use signal_hook_registry::register_sigaction;
 
 use super::fds;
@@ -22,9 +24,13 @@ use super::fds;
 const SIGNALS: usize = 65;
 static COUNTS: [AtomicU32; SIGNALS] = [const { AtomicU32::new(0) }; SIGNALS];
 static SENDERS: [AtomicU64; SIGNALS] = [const { AtomicU64::new(0) }; SIGNALS];
-/// The write end of the wake pipe of the process that is `OWNER`.
+/// The write end of this process's wake pipe.
 static WAKE: AtomicI32 = AtomicI32::new(-1);
-static OWNER: AtomicI32 = AtomicI32::new(0);
+/// The pid of the process that is the master, and of the one that is a forked worker.
+static MASTER: AtomicI32 = AtomicI32::new(0);
+static WORKER: AtomicI32 = AtomicI32::new(0);
+/// Which signals ask a worker to stop: bit n is signal n.
+static STOP_SIGNALS: AtomicU64 = AtomicU64::new(0);
 static STOP: AtomicBool = AtomicBool::new(false);
 static REOPENS: AtomicU32 = AtomicU32::new(0);
 
@@ -67,17 +73,23 @@ pub(crate) struct SignalQueue {
 }
 
 impl SignalQueue {
-    /// Registers a counting handler for each of the signals, and for `SIGCHLD` one that only wakes.
-    pub(crate) fn install(signals: &[Signal]) -> std::io::Result<Self> {
+    /// Registers an action for each of the signals the master counts, for `SIGCHLD`, and for those
+    /// that ask a forked worker to stop.
+    pub(crate) fn install(counted: &[Signal], stop_signal: Signal) -> std::io::Result<Self> {
         let wake = fds::pipe()?;
+        let stops = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, stop_signal];
+        let bits = stops.iter().fold(0, |bits, stop| bits | 1 << (*stop as u64));
+        STOP_SIGNALS.store(bits, Ordering::Relaxed);
         WAKE.store(wake.1.as_raw_fd(), Ordering::Relaxed);
-        OWNER.store(nix::unistd::getpid().as_raw(), Ordering::Relaxed);
+        MASTER.store(nix::unistd::getpid().as_raw(), Ordering::Relaxed);
+        let mut all: Vec<Signal> = [counted, &stops, &[Signal::SIGCHLD]].concat();
+        all.sort_unstable();
+        all.dedup();
         let mut registered = Vec::new();
-        for &signal in signals.iter().chain(&[Signal::SIGCHLD]) {
+        for signal in all {
             // SAFETY: the action only loads and stores atomics and calls getpid and write.
-            let id = unsafe {
-                register_sigaction(signal as i32, move |info| on_master_signal(signal, info))
-            }?;
+            let id =
+                unsafe { register_sigaction(signal as i32, move |info| on_signal(signal, info)) }?;
             registered.push((signal, id));
         }
         Ok(Self { registered, wake })
@@ -108,28 +120,15 @@ impl SignalQueue {
         [self.wake.0.as_raw_fd(), self.wake.1.as_raw_fd()]
     }
 
-    /// In a forked worker: takes the master's actions away and gives the worker its own. A signal
-    /// that asks for a stop sets a flag and wakes [`stop_pipe`](WorkerSignals::stop_pipe); SIGUSR1
-    /// asks for the log to be reopened. What the master caught and a worker does not want stays
-    /// caught, without effect.
-    pub(crate) fn become_worker(&self, stop_signal: Signal) -> std::io::Result<WorkerSignals> {
-        for (_, id) in &self.registered {
-            unregister(*id);
-        }
+    /// In a forked worker, with all signals blocked: from here on the actions are the worker's. A
+    /// signal that asks for a stop sets a flag and wakes [`stop_pipe`](WorkerSignals::stop_pipe);
+    /// SIGUSR1, unless it is the stop signal, asks for the log to be reopened. What else the master
+    /// catches stays caught, without effect.
+    pub(crate) fn become_worker() -> std::io::Result<WorkerSignals> {
         let pipe = fds::pipe()?;
         WAKE.store(pipe.1.as_raw_fd(), Ordering::Relaxed);
-        OWNER.store(nix::unistd::getpid().as_raw(), Ordering::Relaxed);
         STOP.store(false, Ordering::Relaxed);
-        let mut stops = vec![Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT];
-        if !stops.contains(&stop_signal) {
-            stops.push(stop_signal);
-        }
-        for signal in stops {
-            // SAFETY: the action only loads and stores atomics and calls getpid and write.
-            unsafe { register_sigaction(signal as i32, |_| on_worker_stop()) }?;
-        }
-        // SAFETY: the action is one atomic addition.
-        unsafe { register_sigaction(Signal::SIGUSR1 as i32, |_| count_reopen()) }?;
+        WORKER.store(nix::unistd::getpid().as_raw(), Ordering::Relaxed);
         Ok(WorkerSignals { pipe })
     }
 }
@@ -139,6 +138,7 @@ impl Drop for SignalQueue {
         for (_, id) in &self.registered {
             unregister(*id);
         }
+        MASTER.store(0, Ordering::Relaxed);
         WAKE.store(-1, Ordering::Relaxed);
     }
 }
@@ -161,10 +161,20 @@ impl WorkerSignals {
     }
 }
 
-fn on_master_signal(signal: Signal, info: &libc::siginfo_t) {
-    if OWNER.load(Ordering::Relaxed) != nix::unistd::getpid().as_raw() {
-        return;
+fn on_signal(signal: Signal, info: &libc::siginfo_t) {
+    let pid = nix::unistd::getpid().as_raw();
+    if pid == MASTER.load(Ordering::Relaxed) {
+        on_master_signal(signal, info);
+    } else if pid == WORKER.load(Ordering::Relaxed) {
+        on_worker_signal(signal);
+    } else {
+        // A command between fork and exec, or what a worker forked by itself: it has no use for our
+        // handler, and a stop must not be swallowed. This call is made for handlers.
+        let _ = emulate_default_handler(signal as i32);
     }
+}
+
+fn on_master_signal(signal: Signal, info: &libc::siginfo_t) {
     let from_kernel = info.si_code > 0;
     let from_terminal = matches!(signal, Signal::SIGTTIN | Signal::SIGTTOU) && from_kernel;
     if from_terminal {
@@ -182,10 +192,12 @@ fn on_master_signal(signal: Signal, info: &libc::siginfo_t) {
     wake();
 }
 
-fn on_worker_stop() {
-    if OWNER.load(Ordering::Relaxed) == nix::unistd::getpid().as_raw() {
+fn on_worker_signal(signal: Signal) {
+    if STOP_SIGNALS.load(Ordering::Relaxed) & (1 << (signal as u64)) != 0 {
         STOP.store(true, Ordering::Relaxed);
         wake();
+    } else if signal == Signal::SIGUSR1 {
+        count_reopen();
     }
 }
 

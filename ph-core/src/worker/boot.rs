@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::SigSet;
 use nix::unistd::Pid;
 
 use super::context::Identity;
@@ -43,8 +43,6 @@ pub(crate) struct Boot<'a> {
     pub(crate) listeners: &'a [Listener],
     pub(crate) seats: &'a Rc<Seats>,
     pub(crate) seat_index: usize,
-    pub(crate) signals: &'a SignalQueue,
-    pub(crate) stop_signal: Signal,
     /// The master's own descriptors.
     pub(crate) not_mine: Vec<RawFd>,
     pub(crate) nofile: NofileLimit,
@@ -71,7 +69,7 @@ fn live(boot: Boot<'_>) -> u8 {
     let (slot, generation) = (identity.slot, identity.generation);
     let prepared = process::become_worker(boot.master);
     fds::close_in_child(boot.not_mine.iter().copied());
-    let worker_signals = boot.signals.become_worker(boot.stop_signal);
+    let worker_signals = SignalQueue::become_worker();
     title::set(&format!("ph: worker {slot} gen {generation} [{}]", identity.name));
     process::change_environment(&boot.environment);
     boot.logging.enter_worker(slot, generation);

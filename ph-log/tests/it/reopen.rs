@@ -8,8 +8,12 @@ use tracing::info;
 
 use crate::stage::{self, REOPEN, Scenario, expect_exit, fork_worker, wait_until};
 
-pub(crate) const SCENARIOS: &[Scenario] =
-    &[("renamed", renamed), ("renamed_under_writers", renamed_under_writers), ("refused", refused)];
+pub(crate) const SCENARIOS: &[Scenario] = &[
+    ("renamed", renamed),
+    ("fresh_in_the_worker", fresh_in_the_worker),
+    ("renamed_under_writers", renamed_under_writers),
+    ("refused", refused),
+];
 
 fn rename_and_ask(folder: &Path, to: &str) {
     fs::rename(folder.join("log"), folder.join(to)).expect("a rename");
@@ -41,6 +45,37 @@ fn the_line_after_a_reopen_is_in_the_new_file_and_those_before_are_in_the_old() 
     assert_eq!(left.texts("log.2"), ["master: three", "worker 1 gen 1: four"]);
     assert_eq!(left.texts("log.3"), ["worker 1 gen 1: five"]);
     assert_eq!(left.texts("log"), ["worker 1 gen 1: six"]);
+}
+
+fn fresh_in_the_worker(folder: &Path) {
+    let log = stage::log(folder);
+    info!("one");
+    fs::rename(folder.join("log"), folder.join("log.1")).expect("a rename");
+    let worker = fork_worker(&log, 1, || {
+        info!("two");
+        log.flush();
+    });
+    expect_exit(worker, 0);
+    info!("three");
+    // A worker that cannot open the file goes on with what it inherited, and says so.
+    fs::remove_file(folder.join("log")).expect("the log");
+    fs::create_dir(folder.join("log")).expect("a folder in the way");
+    let worker = fork_worker(&log, 2, || {
+        info!("four");
+        log.flush();
+    });
+    expect_exit(worker, 0);
+}
+
+#[test]
+fn a_worker_opens_the_file_for_itself() {
+    let left = stage::run("fresh_in_the_worker");
+    // The second line is in the file that is gone.
+    let texts = left.texts("log.1");
+    assert_eq!(texts.len(), 4, "{texts:#?}");
+    assert_eq!(texts[..2], ["master: one", "master: three"]);
+    assert!(texts[2].starts_with("worker 2 gen 1: log file not opened again, "), "{}", texts[2]);
+    assert_eq!(texts[3], "worker 2 gen 1: four");
 }
 
 const ROUNDS: usize = 20;

@@ -117,7 +117,8 @@ fn idle_worker(folder: &Path) {
         tracing::debug!("below the level");
         assert_eq!(threads(), 1);
         info!("first");
-        assert_eq!(threads(), 2);
+        // The thread that was tried first may still be on its way out.
+        wait_until(|| threads() == 2);
         let mut blocked: Vec<u64> = std::fs::read_dir("/proc/self/task")
             .expect("proc")
             .map(|task| {
@@ -129,8 +130,9 @@ fn idle_worker(folder: &Path) {
             .collect();
         blocked.sort_unstable();
         assert_eq!(blocked[0], 0, "the worker's own mask is as before");
-        // All but KILL, STOP and the two that glibc keeps to itself.
-        assert_eq!(blocked[1], !((1 << 8) | (1 << 18) | (1 << 31) | (1 << 32)));
+        // All but KILL and STOP; glibc keeps two to itself, which it blocks at times.
+        let of_glibc = (1 << 31) | (1 << 32);
+        assert_eq!(blocked[1] | of_glibc, !((1 << 8) | (1 << 18)));
         log.flush();
         wait_until(|| threads() == 1);
     });
@@ -175,25 +177,27 @@ fn a_line_after_the_flush_is_written_at_once() {
     );
 }
 
+const FLUSHED_WORKERS: u32 = 40;
+
 fn flush_among_threads(folder: &Path) {
     let log = stage::log(folder);
-    for slot in 0..10 {
+    for slot in 0..FLUSHED_WORKERS {
         let worker = fork_worker(&log, slot, || {
+            let size = || std::fs::metadata(folder.join("log")).map_or(0, |log| log.len());
+            // For every second worker just when the log's thread starts, else somewhere in the
+            // middle. No flush follows: one is enough.
+            let middle = size() + u64::from(slot % 2 * slot) * 2000;
             std::thread::scope(|scope| {
                 for t in 0..4 {
                     scope.spawn(move || (0..1000).for_each(|n| info!("{}", t * 1000 + n)));
-                }
-                scope.spawn(|| {
-                    // Somewhere in the middle; at the first one the thread may just be starting.
-                    if slot > 0 {
-                        let size = || std::fs::metadata(folder.join("log")).map_or(0, |m| m.len());
-                        let before = size();
-                        wait_until(|| size() > before + u64::from(slot) * 10_000);
+                    if t == 0 {
+                        scope.spawn(|| {
+                            wait_until(|| size() >= middle);
+                            log.flush();
+                        });
                     }
-                    log.flush();
-                });
+                }
             });
-            log.flush();
         });
         expect_exit(worker, 0);
     }
@@ -207,7 +211,7 @@ fn a_flush_among_logging_threads_loses_nothing() {
         let (role, n) = text.split_once(": ").expect("a role");
         seen.entry(role.to_owned()).or_default().push(n.parse().expect("a number"));
     }
-    assert_eq!(seen.len(), 10);
+    assert_eq!(seen.len(), FLUSHED_WORKERS as usize);
     for (role, mut numbers) in seen {
         numbers.sort_unstable();
         assert!(numbers.into_iter().eq(0..4000), "{role}");
