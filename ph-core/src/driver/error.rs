@@ -31,7 +31,7 @@ pub enum RunError {
     )]
     Threads {
         /// How many there are.
-        threads: u64,
+        threads: usize,
     },
     /// Another master holds the lock.
     #[error("{}", describe_holder(lock, *holder))]

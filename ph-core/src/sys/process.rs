@@ -26,10 +26,15 @@ pub(crate) fn fork() -> nix::Result<Fork> {
     }
 }
 
-/// The number of threads of this process, in one system call: the link count of the folder of tasks
-/// is that number and two.
-pub(crate) fn thread_count() -> io::Result<u64> {
-    Ok(std::fs::metadata("/proc/self/task")?.nlink().saturating_sub(2))
+/// The number of threads of this process. One system call where the answer is one: the link count of
+/// the folder of tasks is that number and two. Any other answer is checked by counting, because not
+/// every kernel that has the folder keeps its link count.
+pub(crate) fn thread_count() -> io::Result<usize> {
+    const TASKS: &str = "/proc/self/task";
+    if std::fs::metadata(TASKS)?.nlink() == 3 {
+        return Ok(1);
+    }
+    Ok(std::fs::read_dir(TASKS)?.count())
 }
 
 /// The next child that has ended. It stays a zombie, so its pid and its process group still mean it,

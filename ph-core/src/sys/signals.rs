@@ -12,11 +12,11 @@
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
-use signal_hook::SigId;
-use signal_hook::low_level::{emulate_default_handler, unregister};
+use signal_hook::low_level::emulate_default_handler;
 use signal_hook_registry::register_sigaction;
 
 use super::fds;
@@ -66,9 +66,12 @@ pub(crate) struct Sender {
     pub(crate) uid: u32,
 }
 
-/// The master's end of its signals.
+/// The signals that have their action, in this process and in all it forks. None is ever taken away:
+/// without its action a signal would be swallowed.
+static REGISTERED: Mutex<Vec<Signal>> = Mutex::new(Vec::new());
+
+/// The master's end of its signals. When it is dropped, they do again what they do by default.
 pub(crate) struct SignalQueue {
-    registered: Vec<(Signal, SigId)>,
     wake: (OwnedFd, OwnedFd),
 }
 
@@ -82,17 +85,16 @@ impl SignalQueue {
         STOP_SIGNALS.store(bits, Ordering::Relaxed);
         WAKE.store(wake.1.as_raw_fd(), Ordering::Relaxed);
         MASTER.store(nix::unistd::getpid().as_raw(), Ordering::Relaxed);
-        let mut all: Vec<Signal> = [counted, &stops, &[Signal::SIGCHLD]].concat();
-        all.sort_unstable();
-        all.dedup();
-        let mut registered = Vec::new();
-        for signal in all {
-            // SAFETY: the action only loads and stores atomics and calls getpid and write.
-            let id =
+        let mut registered = REGISTERED.lock().unwrap_or_else(PoisonError::into_inner);
+        for &signal in counted.iter().chain(&stops).chain(&[Signal::SIGCHLD]) {
+            if !registered.contains(&signal) {
+                // SAFETY: the action is safe in a handler: it loads and stores atomics and calls
+                // getpid and write, or signal-hook's own emulation of a default action.
                 unsafe { register_sigaction(signal as i32, move |info| on_signal(signal, info)) }?;
-            registered.push((signal, id));
+                registered.push(signal);
+            }
         }
-        Ok(Self { registered, wake })
+        Ok(Self { wake })
     }
 
     /// The descriptor that becomes readable when a signal has come.
@@ -100,12 +102,12 @@ impl SignalQueue {
         &self.wake.0
     }
 
-    /// What came since the last call. Empties the pipe first, so that a signal which comes during
+    /// What came since the last call. Reads the pipe first, so that a signal which comes during
     /// the call is either seen now or wakes the loop again.
     pub(crate) fn take(&self) -> impl Iterator<Item = Arrived> {
-        let mut bytes = [0; 4096];
-        while fds::read(&self.wake.0, &mut bytes) == Ok(bytes.len()) {}
-        self.registered.iter().filter_map(|&(signal, _)| {
+        // One read a call: bytes that are left only wake the loop once more.
+        let _ = fds::read(&self.wake.0, &mut [0; 4096]);
+        Signal::iterator().filter_map(|signal| {
             let count = COUNTS[signal as usize].swap(0, Ordering::Relaxed);
             let sender = match SENDERS[signal as usize].swap(0, Ordering::Relaxed) {
                 0 => None,
@@ -135,9 +137,6 @@ impl SignalQueue {
 
 impl Drop for SignalQueue {
     fn drop(&mut self) {
-        for (_, id) in &self.registered {
-            unregister(*id);
-        }
         MASTER.store(0, Ordering::Relaxed);
         WAKE.store(-1, Ordering::Relaxed);
     }
