@@ -4,16 +4,17 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-/// `$XDG_RUNTIME_DIR/ph`; for root `/run/ph`; else a private folder in the temp dir. It is made with
-/// mode 0700 if it is not there.
+/// `$XDG_RUNTIME_DIR/ph`, if that variable names a folder of this user, as its specification asks; for
+/// root `/run/ph`; else a private folder in the temp dir. It is made with mode 0700 if it is not there.
 ///
 /// # Errors
 ///
 /// It cannot be made, or belongs to somebody else, who could then choose whom a script signals.
 pub(crate) fn runtime_folder() -> io::Result<PathBuf> {
     let uid = std::fs::metadata("/proc/self")?.uid();
-    let folder = match std::env::var_os("XDG_RUNTIME_DIR").filter(|folder| !folder.is_empty()) {
-        Some(folder) => Path::new(&folder).join("ph"),
+    let xdg = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let folder = match xdg.filter(|folder| folder.is_absolute() && is_own_folder(folder, uid)) {
+        Some(folder) => folder.join("ph"),
         None if uid == 0 => PathBuf::from("/run/ph"),
         None => std::env::temp_dir().join(format!("ph-{uid}")),
     };
@@ -23,12 +24,15 @@ pub(crate) fn runtime_folder() -> io::Result<PathBuf> {
         }
         _ => {}
     }
-    let metadata = std::fs::symlink_metadata(&folder)?;
-    if !metadata.is_dir() || metadata.uid() != uid {
+    if !is_own_folder(&folder, uid) {
         let text = format!("{} is not a folder of user {uid}", folder.display());
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
     }
     Ok(folder)
+}
+
+fn is_own_folder(path: &Path, uid: u32) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|it| it.is_dir() && it.uid() == uid)
 }
 
 /// A service name made of a program's: what does not belong into a file name becomes `_`.

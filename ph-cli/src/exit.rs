@@ -1,4 +1,4 @@
-//! The exit codes, in one table.
+//! The exit codes of verbs. Those of a master are `ph_core`'s: `Outcome::code`, `RunError::code`.
 
 use std::process::ExitCode;
 

@@ -119,11 +119,16 @@ impl Service {
     /// Why the master did not run.
     pub(crate) fn run_failure(&self, error: &RunError) -> Failure {
         let (code, why) = (error.code(), error.to_string());
-        let failure = |key| self.failure(Exit::Code(code), &why, key);
+        let failure = |key: &str| self.failure(Exit::Code(code), &why, key);
         match error {
             RunError::Command(_) => self.command_failure(code, &why),
             RunError::AlreadyRunning { .. } => failure("single_instance")
                 .remedy("stop the one that runs, or set single_instance = false"),
+            RunError::File { what: "working directory", path, .. } => {
+                let is_set = self.settings.directory.is_some();
+                failure(if is_set { "directory" } else { "base_path" })
+                    .remedy(format!("mkdir -p {}", path.display()))
+            }
             RunError::File { path, .. } => {
                 let folder = path.parent().unwrap_or(path).display();
                 failure("pidfile").remedy(format!("ls -ld {folder}"))
@@ -137,10 +142,13 @@ impl Service {
                     None => failure,
                 }
             }
-            RunError::Threads { .. } | RunError::System { .. } | RunError::Panicked => {
-                let what = format!("cannot start {}: {why}", self.settings.name());
+            RunError::AppKey { key } => failure(&format!("app_{key}")),
+            RunError::Threads { .. } | RunError::System { .. } => {
+                let what = format!("cannot run {}: {why}", self.settings.name());
                 Failure::new(Exit::Code(code), what)
             }
+            RunError::Panicked => Failure::new(Exit::Code(code), why)
+                .remedy("report it, with the log; start it again"),
         }
     }
 }

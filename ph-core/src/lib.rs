@@ -28,8 +28,8 @@ mod worker;
 
 pub use arbiter::{Outcome, Policy, Readiness, Share, WorkerKind};
 #[cfg(feature = "driver")]
-pub use driver::{Address, Command, CommandError, Finished, Logging, Master, Pidfile, RunError};
+pub use driver::{Address, Command, CommandError, Finished, Master, Pidfile, RunError};
 #[cfg(feature = "driver")]
 pub use sys::{Signal, reopen_count};
 #[cfg(feature = "driver")]
-pub use worker::{Connection, Context, Error, Peer, Result, Worker};
+pub use worker::{Connection, Context, Error, Logging, Peer, Result, Worker};

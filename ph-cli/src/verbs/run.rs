@@ -37,10 +37,13 @@ pub(crate) fn run(app: &App, args: &Run) -> Result<ExitCode, Failure> {
     for warning in warnings.iter().map(ToString::to_string).chain(service.warnings()) {
         tracing::warn!("{warning}");
     }
-    let finished = service.master(log).run().map_err(|error| service.run_failure(&error))?;
-    match (finished.outcome, finished.spawn_failure) {
+    let mut finished = service.master(log).run().map_err(|error| service.run_failure(&error))?;
+    let (outcome, why) = (finished.outcome, finished.spawn_failure.take());
+    #[expect(clippy::mem_forget, reason = "a signal on the way out must not change the exit code")]
+    std::mem::forget(finished);
+    match (outcome, why) {
         (Outcome::NotFound | Outcome::NotExecutable, Some(why)) => {
-            Err(service.command_failure(finished.outcome.code(), &why))
+            Err(service.command_failure(outcome.code(), &why))
         }
         (outcome, _) => Ok(Exit::Code(outcome.code()).into()),
     }

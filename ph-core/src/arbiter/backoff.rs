@@ -8,7 +8,7 @@
 
 use core::time::Duration;
 
-use super::policy::{CRASH_LOOP_STRIKES, Policy};
+use super::policy::{CRASH_LOOP_STRIKES, LEAST_WAIT, Policy};
 use super::time::Time;
 
 /// Random bits that came in with an event; the arbiter has no randomness of its own.
@@ -90,7 +90,7 @@ impl Backoff {
     fn wait(&self, policy: &Policy, jitter: Jitter) -> Duration {
         let Some(doublings) = self.strikes.checked_sub(2) else { return Duration::ZERO };
         let wait = policy.backoff_min.saturating_mul(1_u32 << doublings.min(31));
-        jitter.spread(wait.min(policy.backoff_max)).min(policy.backoff_max)
+        jitter.spread(wait.min(policy.backoff_max)).min(policy.backoff_max).max(LEAST_WAIT)
     }
 }
 

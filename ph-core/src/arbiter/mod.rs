@@ -28,7 +28,8 @@ pub use backoff::Jitter;
 pub use event::{Event, ExitStatus, Generation, Slot, SpawnFault, WorkerId};
 pub use order::{ORDERS, Order, OrderRow};
 pub use policy::{
-    ABORT_GRACE, CRASH_LOOP_STRIKES, Policy, REAP_GRACE, Readiness, SPAWN_BATCH, Share, WorkerKind,
+    ABORT_GRACE, CRASH_LOOP_STRIKES, LATE_TOLERANCE, LEAST_WAIT, Policy, REAP_GRACE, Readiness,
+    SPAWN_BATCH, Share, WorkerKind,
 };
 pub use roster::Counts;
 pub use time::Time;
@@ -136,7 +137,7 @@ impl Arbiter {
     pub fn next_deadline(&self) -> Option<Time> {
         match self.phase {
             Phase::New | Phase::Exited => None,
-            Phase::Running if !self.dirty.is_empty() => Some(self.now),
+            Phase::Running if self.is_unsettled() => Some(self.now),
             Phase::Running | Phase::Stopping { .. } => self.roster.earliest().map(|(at, _)| at),
         }
     }
@@ -162,6 +163,15 @@ impl Arbiter {
     #[must_use]
     pub fn worker(&self, worker: WorkerId) -> Option<&Record> {
         self.roster.worker(worker)
+    }
+
+    /// Whether a worker was told to stop gracefully and still has time to.
+    #[must_use]
+    pub fn is_within_grace(&self, worker: WorkerId) -> bool {
+        self.roster.worker(worker).is_some_and(|record| match record.state {
+            State::Stopping { reason, .. } => !reason.is_fault(),
+            State::Booting { .. } | State::Ready { .. } | State::Killed { .. } => false,
+        })
     }
 
     /// Whether the master has been told to stop.
@@ -263,7 +273,8 @@ impl Arbiter {
 
     fn make_ready(&mut self, worker: WorkerId, actions: &mut Vec<Action>) {
         let Some(record) = self.roster.worker(worker) else { return };
-        let (slot, after) = (record.slot, self.now.since(record.spawned_at));
+        let (slot, recycle_due) = (record.slot, record.recycle_due);
+        let after = self.now.since(record.spawned_at);
         let place = self.roster.place_mut(slot);
         let steady_after = place.backoff.steady_after(&self.policy);
         let steady_at = place.looping.then(|| self.now.after(steady_after));
@@ -273,6 +284,9 @@ impl Arbiter {
         self.proven = true;
         self.dirty.insert(slot);
         actions.push(Action::Notify(Notice::WorkerReady { worker, after }));
+        if recycle_due {
+            actions.push(Action::Notify(Notice::Recycling { worker }));
+        }
     }
 
     fn on_heartbeat(&mut self, worker: WorkerId, beat: Time, actions: &mut Vec<Action>) {
@@ -290,15 +304,18 @@ impl Arbiter {
         self.roster.set_state(worker, State::Ready { pulse: Some(pulse), steady_at });
     }
 
+    /// Workers say it once, so it is remembered of one that does not count as ready yet.
     fn on_recycle_due(&mut self, worker: WorkerId, actions: &mut Vec<Action>) {
         let Some(record) = self.roster.worker(worker) else { return };
-        if record.recycle_due || !record.state.is_ready() {
+        if record.recycle_due || record.state.reason().is_some() {
             return;
         }
-        let slot = record.slot;
+        let (slot, is_ready) = (record.slot, record.state.is_ready());
         self.roster.set_recycle_due(worker);
-        self.recycle_queue.push_back(slot);
-        actions.push(Action::Notify(Notice::Recycling { worker }));
+        self.dirty.insert(slot);
+        if is_ready {
+            actions.push(Action::Notify(Notice::Recycling { worker }));
+        }
     }
 
     fn on_spawn_failed(
@@ -308,9 +325,14 @@ impl Arbiter {
         jitter: Jitter,
         actions: &mut Vec<Action>,
     ) {
-        let Some(record) = self.forget(worker) else { return };
+        let Some((record, held)) = self.roster.remove(worker) else { return };
         let slot = record.slot;
-        let retry_in = self.bury(slot, None, jitter, actions);
+        let retry_in = if held && is_death(&record) {
+            self.bury(slot, None, jitter, actions)
+        } else {
+            Duration::ZERO
+        };
+        self.dirty.insert(slot);
         actions.push(Action::Notify(Notice::SpawnFailed { worker, slot, fault, retry_in }));
         if !self.proven && !self.is_stopping() {
             match fault {
@@ -328,12 +350,12 @@ impl Arbiter {
         jitter: Jitter,
         actions: &mut Vec<Action>,
     ) {
-        let Some(record) = self.forget(worker) else { return };
+        let Some((record, held)) = self.roster.remove(worker) else { return };
         let (slot, reason) = (record.slot, record.state.reason());
         let ready_life = record.ready_life(self.now);
         let life = self.now.since(record.spawned_at);
-        let is_death = reason.is_none_or(StopReason::is_fault);
-        let wait = is_death.then(|| self.bury(slot, ready_life, jitter, actions));
+        let counts = held && is_death(&record);
+        let wait = counts.then(|| self.bury(slot, ready_life, jitter, actions));
         let respawn_in = wait.filter(|_| !self.is_stopping() && slot.0 < self.target);
         self.dirty.insert(slot);
         actions.push(Action::Notify(Notice::WorkerExited {
@@ -365,7 +387,9 @@ impl Arbiter {
         }
     }
 
-    /// Records a death of a slot's worker and says how long the slot waits for the next.
+    /// Records a death of a slot's worker, which the slot has let go of, and says how long the slot
+    /// waits for the next. A worker that had lost its slot before it died is not buried: the slot's
+    /// record and its recycling are about those who have it now.
     fn bury(
         &mut self,
         slot: Slot,
@@ -375,7 +399,6 @@ impl Arbiter {
     ) -> Duration {
         let place = self.roster.place_mut(slot);
         let wait = place.backoff.on_death(self.now, ready_life, &self.policy, jitter);
-        let is_held = place.current.is_some();
         if place.backoff.is_crash_loop() && !place.looping {
             place.looping = true;
             let deaths = place.backoff.strikes();
@@ -384,18 +407,12 @@ impl Arbiter {
         let not_before = (!wait.is_zero()).then(|| self.now.after(wait));
         self.roster.set_wait(slot, not_before);
         self.dirty.insert(slot);
-        // A successor that died gives its place in the surge to others; its slot asks again later.
-        if is_held && self.recycling.remove(&slot) && wait.is_zero() {
-            self.recycle_queue.push_back(slot);
+        // Old worker or successor, the slot gives its place in the surge to others and asks again
+        // later. Without a surge it keeps it: it is the one slot that may be without a worker.
+        if self.surge() > 0 {
+            self.recycling.remove(&slot);
         }
         wait
-    }
-
-    /// Removes a worker that is no more, which may make room for a slot that had to wait for it.
-    fn forget(&mut self, worker: WorkerId) -> Option<Record> {
-        let record = self.roster.remove(worker)?;
-        self.dirty.extend(self.crowded.pop_first());
-        Some(record)
     }
 
     fn tell_late_wake(&mut self, by: Duration, actions: &mut Vec<Action>) {
@@ -403,4 +420,9 @@ impl Arbiter {
             actions.push(Action::Notify(Notice::LateWake { by }));
         }
     }
+}
+
+/// Whether a worker's end is a death of its slot, not the end it was told to take.
+fn is_death(record: &Record) -> bool {
+    record.state.reason().is_none_or(StopReason::is_fault)
 }

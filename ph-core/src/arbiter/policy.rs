@@ -14,12 +14,26 @@ pub const CRASH_LOOP_STRIKES: u32 = 5;
 /// The most workers one step starts, so that a stop order is never queued behind a mass start.
 pub const SPAWN_BATCH: usize = 32;
 
+/// The shortest wait between two spawns of a slot in backoff, whatever `backoff_min` says: a failed
+/// spawn is told in the same turn, and without a wait it would be answered in the same turn, for ever.
+pub const LEAST_WAIT: Duration = Duration::from_millis(1);
+
+/// A deadline is met a little late on any machine. Only a look that comes later than this, and than a
+/// quarter of the period it ends, says that the master itself was asleep.
+pub const LATE_TOLERANCE: Duration = Duration::from_millis(10);
+
+/// Whether a look comes so late after the end of a period that it proves nothing (I20).
+pub(super) fn is_too_late(late: Duration, period: Duration) -> bool {
+    late > (period / 4).max(LATE_TOLERANCE)
+}
+
 /// The numbers the arbiter decides by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// Workers to keep alive, 1..=`max_workers`.
     pub target: u32,
-    /// Upper bound of every scale order. Twice as many processes exist at the very most.
+    /// Upper bound of every scale order. Twice as many processes exist at the very most, and as many
+    /// again that were killed and that the kernel does not end.
     pub max_workers: u32,
     /// Time from the stop signal to SIGKILL (gunicorn's `graceful_timeout`).
     pub graceful_timeout: Duration,

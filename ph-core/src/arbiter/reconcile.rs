@@ -3,9 +3,11 @@
 use alloc::vec::Vec;
 
 use super::action::{Action, Notice, Outcome, StopReason, WorkerSignal};
+use super::backoff::Jitter;
 use super::event::{Slot, WorkerId};
-use super::policy::{ABORT_GRACE, REAP_GRACE, SPAWN_BATCH};
+use super::policy::{ABORT_GRACE, REAP_GRACE, SPAWN_BATCH, is_too_late};
 use super::roster::Due;
+use super::time::Time;
 use super::worker::{Record, State};
 use super::{Arbiter, Pace, Phase};
 
@@ -27,9 +29,6 @@ impl Arbiter {
     fn on_wait_over(&mut self, slot: Slot) {
         self.roster.set_wait(slot, None);
         self.dirty.insert(slot);
-        if self.current(slot).is_some_and(|(_, record)| record.recycle_due) {
-            self.recycle_queue.push_back(slot);
-        }
     }
 
     fn on_worker_due(&mut self, worker: WorkerId, actions: &mut Vec<Action>) {
@@ -41,11 +40,8 @@ impl Arbiter {
             }
             State::Booting { .. } => self.on_boot_timeout(worker, record, actions),
             State::Ready { pulse, steady_at } if steady_at.is_some_and(past) => {
-                let place = self.roster.place_mut(record.slot);
-                place.backoff.clear();
-                place.looping = false;
-                actions.push(Action::Notify(Notice::Recovered { slot: record.slot }));
-                self.roster.set_state(worker, State::Ready { pulse, steady_at: None });
+                let steady_at = self.on_steady(record, actions);
+                self.roster.set_state(worker, State::Ready { pulse, steady_at });
             }
             State::Ready { pulse, steady_at } => {
                 // Only a pulse can be due here, and a pulse exists only where there is a timeout.
@@ -58,13 +54,43 @@ impl Arbiter {
                 actions.push(Action::ReadHeartbeat { worker });
             }
             State::Stopping { reason, .. } => self.kill(worker, reason, actions),
-            State::Killed { reason, .. } => {
-                self.roster.set_state(worker, State::Killed { reason, unreaped_at: None });
-                self.roster.vacate(worker, record.slot);
-                self.dirty.insert(record.slot);
-                actions.push(Action::Notify(Notice::WorkerUnreaped { worker, reason }));
-            }
+            State::Killed { .. } => self.on_unreaped(worker, record, actions),
         }
+    }
+
+    /// A slot in a crash loop has recovered, unless its successors died since its worker became ready
+    /// and it has to live longer for that; says until when.
+    fn on_steady(&mut self, record: Record, actions: &mut Vec<Action>) -> Option<Time> {
+        let place = self.roster.place_mut(record.slot);
+        let steady_at = record.ready_at?.after(place.backoff.steady_after(&self.policy));
+        if steady_at > self.now {
+            return Some(steady_at);
+        }
+        place.backoff.clear();
+        place.looping = false;
+        actions.push(Action::Notify(Notice::Recovered { slot: record.slot }));
+        None
+    }
+
+    /// Gives up a worker that the kernel does not end: its slot is free. A master that slept through
+    /// the time of the reaping may have the death still before it, so it looks once more.
+    fn on_unreaped(&mut self, worker: WorkerId, record: Record, actions: &mut Vec<Action>) {
+        let State::Killed { reason, unreaped_at: Some(unreaped_at) } = record.state else {
+            return;
+        };
+        let late = self.now.since(unreaped_at);
+        if is_too_late(late, REAP_GRACE) {
+            let unreaped_at = Some(self.now.after(REAP_GRACE));
+            self.roster.set_state(worker, State::Killed { reason, unreaped_at });
+            return self.tell_late_wake(late, actions);
+        }
+        self.roster.set_state(worker, State::Killed { reason, unreaped_at: None });
+        actions.push(Action::Notify(Notice::WorkerUnreaped { worker, reason }));
+        if self.roster.vacate(worker, record.slot) && reason.is_fault() {
+            // A tick brings no randomness; each of these took its own time to get here.
+            self.bury(record.slot, record.ready_life(self.now), Jitter::default(), actions);
+        }
+        self.dirty.insert(record.slot);
     }
 
     /// A look that comes far too late proves nothing about a worker that slept as long as the
@@ -75,7 +101,7 @@ impl Arbiter {
         };
         let boot_timeout = self.policy.boot_timeout.unwrap_or_default();
         let late = self.now.since(give_up_at);
-        if late > boot_timeout / 4 {
+        if is_too_late(late, boot_timeout) {
             let give_up_at = Some(self.now.after(boot_timeout));
             self.roster.set_state(worker, State::Booting { give_up_at, proven_at });
             self.tell_late_wake(late, actions);
@@ -111,10 +137,11 @@ impl Arbiter {
     /// surge of zero means one at a time, the old worker first.
     fn admit_recycling(&mut self, actions: &mut Vec<Action>) -> bool {
         let mut admitted = false;
-        let surge = self.policy.reload_surge.of(self.target);
+        let surge = self.surge();
         let limit = surge.max(1) as usize;
         while self.recycling.len() < limit {
             let Some(slot) = self.recycle_queue.pop_front() else { break };
+            self.roster.place_mut(slot).queued = false;
             let wanted = self
                 .current(slot)
                 .filter(|(_, record)| record.recycle_due && record.state.is_ready())
@@ -136,22 +163,58 @@ impl Arbiter {
             if let Some(successor) = self.roster.place_mut(slot).successor.take() {
                 self.stop(successor, StopReason::ScaleDown, actions);
             }
-            self.recycle_queue.push_back(slot);
+            self.ask_for_recycling(slot);
         }
         admitted
     }
 
-    /// Brings the slots whose facts changed to what is wanted, until `spawns` has reached a batch.
-    fn fill_slots(&mut self, spawns: &mut usize, actions: &mut Vec<Action>) {
-        while *spawns < SPAWN_BATCH
-            && let Some(slot) = self.dirty.pop_first()
-        {
-            if slot.0 < self.target {
-                *spawns += usize::from(self.fill_slot(slot, actions));
-            } else {
-                self.empty_slot(slot, actions);
-            }
+    /// Workers above the target while some are being replaced.
+    pub(super) fn surge(&self) -> u32 {
+        self.policy.reload_surge.of(self.target)
+    }
+
+    fn ask_for_recycling(&mut self, slot: Slot) {
+        if !core::mem::replace(&mut self.roster.place_mut(slot).queued, true) {
+            self.recycle_queue.push_back(slot);
         }
+    }
+
+    /// Brings the slots whose facts changed to what is wanted, until `spawns` has reached a batch.
+    /// Those beyond the target go first: a scale-down does not wait behind a mass start (I1).
+    fn fill_slots(&mut self, spawns: &mut usize, actions: &mut Vec<Action>) {
+        while let Some(slot) = self.dirty.pop_last() {
+            if slot.0 < self.target {
+                self.dirty.insert(slot);
+                break;
+            }
+            self.empty_slot(slot, actions);
+        }
+        while *spawns < SPAWN_BATCH
+            && let Some(slot) = self.next_unsettled()
+        {
+            *spawns += usize::from(self.fill_slot(slot, actions));
+        }
+    }
+
+    /// Whether some slot can be brought nearer to what is wanted at once.
+    pub(super) fn is_unsettled(&self) -> bool {
+        !self.dirty.is_empty() || (!self.crowded.is_empty() && self.has_room())
+    }
+
+    fn next_unsettled(&mut self) -> Option<Slot> {
+        if self.dirty.is_empty() && self.has_room() {
+            return self.crowded.pop_first();
+        }
+        self.dirty.pop_first()
+    }
+
+    /// Whether one more process may exist. Those that were given up do not count, but they are
+    /// processes too: where none can be killed any more, more of them do not help (I1, I24).
+    fn has_room(&self) -> bool {
+        let counts = self.roster.counts();
+        let max_workers = self.policy.max_workers.max(1);
+        counts.live() - counts.unreaped < max_workers.saturating_mul(2)
+            && counts.live() < max_workers.saturating_mul(3)
     }
 
     /// Brings one slot within the target to what is wanted; says whether it spawned a worker.
@@ -173,7 +236,12 @@ impl Arbiter {
                 }
                 false
             }
-            None if !self.recycling.contains(&slot) => false,
+            None if !self.recycling.contains(&slot) => {
+                if record.recycle_due && !waiting {
+                    self.ask_for_recycling(slot);
+                }
+                false
+            }
             None if record.recycle_due => !waiting && self.spawn(slot, actions),
             None => {
                 self.recycling.remove(&slot);
@@ -192,10 +260,9 @@ impl Arbiter {
         }
     }
 
-    /// Starts a worker, unless twice as many processes as there may be workers exist already.
+    /// Starts a worker, or remembers who wants one when there is room.
     fn spawn(&mut self, slot: Slot, actions: &mut Vec<Action>) -> bool {
-        let counts = self.roster.counts();
-        if counts.live() - counts.unreaped >= self.policy.max_workers.max(1).saturating_mul(2) {
+        if !self.has_room() {
             self.crowded.insert(slot);
             return false;
         }

@@ -32,6 +32,8 @@ pub(super) struct Place {
     pub(super) backoff: Backoff,
     /// It is in a crash loop, and people have been told.
     pub(super) looping: bool,
+    /// It is in the queue of those that want a successor; nobody is there twice.
+    pub(super) queued: bool,
     /// No spawn before this.
     not_before: Option<Time>,
 }
@@ -100,8 +102,8 @@ impl Roster {
         self.workers.insert(worker, record);
     }
 
-    /// Forgets a worker and takes it out of its slot.
-    pub(super) fn remove(&mut self, worker: WorkerId) -> Option<Record> {
+    /// Forgets a worker, takes it out of its slot, and says whether it was still in it.
+    pub(super) fn remove(&mut self, worker: WorkerId) -> Option<(Record, bool)> {
         let record = self.workers.remove(&worker)?;
         *self.counts.of(record.state) -= 1;
         if record.state.is_unreaped() {
@@ -110,8 +112,8 @@ impl Roster {
         if let Some(at) = record.state.deadline() {
             self.deadlines.remove(&(at, Due::Worker(worker)));
         }
-        self.vacate(worker, record.slot);
-        Some(record)
+        let held = self.vacate(worker, record.slot);
+        Some((record, held))
     }
 
     /// The only place that changes a worker's state.
@@ -145,14 +147,17 @@ impl Roster {
         }
     }
 
-    /// The slot lets go of a worker, which may live on.
-    pub(super) fn vacate(&mut self, worker: WorkerId, slot: Slot) {
+    /// The slot lets go of a worker, which may live on; says whether it had it.
+    pub(super) fn vacate(&mut self, worker: WorkerId, slot: Slot) -> bool {
         let place = self.place_mut(slot);
         if place.current == Some(worker) {
             place.current = place.successor.take();
         } else if place.successor == Some(worker) {
             place.successor = None;
+        } else {
+            return false;
         }
+        true
     }
 
     pub(super) fn place(&self, slot: Slot) -> Option<&Place> {

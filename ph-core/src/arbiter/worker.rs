@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use super::action::StopReason;
 use super::event::{Generation, Slot};
+use super::policy::is_too_late;
 use super::time::Time;
 
 /// Where a worker is in its life.
@@ -164,7 +165,7 @@ impl Pulse {
             let pulse = Self { last_beat: beat, check_at, suspect: false, asked: None };
             return (pulse, Verdict::Alive);
         }
-        if late > grid(timeout) {
+        if is_too_late(late, timeout) {
             return (Self::fresh(now, timeout), Verdict::TooLateToTell { by: late });
         }
         if self.suspect && now >= self.last_beat.after(timeout) {

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use nix::unistd::Pid;
 
 use crate::arbiter::{Generation, Slot, WorkerId};
+use crate::sys::process::Ended;
 use crate::sys::spawn::Failure;
 
 /// A process that has not been reaped.
@@ -20,6 +21,8 @@ pub(super) struct Child {
     pub(super) report: Option<OwnedFd>,
     /// What kept its command from running.
     pub(super) failure: Option<Failure>,
+    /// How its leader ended, while others of its group still stop.
+    pub(super) lingering: Option<Ended>,
     pub(super) ready_told: bool,
     pub(super) recycle_told: bool,
 }
@@ -58,7 +61,10 @@ impl Children {
     /// Forgets a reaped child and frees its seat.
     pub(super) fn remove(&mut self, worker: WorkerId) -> Option<Child> {
         let child = self.by_worker.remove(&worker)?;
-        self.by_pid.remove(&child.pid);
+        // A worker started meanwhile may have the same pid already.
+        if self.by_pid.get(&child.pid) == Some(&worker) {
+            self.by_pid.remove(&child.pid);
+        }
         if let Some(seat) = child.seat {
             self.by_seat.remove(&seat);
             self.give_seat_back(seat);
@@ -84,6 +90,12 @@ impl Children {
 
     pub(super) fn workers(&self) -> Vec<WorkerId> {
         self.by_worker.keys().copied().collect()
+    }
+
+    /// The workers of which only the group is left.
+    pub(super) fn lingering(&self) -> Vec<WorkerId> {
+        let lingers = |(worker, child): (&WorkerId, &Child)| child.lingering.map(|_| *worker);
+        self.by_worker.iter().filter_map(lingers).collect()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Child> {

@@ -5,14 +5,18 @@ use std::path::{Path, PathBuf};
 
 use super::command::CommandError;
 use crate::arbiter::Outcome;
+use crate::sys::signals::SignalQueue;
 
-/// How a master's life ended.
+/// How a master's life ended. While it lives, signals stay caught, so that a second Ctrl-C on the
+/// way out does not change the exit code.
 #[derive(Debug)]
 pub struct Finished {
     /// The verdict; [`Outcome::code`] is the exit code.
     pub outcome: Outcome,
     /// Why the last command that could not be executed was not.
     pub spawn_failure: Option<String>,
+    #[expect(dead_code, reason = "held for what its drop does")]
+    pub(super) signals: Option<SignalQueue>,
 }
 
 impl std::process::Termination for Finished {
@@ -41,10 +45,10 @@ pub enum RunError {
         /// The pid the holder wrote into it.
         holder: Option<i32>,
     },
-    /// The pidfile or the lock file could not be written.
-    #[error("the {what} {} cannot be written: {}", path.display(), named(source))]
+    /// The pidfile, the lock file, or the working directory cannot be used.
+    #[error("the {what} {} cannot be used: {}", path.display(), named(source))]
     File {
-        /// Which of the two.
+        /// Which of them.
         what: &'static str,
         /// Where.
         path: PathBuf,
@@ -62,6 +66,12 @@ pub enum RunError {
     /// The command cannot be executed.
     #[error(transparent)]
     Command(#[from] CommandError),
+    /// A key or value of the application that no environment can hold.
+    #[error("the application's key {key:?} is empty, or it or its value holds `=` or a NUL byte")]
+    AppKey {
+        /// Which one.
+        key: String,
+    },
     /// A system call that should not fail did.
     #[error("{call}: {}", named(source))]
     System {
@@ -87,6 +97,7 @@ impl RunError {
             Self::Threads { .. }
             | Self::File { .. }
             | Self::Listen { .. }
+            | Self::AppKey { .. }
             | Self::System { .. } => 1,
         }
     }

@@ -11,6 +11,7 @@ use nix::sys::stat::{Mode, umask};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::RunError;
+use crate::sys::lock;
 use crate::worker::Listener;
 
 /// Connections the kernel queues for workers that are busy (gunicorn's default).
@@ -102,10 +103,11 @@ impl Listeners {
         self.shown.push(shown);
         Ok(())
     }
+}
 
-    /// Removes the Unix sockets this master made.
-    pub(super) fn remove_files(&mut self) {
-        for made in self.made.drain(..) {
+impl Drop for Listeners {
+    fn drop(&mut self) {
+        for made in &self.made {
             let there = std::fs::symlink_metadata(&made.path);
             if there.is_ok_and(|it| (it.dev(), it.ino()) == (made.device, made.inode)) {
                 // Left behind, it would be replaced as stale by the next master.
@@ -136,8 +138,11 @@ fn bind_tcp(address: SocketAddr) -> io::Result<Socket> {
 }
 
 /// Binds a Unix socket. A socket file that nobody listens on is replaced; anything else at that path
-/// is kept, and is an error.
+/// is kept, and is an error. The folder is locked meanwhile: between another master's bind and its
+/// listen, its socket looks as if nobody listened.
 fn open_unix(path: &Path) -> io::Result<Socket> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let _locked = lock::lock_folder(folder.unwrap_or(Path::new(".")))?;
     if let Ok(there) = std::fs::symlink_metadata(path) {
         if !there.file_type().is_socket() {
             return Err(io::Error::other("something that is not a socket is there; it was kept"));
@@ -214,10 +219,10 @@ mod tests {
     fn only_its_own_socket_file_is_removed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.sock");
-        let mut listeners = Listeners::open(&[Address::Unix(path.clone())], true).unwrap();
+        let listeners = Listeners::open(&[Address::Unix(path.clone())], true).unwrap();
         std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, "another's").unwrap();
-        listeners.remove_files();
+        drop(listeners);
         assert!(path.exists());
     }
 }

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io;
-use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
 use tracing::{error, info};
 
@@ -16,39 +15,15 @@ use super::children::Children;
 use super::command::Command;
 use super::error::{Finished, RunError, system};
 use super::listeners::{Address, Listeners};
-use super::pidfile::{HeldPidfile, Pidfile};
-use super::{Driver, WorkerSource, caught_signals, environment, new_epoll, own_stderr};
-use crate::arbiter::{Arbiter, Policy, Readiness, WorkerKind};
+use super::pidfile::Pidfile;
+use super::{Driver, WorkerSource, caught_signals, environment, new_epoll};
+use crate::arbiter::{Arbiter, Outcome, Policy, Readiness, WorkerKind};
 use crate::sys::fds::NofileLimit;
 use crate::sys::seats::Seats;
 use crate::sys::signals::{self, SignalQueue};
 use crate::sys::spawn::Program;
 use crate::sys::{fds, process, title};
-use crate::worker::{Context, Factory, Worker};
-
-/// What a log must do when processes come and go. All methods have empty defaults.
-///
-/// `ph-core` itself only emits [`tracing`] events.
-pub trait Logging: Send + Sync {
-    /// Called in a freshly forked worker, with all signals blocked and before any code of the
-    /// worker: what belongs to the master must be left alone, threads may be made from here on.
-    fn enter_worker(&self, slot: u32, generation: u32) {
-        let _ = (slot, generation);
-    }
-
-    /// Called on every way out of a worker but SIGKILL: hand over what is queued. May be called more
-    /// than once, and from a panic hook.
-    fn flush(&self) {}
-
-    /// What command workers get as stdout and stderr; asked for at the start and after each reopen.
-    ///
-    /// # Errors
-    ///
-    /// Whatever keeps it from being opened; the workers then keep what they had.
-    fn stdio(&self) -> io::Result<OwnedFd> {
-        own_stderr()
-    }
-}
+use crate::worker::{Context, Factory, Logging, Worker};
 
 struct NoLogging;
 
@@ -145,7 +120,9 @@ impl Master {
 
     /// The workers' working directory. The default is the master's own.
     pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
-        self.0.directory = Some(directory.into());
+        let directory = directory.into();
+        // Made absolute now; without a current directory it stays relative, and `run` says why.
+        self.0.directory = Some(std::path::absolute(&directory).unwrap_or(directory));
         self
     }
 
@@ -178,6 +155,11 @@ impl Master {
     /// Runs the master until it is told to stop. Workers never return from here: each ends its own
     /// process.
     ///
+    /// While it runs, the process belongs to the master: every child of it is reaped, also one the
+    /// program had started before; its signals are caught; its title is overwritten, argv with it;
+    /// it is the subreaper of all below it, and stays that. Signal mask and descriptor limit are
+    /// given back at the end, signals when the [`Finished`] is dropped.
+    ///
     /// # Errors
     ///
     /// Whatever keeps the master from starting, and then nothing is left behind; or a panic in it,
@@ -191,31 +173,46 @@ impl Master {
         fds::fill_standard_streams()
             .map_err(|source| RunError::System { call: "open /dev/null", source })?;
         let settings = self.0;
-        let mut pidfile = settings.pidfile.as_ref().map(Pidfile::claim).transpose()?;
-        let mut listeners = None;
-        let ran = settings.run(&mut pidfile, &mut listeners);
-        if let Some(mut listeners) = listeners {
-            listeners.remove_files();
-        }
-        if let Some(pidfile) = pidfile {
-            pidfile.remove_files();
-        }
-        ran
+        settings.check()?;
+        let mut signals = None;
+        let (outcome, spawn_failure) = settings.run(&mut signals)?;
+        Ok(Finished { outcome, spawn_failure, signals })
     }
 }
 
 impl Settings {
-    /// Everything between taking the lock and giving it up, so that whoever fails in between finds
-    /// the files removed. The pidfile is written once signals are handled: whoever reads it may
-    /// send one at once.
-    fn run(
-        &self,
-        pidfile: &mut Option<HeldPidfile>,
-        listeners: &mut Option<Listeners>,
-    ) -> Result<Finished, RunError> {
+    /// What would fail in every worker fails here, once.
+    fn check(&self) -> Result<(), RunError> {
+        if let Some(directory) = &self.directory {
+            let source = match std::fs::metadata(directory) {
+                Ok(metadata) if metadata.is_dir() => None,
+                Ok(_) => Some(Errno::ENOTDIR.into()),
+                Err(error) => Some(error),
+            };
+            if let Some(source) = source {
+                let path = directory.clone();
+                return Err(RunError::File { what: "working directory", path, source });
+            }
+        }
+        let is_bad = |text: &str| text.contains('\0');
+        for (key, value) in self.app.iter() {
+            if key.is_empty() || key.contains('=') || is_bad(key) || is_bad(value) {
+                return Err(RunError::AppKey { key: key.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything between taking the lock and giving it up. The pidfile is written once signals are
+    /// caught, because whoever reads it may send one at once; and they stay caught until the files
+    /// are gone, because one that came in between must not leave them behind.
+    fn run(&self, signals: &mut Option<SignalQueue>) -> Result<Ran, RunError> {
         let is_forked = matches!(self.worker, WorkerSpec::Forked(_));
-        let listeners = &*listeners.insert(Listeners::open(&self.addresses, is_forked)?);
+        let mut pidfile = self.pidfile.as_ref().map(Pidfile::claim).transpose()?;
+        let listeners = Listeners::open(&self.addresses, is_forked)?;
         let nofile = fds::raise_limit().map_err(system("setrlimit"))?;
+        let mask = signals::mask().map_err(system("sigprocmask"))?;
+        let _restored = Restored { nofile, mask };
         process::become_subreaper().map_err(system("prctl(PR_SET_CHILD_SUBREAPER)"))?;
         let instance = pidfile.as_ref().map_or(1, |held| held.instance);
         let common = environment::common(&self.name, instance, &self.app);
@@ -223,17 +220,20 @@ impl Settings {
             .logging
             .stdio()
             .map_err(|source| RunError::System { call: "open the workers' log", source })?;
-        let (source, children) = self.source(listeners, nofile, &common)?;
-        title::prepare();
-        let signals = SignalQueue::install(&caught_signals(), self.stop_signal)
-            .map_err(|source| RunError::System { call: "sigaction", source })?;
+        let callers_children = process::children();
+        let stop_signal = is_forked.then_some(self.stop_signal);
+        let signals = SignalQueue::install(&caught_signals(), stop_signal)
+            .map_err(|source| RunError::System { call: "catch the signals", source })
+            .map(|queue| &*signals.insert(queue))?;
+        let (source, children) = self.source(&listeners, nofile, signals, &common)?;
         // What the caller had blocked must reach the master all the same.
         signals::set_mask(&SigSet::empty()).map_err(system("sigprocmask"))?;
-        if let Some(pidfile) = pidfile {
+        if let Some(pidfile) = &mut pidfile {
             pidfile.write()?;
         }
+        title::prepare();
         title::set(&format!("ph: master [{}]", self.name));
-        self.announce(listeners, instance);
+        self.announce(&listeners, instance);
         let mut policy = self.policy.clone();
         if !is_forked {
             // Nothing can be heard of a command's heart, so its silence means nothing.
@@ -246,7 +246,7 @@ impl Settings {
             name: self.name.as_str().into(),
             instance,
             source,
-            listeners,
+            listeners: &listeners,
             pidfile: pidfile.as_ref(),
             signals,
             epoll: new_epoll().map_err(system("epoll_create"))?,
@@ -255,6 +255,7 @@ impl Settings {
             output,
             arbiter: Arbiter::new(policy),
             children,
+            callers_children,
             reap_pending: false,
             outcome: None,
             spawn_failure: None,
@@ -266,6 +267,7 @@ impl Settings {
         &self,
         listeners: &Listeners,
         nofile: NofileLimit,
+        signals: &SignalQueue,
         common: &[(OsString, OsString)],
     ) -> Result<(WorkerSource, Children), RunError> {
         match &self.worker {
@@ -292,6 +294,7 @@ impl Settings {
                     directory.map(Path::as_os_str),
                     &listeners.fds(),
                     nofile,
+                    signals.ignored(),
                 )
                 .map_err(|source| RunError::System { call: "prepare the command", source })?;
                 let command = command.clone();
@@ -312,9 +315,26 @@ impl Settings {
     }
 }
 
+/// The outcome, and why the last command that could not be executed was not.
+type Ran = (Outcome, Option<String>);
+
+/// Gives the process's own limit and mask back when the master is done.
+struct Restored {
+    nofile: NofileLimit,
+    mask: SigSet,
+}
+
+impl Drop for Restored {
+    fn drop(&mut self) {
+        // Both were in force when the master began, so they can be again.
+        let _ = self.nofile.restore();
+        let _ = signals::set_mask(&self.mask);
+    }
+}
+
 impl Driver<'_> {
     /// Runs the loop, and makes sure that a master which cannot go on leaves nobody behind.
-    fn run_to_the_end(&mut self) -> Result<Finished, RunError> {
+    fn run_to_the_end(&mut self) -> Result<Ran, RunError> {
         let ran = catch_unwind(AssertUnwindSafe(|| self.run()));
         let outcome = match ran {
             Ok(Ok(outcome)) => outcome,
@@ -328,11 +348,11 @@ impl Driver<'_> {
                 return Err(RunError::Panicked);
             }
         };
+        self.end_strays();
         for child in self.children.iter() {
             error!("pid {} was killed and could not be reaped", child.pid);
         }
         info!("master stopped, exit code {}", outcome.code());
-        let spawn_failure = self.spawn_failure.take().map(|(_, why)| why);
-        Ok(Finished { outcome, spawn_failure })
+        Ok((outcome, self.spawn_failure.take().map(|(_, why)| why)))
     }
 }

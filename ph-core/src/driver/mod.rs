@@ -29,16 +29,18 @@ use tracing::info;
 pub use command::{Command, CommandError};
 pub use error::{Finished, RunError};
 pub use listeners::Address;
-pub use master::{Logging, Master};
+pub use master::Master;
 pub use pidfile::Pidfile;
 
-use crate::arbiter::{Action, Arbiter, Event, ExitStatus, ORDERS, Order, Outcome, Time, WorkerId};
+use crate::arbiter::{
+    Action, Arbiter, Event, ExitStatus, ORDERS, Order, Outcome, REAP_GRACE, Time, WorkerId,
+};
+use crate::sys::clock;
 use crate::sys::fds::NofileLimit;
 use crate::sys::process::{self, Ended};
 use crate::sys::seats::Seats;
-use crate::sys::signals::{Arrived, SignalQueue};
+use crate::sys::signals::{Arrived, Sender, SignalQueue};
 use crate::sys::spawn::{self, Program, SpawnOutcome};
-use crate::sys::{clock, fds};
 use crate::worker::Factory;
 use children::{Child, Children};
 use listeners::Listeners;
@@ -71,7 +73,7 @@ struct Driver<'a> {
     source: WorkerSource,
     listeners: &'a Listeners,
     pidfile: Option<&'a HeldPidfile>,
-    signals: SignalQueue,
+    signals: &'a SignalQueue,
     epoll: Epoll,
     nofile: NofileLimit,
     forked_environment: Vec<(OsString, Option<OsString>)>,
@@ -79,6 +81,8 @@ struct Driver<'a> {
     output: OwnedFd,
     arbiter: Arbiter,
     children: Children,
+    /// Those the program had before it became a master.
+    callers_children: Vec<Pid>,
     /// There may be more to reap than one turn took.
     reap_pending: bool,
     /// Set by the arbiter's last action.
@@ -149,10 +153,7 @@ impl Driver<'_> {
             return EpollTimeout::ZERO;
         }
         let Some(deadline) = self.arbiter.next_deadline() else { return EpollTimeout::NONE };
-        let wait = deadline.since(now());
-        // Rounded up, so that the deadline has passed when the wait ends.
-        let millis = i32::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX);
-        EpollTimeout::try_from(millis).unwrap_or(EpollTimeout::ZERO)
+        EpollTimeout::try_from(clock::millis(deadline.since(now()))).unwrap_or(EpollTimeout::ZERO)
     }
 
     /// Steps the arbiter and performs what it wants, including what the outcomes make it want.
@@ -219,29 +220,30 @@ impl Driver<'_> {
     fn on_report(&mut self, worker: WorkerId, now: Time) {
         let Some(child) = self.children.get_mut(worker) else { return };
         let Some(report) = &child.report else { return };
-        match spawn::outcome(report) {
+        let outcome = spawn::outcome(report);
+        if matches!(outcome, SpawnOutcome::Pending) {
+            return;
+        }
+        // Closing is not enough: a child forked meanwhile has a copy until it executes, and for so
+        // long the end of this pipe would be reported again and again.
+        let _ = self.epoll.delete(report);
+        child.report = None;
+        match outcome {
+            SpawnOutcome::Failed(failure) => child.failure = Some(failure),
+            SpawnOutcome::Running => self.step(now, Event::Ready { worker }),
             SpawnOutcome::Pending => {}
-            SpawnOutcome::Running => {
-                child.report = None;
-                self.step(now, Event::Ready { worker });
-            }
-            SpawnOutcome::Failed(failure) => {
-                child.report = None;
-                child.failure = Some(failure);
-            }
         }
     }
 
-    /// Reaps until nothing is left: signals merge, so one SIGCHLD may mean many ends. The group of
-    /// an ended worker is swept while its leader is still a zombie and the number still its own.
+    /// Reaps until nothing is left: signals merge, so one SIGCHLD may mean many ends.
     fn reap(&mut self, now: Time) {
+        if !self.reap_pending {
+            return;
+        }
         for _ in 0..REAPS_A_TURN {
-            if !self.reap_pending {
-                return;
-            }
             let Some(pid) = process::next_ended() else {
                 self.reap_pending = false;
-                return;
+                break;
             };
             match self.children.worker_of(pid) {
                 Some(worker) => self.reap_worker(worker, pid, now),
@@ -250,16 +252,43 @@ impl Driver<'_> {
                 }
             }
         }
+        for worker in self.children.lingering() {
+            let Some(child) = self.children.get(worker) else { continue };
+            if let (Some(ended), false) = (child.lingering, process::group_has_children(child.pid))
+            {
+                self.on_ended(worker, ended, now);
+            }
+        }
     }
 
+    /// A worker has ended when its group has. A crash takes the rest of the group along at once,
+    /// while its leader is still a zombie and the number still its own. A command that was told to
+    /// stop was told with its group, and what is left of that has the same time to do so.
     fn reap_worker(&mut self, worker: WorkerId, pid: Pid, now: Time) {
         // The last words first: it may have been ready, or never executed.
         self.look_at_seat(worker, now);
         self.on_report(worker, now);
-        // ESRCH is what is hoped for: nobody is left.
-        let _ = process::signal_group(pid, Signal::SIGKILL);
+        let is_graceful = match self.source {
+            WorkerSource::Forked { .. } => false,
+            WorkerSource::Command { .. } => self.arbiter.is_within_grace(worker),
+        };
+        if !is_graceful {
+            // ESRCH is what is hoped for: nobody is left.
+            let _ = process::signal_group(pid, Signal::SIGKILL);
+        }
         let Some(ended) = process::reap(pid) else { return };
-        let Some(child) = self.children.remove(worker) else { return };
+        if is_graceful
+            && process::group_has_children(pid)
+            && let Some(child) = self.children.get_mut(worker)
+        {
+            child.lingering = Some(ended);
+            return;
+        }
+        self.on_ended(worker, ended, now);
+    }
+
+    fn on_ended(&mut self, worker: WorkerId, ended: Ended, now: Time) {
+        let Some(child) = self.children.get(worker) else { return };
         let jitter = perform::jitter();
         let event = match (child.failure, &self.source) {
             (Some(failure), WorkerSource::Command { path, .. }) => {
@@ -279,6 +308,8 @@ impl Driver<'_> {
             }
         };
         self.step(now, event);
+        // Only now, so that the line about its end can name its pid.
+        self.children.remove(worker);
     }
 
     /// The master's own descriptors, which no worker may keep.
@@ -302,6 +333,41 @@ impl Driver<'_> {
             let _ = process::signal_group(child.pid, Signal::SIGKILL);
         }
     }
+
+    /// Ends what workers left behind outside their groups. The master being their subreaper, such
+    /// processes have become its children when theirs ended, one generation after the other.
+    fn end_strays(&mut self) {
+        let until = now().after(REAP_GRACE);
+        let mut ended = 0;
+        loop {
+            for pid in std::iter::from_fn(process::next_ended).take(REAPS_A_TURN) {
+                process::reap(pid);
+            }
+            let mut strays = process::children();
+            strays.retain(|pid| {
+                let is_worker = self.children.worker_of(*pid).is_some();
+                !is_worker && !self.callers_children.contains(pid)
+            });
+            if strays.is_empty() {
+                break;
+            }
+            let left = until.since(now());
+            if left.is_zero() {
+                tracing::error!("processes left behind that do not end: {strays:?}");
+                break;
+            }
+            for pid in &strays {
+                ended += usize::from(process::signal(*pid, Signal::SIGKILL).is_ok());
+            }
+            // SIGCHLD ends the wait; whatever else comes is too late to matter.
+            let timeout = EpollTimeout::try_from(clock::millis(left)).unwrap_or(EpollTimeout::ZERO);
+            let _ = self.epoll.wait(&mut [EpollEvent::empty()], timeout);
+            drop(self.signals.take());
+        }
+        if ended > 0 {
+            tracing::warn!("killed what workers had left behind outside their groups: {ended}");
+        }
+    }
 }
 
 impl Child {
@@ -313,6 +379,7 @@ impl Child {
             seat,
             report: None,
             failure: None,
+            lingering: None,
             ready_told: false,
             recycle_told: false,
         }
@@ -330,8 +397,9 @@ impl std::fmt::Display for Received {
             write!(f, " x{count}")?;
         }
         match sender {
-            Some(sender) => write!(f, " from pid {} uid {}", sender.pid, sender.uid),
-            None => f.write_str(" from the terminal"),
+            Some(Sender { pid: 0, .. }) => f.write_str(" from outside this pid namespace"),
+            Some(Sender { pid, uid }) => write!(f, " from pid {pid} uid {uid}"),
+            None => f.write_str(" from the kernel, as by a terminal"),
         }
     }
 }
@@ -347,9 +415,4 @@ fn new_epoll() -> nix::Result<Epoll> {
 
 fn now() -> Time {
     Time::from_nanos(clock::monotonic())
-}
-
-/// Where a command's output goes when nobody says otherwise: the master's own stderr.
-fn own_stderr() -> std::io::Result<OwnedFd> {
-    Ok(fds::duplicate_above(std::io::stderr(), 3)?)
 }

@@ -1,5 +1,6 @@
 //! Actions become system calls. A failure becomes an event, to be told in the same turn.
 
+use std::ffi::OsString;
 use std::hash::{BuildHasher as _, RandomState};
 use std::os::fd::AsFd as _;
 use std::rc::Rc;
@@ -7,6 +8,7 @@ use std::rc::Rc;
 use nix::errno::Errno;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use tracing::{error, warn};
 
 use super::children::Child;
@@ -35,7 +37,7 @@ impl Driver<'_> {
                 None
             }
             Action::Notify(notice) => {
-                report::report(notice, &self.children);
+                report::report(notice, &self.children, self.settings.stop_signal);
                 None
             }
             Action::Exit(outcome) => {
@@ -76,8 +78,10 @@ impl Driver<'_> {
         let _ = signals::set_mask(&mask);
         match spawned {
             Ok(child) => {
+                // A command whose start cannot be watched counts as executed; its exit will tell.
+                let is_unwatched = child.seat.is_none() && child.report.is_none();
                 self.children.insert(worker, Child { slot, generation, ..child });
-                None
+                is_unwatched.then_some(Event::Ready { worker })
             }
             Err(error) => failed(error.to_string()),
         }
@@ -93,16 +97,17 @@ impl Driver<'_> {
         match process::fork() {
             Ok(Fork::Master(pid)) => Ok(Child::new(pid, Some(seat_index))),
             Ok(Fork::Child) => worker::enter(Boot {
+                environment: self.environment_of(&identity),
                 identity,
                 master,
                 factory,
                 listeners: self.listeners.sockets(),
                 seats,
                 seat_index,
+                signals: self.signals,
                 not_mine: self.own_fds(),
                 nofile: self.nofile,
                 directory: self.settings.directory.as_deref(),
-                environment: self.forked_environment.clone(),
                 logging: &self.settings.logging,
                 timeout: self.settings.policy.timeout,
                 max_requests: *max_requests,
@@ -113,6 +118,13 @@ impl Driver<'_> {
                 Err(errno.into())
             }
         }
+    }
+
+    /// The changes a forked worker makes to the environment it inherits.
+    fn environment_of(&self, identity: &Identity) -> Vec<(OsString, Option<OsString>)> {
+        let own = environment::own(identity);
+        let own = own.into_iter().map(|(name, value)| (name.into(), Some(value.into())));
+        self.forked_environment.iter().cloned().chain(own).collect()
     }
 
     fn exec_worker(&mut self, worker: WorkerId, identity: &Identity) -> std::io::Result<Child> {
@@ -128,7 +140,6 @@ impl Driver<'_> {
         let mut child = Child::new(pid, None);
         match watched {
             Ok(()) => child.report = Some(report),
-            // Whether it runs stays unknown, and its exit will tell.
             Err(errno) => warn!("cannot watch the start of pid {pid}: {errno}"),
         }
         Ok(child)
@@ -138,10 +149,14 @@ impl Driver<'_> {
     fn signal(&mut self, worker: WorkerId, signal: WorkerSignal) {
         let Some(child) = self.children.get(worker) else { return };
         let pid = child.pid;
+        let is_command = child.seat.is_none();
         let sent = match signal {
+            WorkerSignal::Stop if is_command => stop_group(pid, self.settings.stop_signal),
             WorkerSignal::Stop => wake_and_send(pid, self.settings.stop_signal),
             WorkerSignal::Abort => wake_and_send(pid, Signal::SIGABRT),
             WorkerSignal::Reopen => process::signal(pid, Signal::SIGUSR1),
+            // Its leader is reaped; the group holds the number as long as it has a member.
+            WorkerSignal::Kill if child.lingering.is_some() => kill_group(pid),
             // Itself first: a child so young that it leads no group yet must not survive.
             WorkerSignal::Kill => {
                 let sent = process::signal(pid, Signal::SIGKILL);
@@ -171,8 +186,25 @@ impl Driver<'_> {
     }
 }
 
+/// A command may be a script that waits for the program it started, so the whole group is told. A
+/// child so young that it leads no group yet is told by itself.
+fn stop_group(leader: Pid, signal: Signal) -> nix::Result<()> {
+    if process::signal_group(leader, signal).is_err() {
+        return wake_and_send(leader, signal);
+    }
+    process::signal_group(leader, Signal::SIGCONT)
+}
+
+/// Ends what is left of a group whose leader is reaped.
+fn kill_group(leader: Pid) -> nix::Result<()> {
+    if process::group_has_children(leader) {
+        process::signal_group(leader, Signal::SIGKILL)?;
+    }
+    Ok(())
+}
+
 /// A stopped process takes no signal but SIGCONT, so it follows every other.
-fn wake_and_send(pid: nix::unistd::Pid, signal: Signal) -> nix::Result<()> {
+fn wake_and_send(pid: Pid, signal: Signal) -> nix::Result<()> {
     process::signal(pid, signal)?;
     process::signal(pid, Signal::SIGCONT)
 }

@@ -1,5 +1,6 @@
-//! The pidfile and the lock beside it: STEM.pid and STEM.lock, where STEM is the pidfile's path
-//! without its extension; instance 2 has STEM.2.pid, and so on.
+//! The pidfile and the lock beside it: STEM.pid and STEM.lock; instance 2 has STEM.2.pid, and so on.
+//! STEM is the pidfile's path without `.pid`; any other ending stays, so that `web.a` and `web.b`
+//! have locks of their own, and none of them is its own lock.
 //!
 //! The lock decides who runs; the number in the pidfile is for people and scripts.
 
@@ -50,7 +51,8 @@ impl Pidfile {
                     return Ok(HeldPidfile { lock, path, instance, is_written: false });
                 }
                 Err(LockError::Held(_)) if !self.single_instance => {}
-                Err(LockError::Held(holder)) => {
+                Err(LockError::Held(held)) => {
+                    let holder = held.holder();
                     return Err(RunError::AlreadyRunning { lock: lock_path, holder });
                 }
                 Err(LockError::Io(source)) => {
@@ -62,13 +64,15 @@ impl Pidfile {
     }
 
     fn path_of(&self, instance: u32, extension: &str) -> PathBuf {
-        let mut stem: OsString = self.path.with_extension("").into();
+        let is_plain = self.path.extension().is_some_and(|extension| extension == "pid");
+        let stem = if is_plain { self.path.with_extension("") } else { self.path.clone() };
+        let mut path: OsString = stem.into();
         if instance > 1 {
-            stem.push(format!(".{instance}"));
+            path.push(format!(".{instance}"));
         }
-        stem.push(".");
-        stem.push(extension);
-        stem.into()
+        path.push(".");
+        path.push(extension);
+        path.into()
     }
 }
 
@@ -87,9 +91,11 @@ impl HeldPidfile {
     pub(super) fn raw_fd(&self) -> RawFd {
         self.lock.raw_fd()
     }
+}
 
+impl Drop for HeldPidfile {
     /// Removes pidfile and lock file, the former only if it still names this process.
-    pub(super) fn remove_files(&self) {
+    fn drop(&mut self) {
         if self.is_written && names_this_process(&self.path) {
             // What cannot be removed is stale, and the lock says so.
             let _ = std::fs::remove_file(&self.path);
@@ -103,6 +109,8 @@ fn write_whole(path: &Path) -> io::Result<()> {
     name.push(path.file_name().ok_or(io::ErrorKind::InvalidInput)?);
     name.push(format!(".{}", std::process::id()));
     let temporary = path.with_file_name(name);
+    // One may be left of a predecessor that was killed and had the same pid, as in a container.
+    let _ = std::fs::remove_file(&temporary);
     let written = (|| {
         let mut options = OpenOptions::new();
         options.write(true).create_new(true).mode(0o644).custom_flags(libc::O_NOFOLLOW);
@@ -151,11 +159,19 @@ mod tests {
         };
         let (first, second, third) = (claim(), claim(), claim());
         assert_eq!((first.instance, second.instance, third.instance), (1, 2, 3));
-        second.remove_files();
         drop(second);
         assert_eq!(claim().instance, 2);
         assert!(folder.path().join("master.pid").exists());
         assert!(folder.path().join("master.3.pid").exists());
+    }
+
+    #[test]
+    fn no_two_pidfiles_share_a_lock_and_none_is_its_own() {
+        let lock = |path: &str| Pidfile { path: path.into(), single_instance: true };
+        assert_eq!(lock("/run/web.pid").path_of(1, "lock"), Path::new("/run/web.lock"));
+        assert_eq!(lock("/run/web.a").path_of(1, "lock"), Path::new("/run/web.a.lock"));
+        assert_eq!(lock("/run/web.lock").path_of(1, "lock"), Path::new("/run/web.lock.lock"));
+        assert_eq!(lock("/run/web.pid").path_of(2, "pid"), Path::new("/run/web.2.pid"));
     }
 
     #[test]
@@ -167,7 +183,7 @@ mod tests {
         let mut held = pidfile(folder.path(), true).claim().unwrap();
         held.write().unwrap();
         assert_eq!(std::fs::read_to_string(&victim).unwrap(), "untouched");
-        held.remove_files();
+        drop(held);
         let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
         assert_eq!(left.len(), 1, "{left:?}");
     }

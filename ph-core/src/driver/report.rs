@@ -11,8 +11,8 @@ use super::command::describe;
 use crate::arbiter::{ExitStatus, Notice, SpawnFault, StopReason, WorkerId};
 use crate::sys::spawn::Failure;
 
-/// Writes the line of a notice.
-pub(super) fn report(notice: Notice, children: &Children) {
+/// Writes the line of a notice. Of ends that were ordered, only the unusual ones are worth one.
+pub(super) fn report(notice: Notice, children: &Children, stop_signal: Signal) {
     let who = |worker| Who { worker, children };
     match notice {
         Notice::WorkerReady { worker, after } => {
@@ -39,12 +39,14 @@ pub(super) fn report(notice: Notice, children: &Children) {
             let reason = describe_reason(reason);
             error!("{} ({reason}) was killed and does not end: the kernel holds it", who(worker));
         }
-        Notice::WorkerExited { worker, slot, status, reason, life, respawn_in } => {
-            let who = who(worker).at(slot);
+        Notice::WorkerExited { worker, status, reason, life, respawn_in, .. } => {
+            let who = who(worker);
             let what = describe_status(status);
             let after = span(life);
             match (reason, respawn_in) {
-                (Some(StopReason::Shutdown), _) => debug!("{who} {what} after {after}"),
+                (Some(StopReason::Shutdown), _) if is_as_told(status, stop_signal) => {
+                    debug!("{who} {what} after {after}");
+                }
                 (Some(reason), None) => {
                     info!("{who} {what} after {after} ({})", describe_reason(reason));
                 }
@@ -100,16 +102,6 @@ struct Who<'a> {
     children: &'a Children,
 }
 
-impl Who<'_> {
-    /// For a worker that has just been reaped: the table no longer knows its slot.
-    fn at(&self, slot: crate::arbiter::Slot) -> String {
-        match self.children.get(self.worker) {
-            Some(_) => self.to_string(),
-            None => format!("worker {slot}"),
-        }
-    }
-}
-
 impl std::fmt::Display for Who<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.children.get(self.worker) {
@@ -117,6 +109,16 @@ impl std::fmt::Display for Who<'_> {
                 write!(f, "worker {} gen {} (pid {})", child.slot, child.generation, child.pid)
             }
             None => write!(f, "worker id {}", self.worker),
+        }
+    }
+}
+
+/// Whether a worker that was told to stop ended as one that did.
+fn is_as_told(status: ExitStatus, stop_signal: Signal) -> bool {
+    match status {
+        ExitStatus::Code(code) => code == 0,
+        ExitStatus::Signal { number, .. } => {
+            [stop_signal as i32, Signal::SIGKILL as i32].contains(&number)
         }
     }
 }

@@ -2,6 +2,9 @@
 //!
 //! A suspended machine does not age by it, and nobody can set it.
 
+use std::time::Duration;
+
+use nix::poll::{PollTimeout, poll};
 use nix::time::{ClockId, clock_gettime};
 
 /// Nanoseconds on the monotonic clock.
@@ -12,6 +15,18 @@ pub(crate) fn monotonic() -> u64 {
 /// The same clock as of the last timer tick, some milliseconds behind, for a quarter of the price.
 pub(crate) fn coarse() -> u64 {
     read(ClockId::CLOCK_MONOTONIC_COARSE)
+}
+
+/// Waits a moment, before there is a loop that could be kept waiting: at the start, for another
+/// process that is about to finish something. A signal may cut it short.
+pub(crate) fn pause_at_start(wait: Duration) {
+    let _ = poll(&mut [], PollTimeout::try_from(wait).unwrap_or(PollTimeout::ZERO));
+}
+
+/// A wait for poll and epoll: in whole milliseconds, rounded up so that nobody wakes a moment too
+/// early, twice. The longest are some weeks; whoever waits so long looks at the clock again.
+pub(crate) fn millis(wait: Duration) -> i32 {
+    i32::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX)
 }
 
 fn read(clock: ClockId) -> u64 {

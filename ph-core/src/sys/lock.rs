@@ -3,11 +3,22 @@
 //! It is never unlocked explicitly, so it stays held as long as any process has the descriptor, and
 //! the kernel releases it however the holder ends.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::fs::{File, OpenOptions, Permissions};
+use std::io::{self, Write as _};
 use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+
+use super::clock;
+
+/// How often a held lock is looked at for the name of its holder, and the pause between two looks.
+const LOOKS: u32 = 40;
+const LOOK_PAUSE: Duration = Duration::from_millis(5);
 
 /// A held lock; its file names the holder's pid for people.
 #[derive(Debug)]
@@ -19,11 +30,15 @@ pub(crate) struct Lock {
 /// Why a lock could not be had.
 #[derive(Debug)]
 pub(crate) enum LockError {
-    /// Another process holds it; the pid it wrote, if it can be read.
-    Held(Option<i32>),
+    /// Another process holds it.
+    Held(HeldByOther),
     /// The file could not be opened, is not a regular file, or could not be locked.
     Io(io::Error),
 }
+
+/// A lock somebody else holds.
+#[derive(Debug)]
+pub(crate) struct HeldByOther(File);
 
 impl From<io::Error> for LockError {
     fn from(error: io::Error) -> Self {
@@ -43,23 +58,21 @@ impl Lock {
                 .write(true)
                 .create(true)
                 .truncate(false)
-                .mode(0o644)
+                .mode(0o600)
                 .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
                 .open(path)?;
             if !file.metadata()?.is_file() {
                 return Err(io::Error::other("not a regular file").into());
             }
-            // SAFETY: flock on a descriptor this function owns.
-            if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
-                let error = io::Error::last_os_error();
-                let is_held = error.kind() == io::ErrorKind::WouldBlock;
-                return Err(if is_held {
-                    LockError::Held(holder(&mut file))
-                } else {
-                    LockError::Io(error)
-                });
+            if !try_lock(&file)? {
+                return Err(LockError::Held(HeldByOther(file)));
             }
             if is_at(&file, path) {
+                if !is_lock_file(&file)? {
+                    return Err(io::Error::other("it holds something else; it was kept").into());
+                }
+                // Whoever may open it may hold it, and keep the next master from starting.
+                file.set_permissions(Permissions::from_mode(0o600))?;
                 file.set_len(0)?;
                 writeln!(file, "{}", std::process::id())?;
                 return Ok(Self { file, path: path.to_owned() });
@@ -82,6 +95,29 @@ impl Lock {
     }
 }
 
+/// Locks a folder for as long as the file lives. Others do so for a moment only, at their start; so
+/// does this wait.
+pub(crate) fn lock_folder(path: &Path) -> io::Result<File> {
+    let folder = File::open(path)?;
+    for _ in 0..LOOKS * 10 {
+        if try_lock(&folder)? {
+            return Ok(folder);
+        }
+        clock::pause_at_start(LOOK_PAUSE);
+    }
+    Err(io::Error::from(io::ErrorKind::WouldBlock))
+}
+
+/// Takes an exclusive lock if nobody has one.
+fn try_lock(file: &File) -> io::Result<bool> {
+    // SAFETY: flock on a descriptor that lives as long as the borrow.
+    if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0 {
+        return Ok(true);
+    }
+    let error = io::Error::last_os_error();
+    if error.kind() == io::ErrorKind::WouldBlock { Ok(false) } else { Err(error) }
+}
+
 fn is_at(file: &File, path: &Path) -> bool {
     match (file.metadata(), std::fs::symlink_metadata(path)) {
         (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == (there.dev(), there.ino()),
@@ -89,10 +125,36 @@ fn is_at(file: &File, path: &Path) -> bool {
     }
 }
 
-fn holder(file: &mut File) -> Option<i32> {
+impl HeldByOther {
+    /// The living process the file names. Until the one that has just taken the lock has written its
+    /// pid, the file is empty or names one that is dead; so there are several looks. Only a start
+    /// that is refused has this time.
+    pub(crate) fn holder(&self) -> Option<i32> {
+        for _ in 0..LOOKS {
+            let pid = written(&self.0).filter(|&pid| is_alive(pid));
+            if pid.is_some() {
+                return pid;
+            }
+            clock::pause_at_start(LOOK_PAUSE);
+        }
+        None
+    }
+}
+
+/// Whether the file is empty or holds a number and nothing else: another program's `Cargo.lock` is
+/// not ours to overwrite.
+fn is_lock_file(file: &File) -> io::Result<bool> {
+    Ok(file.metadata()?.len() == 0 || written(file).is_some())
+}
+
+fn written(file: &File) -> Option<i32> {
     let mut text = [0; 32];
-    let length = file.read(&mut text).ok()?;
+    let length = file.read_at(&mut text, 0).ok().filter(|length| *length < text.len())?;
     std::str::from_utf8(&text[..length]).ok()?.trim().parse().ok()
+}
+
+fn is_alive(pid: i32) -> bool {
+    pid > 0 && kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH)
 }
 
 #[cfg(test)]
@@ -106,12 +168,36 @@ mod tests {
         let lock = Lock::acquire(&path).unwrap();
         let held = Lock::acquire(&path).unwrap_err();
         let our_pid = i32::try_from(std::process::id()).unwrap();
-        assert!(matches!(held, LockError::Held(Some(pid)) if pid == our_pid), "{held:?}");
+        let LockError::Held(held) = held else { panic!("{held:?}") };
+        assert_eq!(held.holder(), Some(our_pid));
         lock.remove_file();
         assert!(!path.exists());
         let _second = Lock::acquire(&path).unwrap();
         lock.remove_file();
         assert!(path.exists(), "the file of another holder stays");
+    }
+
+    #[test]
+    fn a_holder_that_has_yet_to_write_its_pid_is_not_taken_for_the_dead_one_before_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.lock");
+        let _lock = Lock::acquire(&path).unwrap();
+        for text in ["", "2147483647\n", "0\n", "garbage"] {
+            std::fs::write(&path, text).unwrap();
+            let Err(LockError::Held(held)) = Lock::acquire(&path) else { panic!("{text}") };
+            assert_eq!(held.holder(), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_another_program_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("Cargo.lock");
+        for text in ["version = 4\n".to_owned(), "1".repeat(40), "\n".repeat(32)] {
+            std::fs::write(&path, &text).unwrap();
+            assert!(matches!(Lock::acquire(&path), Err(LockError::Io(_))), "{text}");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        }
     }
 
     #[test]

@@ -59,6 +59,22 @@ pub(crate) fn next_ended() -> Option<Pid> {
     }
 }
 
+/// Whether any child of this process, living or a zombie, is in the group.
+pub(crate) fn group_has_children(leader: Pid) -> bool {
+    let Ok(group) = libc::id_t::try_from(leader.as_raw()) else { return false };
+    // SAFETY: an all-zero siginfo is a valid value to be overwritten.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: the pointer is to a live variable.
+    unsafe { libc::waitid(libc::P_PGID, group, &raw mut info, flags) == 0 }
+}
+
+/// All children of this process, as far as the kernel lists them.
+pub(crate) fn children() -> Vec<Pid> {
+    let list = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+    list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok().map(Pid::from_raw)).collect()
+}
+
 /// How a reaped process had ended.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Ended {
@@ -133,7 +149,7 @@ pub(crate) fn own_pid() -> u32 {
 }
 
 /// Puts /dev/null in place of standard input: a worker must not read what the master's is.
-pub(crate) fn close_standard_input() -> nix::Result<()> {
+pub(crate) fn replace_standard_input() -> nix::Result<()> {
     nix::unistd::dup2_stdin(super::fds::dev_null()?)
 }
 

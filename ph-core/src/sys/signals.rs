@@ -10,6 +10,7 @@
 //! signals are blocked. In any other process, as in one a user's code forks, it does what the system
 //! would have done.
 
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -17,13 +18,15 @@ use std::sync::{Mutex, PoisonError};
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use signal_hook::low_level::emulate_default_handler;
-use signal_hook_registry::register_sigaction;
+use signal_hook_registry::{FORBIDDEN, register_sigaction};
 
 use super::fds;
 
 const SIGNALS: usize = 65;
 static COUNTS: [AtomicU32; SIGNALS] = [const { AtomicU32::new(0) }; SIGNALS];
-static SENDERS: [AtomicU64; SIGNALS] = [const { AtomicU64::new(0) }; SIGNALS];
+/// The last sender of each: pid and uid in one word. No process has this pid.
+static SENDERS: [AtomicU64; SIGNALS] = [const { AtomicU64::new(FROM_KERNEL) }; SIGNALS];
+const FROM_KERNEL: u64 = u64::MAX;
 /// The write end of this process's wake pipe.
 static WAKE: AtomicI32 = AtomicI32::new(-1);
 /// The pid of the process that is the master, and of the one that is a forked worker.
@@ -53,14 +56,14 @@ pub(crate) struct Arrived {
     pub(crate) signal: Signal,
     /// How many the handler saw. The kernel merges what comes faster.
     pub(crate) count: u32,
-    /// The process that sent the last of them; `None`: the kernel, for a terminal (Ctrl-C).
+    /// The process that sent the last of them; `None`: the kernel, as on a terminal's Ctrl-C.
     pub(crate) sender: Option<Sender>,
 }
 
 /// Who sent a signal.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sender {
-    /// Its pid, as the kernel saw it.
+    /// Its pid; 0 if it is outside this pid namespace, as a container's engine is.
     pub(crate) pid: u32,
     /// Its user.
     pub(crate) uid: u32,
@@ -71,16 +74,28 @@ pub(crate) struct Sender {
 static REGISTERED: Mutex<Vec<Signal>> = Mutex::new(Vec::new());
 
 /// The master's end of its signals. When it is dropped, they do again what they do by default.
+#[derive(Debug)]
 pub(crate) struct SignalQueue {
     wake: (OwnedFd, OwnedFd),
+    /// Signals that were ignored when the master started, SIGPIPE among them.
+    ignored: Vec<i32>,
 }
 
 impl SignalQueue {
     /// Registers an action for each of the signals the master counts, for `SIGCHLD`, and for those
     /// that ask a forked worker to stop.
-    pub(crate) fn install(counted: &[Signal], stop_signal: Signal) -> std::io::Result<Self> {
+    ///
+    /// # Errors
+    ///
+    /// A stop signal that cannot be caught or must not be (SIGKILL, SIGSTOP, and those of a fault).
+    pub(crate) fn install(counted: &[Signal], stop_signal: Option<Signal>) -> io::Result<Self> {
+        if stop_signal.is_some_and(|signal| FORBIDDEN.contains(&(signal as i32))) {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        let ignored = ignored();
         let wake = fds::pipe()?;
-        let stops = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, stop_signal];
+        let mut stops = vec![Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT];
+        stops.extend(stop_signal);
         let bits = stops.iter().fold(0, |bits, stop| bits | 1 << (*stop as u64));
         STOP_SIGNALS.store(bits, Ordering::Relaxed);
         WAKE.store(wake.1.as_raw_fd(), Ordering::Relaxed);
@@ -94,7 +109,13 @@ impl SignalQueue {
                 registered.push(signal);
             }
         }
-        Ok(Self { wake })
+        wake_for_ends_only()?;
+        Ok(Self { wake, ignored })
+    }
+
+    /// The signals `exec` would hand on as ignored; a worker gets them at their default.
+    pub(crate) fn ignored(&self) -> &[i32] {
+        &self.ignored
     }
 
     /// The descriptor that becomes readable when a signal has come.
@@ -109,10 +130,11 @@ impl SignalQueue {
         let _ = fds::read(&self.wake.0, &mut [0; 4096]);
         Signal::iterator().filter_map(|signal| {
             let count = COUNTS[signal as usize].swap(0, Ordering::Relaxed);
-            let sender = match SENDERS[signal as usize].swap(0, Ordering::Relaxed) {
-                0 => None,
-                both => Some(Sender { pid: (both >> 32) as u32, uid: (both & 0xffff_ffff) as u32 }),
-            };
+            let sender = SENDERS[signal as usize].swap(FROM_KERNEL, Ordering::Relaxed);
+            let sender = (sender != FROM_KERNEL).then_some(Sender {
+                pid: (sender >> 32) as u32,
+                uid: (sender & 0xffff_ffff) as u32,
+            });
             (count > 0).then_some(Arrived { signal, count, sender })
         })
     }
@@ -125,11 +147,17 @@ impl SignalQueue {
     /// In a forked worker, with all signals blocked: from here on the actions are the worker's. A
     /// signal that asks for a stop sets a flag and wakes [`stop_pipe`](WorkerSignals::stop_pipe);
     /// SIGUSR1, unless it is the stop signal, asks for the log to be reopened. What else the master
-    /// catches stays caught, without effect.
-    pub(crate) fn become_worker() -> std::io::Result<WorkerSignals> {
+    /// catches stays caught, without effect. What the caller of the master had ignored, as a shell
+    /// may with SIGABRT, does what it does by default; but for SIGPIPE, which Rust's runtime ignores
+    /// and whose EPIPE a worker's code counts on.
+    pub(crate) fn become_worker(&self) -> io::Result<WorkerSignals> {
         let pipe = fds::pipe()?;
         WAKE.store(pipe.1.as_raw_fd(), Ordering::Relaxed);
         STOP.store(false, Ordering::Relaxed);
+        for &signal in self.ignored.iter().filter(|signal| **signal != libc::SIGPIPE) {
+            // SAFETY: sets a signal's default action in a process of one thread.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
         WORKER.store(nix::unistd::getpid().as_raw(), Ordering::Relaxed);
         Ok(WorkerSignals { pipe })
     }
@@ -175,9 +203,10 @@ fn on_signal(signal: Signal, info: &libc::siginfo_t) {
 
 fn on_master_signal(signal: Signal, info: &libc::siginfo_t) {
     let from_kernel = info.si_code > 0;
-    let from_terminal = matches!(signal, Signal::SIGTTIN | Signal::SIGTTOU) && from_kernel;
-    if from_terminal {
-        // Job control speaking to a background process, not an operator.
+    if from_kernel && matches!(signal, Signal::SIGTTIN | Signal::SIGTTOU) {
+        // Not an operator, but a terminal that refuses a background process. Swallowed, the refused
+        // write would be tried again at once and for ever; the system stops the process.
+        let _ = emulate_default_handler(signal as i32);
         return;
     }
     if !from_kernel {
@@ -215,14 +244,31 @@ pub(crate) fn block_all() -> nix::Result<SigSet> {
     SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)
 }
 
+/// The mask as it is.
+pub(crate) fn mask() -> nix::Result<SigSet> {
+    SigSet::thread_get_mask()
+}
+
 /// Sets the mask; for a worker, to an empty one.
 pub(crate) fn set_mask(mask: &SigSet) -> nix::Result<()> {
     mask.thread_set_mask()
 }
 
-/// The signals this process ignores, which `exec` would hand on: a command gets them all at their
-/// default.
-pub(crate) fn ignored() -> Vec<i32> {
+/// Has the kernel send SIGCHLD for ends only: a worker that is stopped or continued must not wake the
+/// master.
+fn wake_for_ends_only() -> io::Result<()> {
+    // SAFETY: an all-zero sigaction is a valid value to be overwritten.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: asks for the current action; the pointer is to a live variable.
+    let asked = unsafe { libc::sigaction(libc::SIGCHLD, std::ptr::null(), &raw mut action) };
+    action.sa_flags |= libc::SA_NOCLDSTOP;
+    // SAFETY: sets the action signal-hook has installed, with one flag more.
+    let set = unsafe { libc::sigaction(libc::SIGCHLD, &raw const action, std::ptr::null_mut()) };
+    if asked == 0 && set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The signals this process ignores.
+fn ignored() -> Vec<i32> {
     let is_ignored = |signal: &i32| {
         // SAFETY: an all-zero sigaction is a valid value to be overwritten.
         let mut action: libc::sigaction = unsafe { std::mem::zeroed() };

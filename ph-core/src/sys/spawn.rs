@@ -89,6 +89,7 @@ impl Program {
         directory: Option<&OsStr>,
         listeners: &[BorrowedFd<'_>],
         nofile: NofileLimit,
+        ignored: &[i32],
     ) -> io::Result<Self> {
         let lowest = targets_end(listeners.len());
         let above = |fd: &BorrowedFd<'_>| fds::duplicate_above(fd, lowest);
@@ -101,7 +102,7 @@ impl Program {
             directory: directory.map(c_string).transpose()?,
             listeners: listeners.iter().map(above).collect::<nix::Result<_>>()?,
             dev_null: fds::duplicate_above(fds::dev_null()?, lowest)?,
-            ignored: signals::ignored(),
+            ignored: ignored.to_vec(),
             nofile,
         })
     }

@@ -18,8 +18,7 @@ use nix::unistd::Pid;
 
 use super::context::Identity;
 use super::sync::{self, Listener};
-use super::{Context, Worker};
-use crate::driver::Logging;
+use super::{Context, Logging, Worker};
 use crate::sys::fds::{self, NofileLimit};
 use crate::sys::seats::Seats;
 use crate::sys::signals::{self, SignalQueue};
@@ -32,6 +31,9 @@ const EXIT_FAILED: u8 = 1;
 /// A panic, as Rust's runtime has it.
 const EXIT_PANICKED: u8 = 101;
 
+/// How long a worker that ends waits for whoever reads its standard output.
+const FLUSH_LIMIT: Duration = Duration::from_secs(1);
+
 /// Makes the worker, in the child.
 pub(crate) type Factory = Rc<dyn Fn(&Context) -> Box<dyn Worker>>;
 
@@ -43,6 +45,7 @@ pub(crate) struct Boot<'a> {
     pub(crate) listeners: &'a [Listener],
     pub(crate) seats: &'a Rc<Seats>,
     pub(crate) seat_index: usize,
+    pub(crate) signals: &'a SignalQueue,
     /// The master's own descriptors.
     pub(crate) not_mine: Vec<RawFd>,
     pub(crate) nofile: NofileLimit,
@@ -60,8 +63,31 @@ static LOGGING: OnceLock<Arc<dyn Logging>> = OnceLock::new();
 
 /// Becomes the worker. Called in the child with all signals blocked.
 pub(crate) fn enter(boot: Boot<'_>) -> ! {
-    let code = catch_unwind(AssertUnwindSafe(|| live(boot))).unwrap_or(EXIT_BOOT_FAILED);
-    leave(code)
+    let _bar = NoWayBack;
+    leave(caught(|| live(boot)).unwrap_or(EXIT_BOOT_FAILED))
+}
+
+/// Whatever unwinds past here would go on in the master's code, in a copy of the master: this ends
+/// the process instead.
+struct NoWayBack;
+
+impl Drop for NoWayBack {
+    fn drop(&mut self) {
+        process::exit_now(EXIT_PANICKED);
+    }
+}
+
+/// Runs code of the user; `None` if it panicked, which the hook has logged.
+fn caught<T>(run: impl FnOnce() -> T) -> Option<T> {
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(value) => Some(value),
+        Err(payload) => {
+            // Its destructor is the user's code as well, and may panic in its turn.
+            #[expect(clippy::mem_forget, reason = "the process ends; nothing is leaked for long")]
+            std::mem::forget(payload);
+            None
+        }
+    }
 }
 
 fn live(boot: Boot<'_>) -> u8 {
@@ -69,7 +95,7 @@ fn live(boot: Boot<'_>) -> u8 {
     let (slot, generation) = (identity.slot, identity.generation);
     let prepared = process::become_worker(boot.master);
     fds::close_in_child(boot.not_mine.iter().copied());
-    let worker_signals = SignalQueue::become_worker();
+    let worker_signals = boot.signals.become_worker();
     title::set(&format!("ph: worker {slot} gen {generation} [{}]", identity.name));
     process::change_environment(&boot.environment);
     boot.logging.enter_worker(slot, generation);
@@ -78,15 +104,15 @@ fn live(boot: Boot<'_>) -> u8 {
     log_panics();
 
     let settled = prepared
-        .and_then(|()| boot.nofile.restore())
-        .and_then(|()| process::close_standard_input())
-        .and_then(|()| boot.directory.map_or(Ok(()), nix::unistd::chdir))
-        .map_err(std::io::Error::from)
-        .and(worker_signals);
+        .map_err(failed("lead a session of its own"))
+        .and_then(|()| boot.nofile.restore().map_err(failed("restore the descriptor limit")))
+        .and_then(|()| process::replace_standard_input().map_err(failed("open /dev/null")))
+        .and_then(|()| enter_directory(boot.directory))
+        .and(worker_signals.map_err(|error| format!("set up its signals: {error}")));
     let worker_signals = match settled {
         Ok(worker_signals) => worker_signals,
-        Err(error) => {
-            tracing::error!("this worker cannot set itself up: {error}");
+        Err(step) => {
+            tracing::error!("this worker cannot {step}");
             return EXIT_FAILED;
         }
     };
@@ -107,27 +133,42 @@ fn live(boot: Boot<'_>) -> u8 {
 
 /// The four calls of a worker's life.
 fn work(ctx: &Context, factory: &Factory, listeners: &[Listener]) -> u8 {
-    let mut worker = factory(ctx);
-    let booted = worker.setup(ctx).and_then(|()| worker.init_process(ctx));
-    if let Err(error) = booted {
-        tracing::error!("this worker cannot boot: {error}");
-        return EXIT_BOOT_FAILED;
-    }
+    let booted = caught(|| {
+        let mut worker = factory(ctx);
+        worker.setup(ctx).and_then(|()| worker.init_process(ctx)).map(|()| worker)
+    });
+    let mut worker = match booted {
+        Some(Ok(worker)) => worker,
+        Some(Err(error)) => {
+            tracing::error!("this worker cannot boot: {error}");
+            return EXIT_BOOT_FAILED;
+        }
+        None => return EXIT_BOOT_FAILED,
+    };
     ctx.report_ready();
-    let run = || {
+    let done = caught(move || {
         let done = sync::run(&mut *worker, ctx, listeners);
         worker.stop(ctx);
         done
-    };
-    match catch_unwind(AssertUnwindSafe(run)) {
-        Ok(Ok(())) => 0,
-        Ok(Err(error)) => {
+    });
+    match done {
+        Some(Ok(())) => 0,
+        Some(Err(error)) => {
             tracing::error!("this worker failed: {error}");
             EXIT_FAILED
         }
-        // The hook has logged it.
-        Err(_) => EXIT_PANICKED,
+        None => EXIT_PANICKED,
     }
+}
+
+fn failed(step: &'static str) -> impl Fn(nix::Error) -> String {
+    move |errno| format!("{step}: {} ({errno:?})", errno.desc())
+}
+
+fn enter_directory(directory: Option<&Path>) -> Result<(), String> {
+    let Some(directory) = directory else { return Ok(()) };
+    nix::unistd::chdir(directory)
+        .map_err(|errno| format!("enter {}: {} ({errno:?})", directory.display(), errno.desc()))
 }
 
 /// The only way out of a worker: everything written is handed over, nothing of the master's runs.
@@ -138,12 +179,31 @@ fn leave(code: u8) -> ! {
 
 extern "C" fn flush_at_exit() {
     // Unwinding must not cross the C library's `exit`, and there is nobody left to tell.
-    let _ = catch_unwind(|| {
-        let _ = std::io::stdout().flush();
+    let _ = caught(|| {
         if let Some(logging) = LOGGING.get() {
             logging.flush();
         }
+        flush_stdout();
     });
+}
+
+/// Hands over what was printed, if that can be done: another thread may hold the lock of stdout for
+/// ever, and a pipe may be full for ever. Where neither can be ruled out, a thread tries it.
+fn flush_stdout() {
+    let flush = || drop(std::io::stdout().flush());
+    let is_simple = process::thread_count().is_ok_and(|threads| threads == 1);
+    if is_simple && fds::has_room(std::io::stdout()) {
+        return flush();
+    }
+    let (done, wait) = std::sync::mpsc::channel();
+    let flusher = std::thread::Builder::new().spawn(move || {
+        flush();
+        // The receiver may have given up.
+        let _ = done.send(());
+    });
+    if flusher.is_ok() {
+        let _ = wait.recv_timeout(FLUSH_LIMIT);
+    }
 }
 
 /// A worker's panic goes to the log, with the place and, if `RUST_BACKTRACE` asks, the backtrace.

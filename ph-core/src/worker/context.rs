@@ -102,7 +102,8 @@ impl Context {
         let stop = self.signals.stop_pipe();
         let mut fds = [PollFd::new(std::os::fd::AsFd::as_fd(&stop), PollFlags::POLLIN)];
         // An interrupted wait is a short one; the caller looks at the clock anyway.
-        let _ = poll(&mut fds, poll_timeout(wait));
+        let timeout = PollTimeout::try_from(clock::millis(wait)).unwrap_or(PollTimeout::ZERO);
+        let _ = poll(&mut fds, timeout);
     }
 
     /// Counts a request, and asks for a successor when the worker has served its share.
@@ -124,15 +125,6 @@ impl Context {
     pub fn pid(&self) -> u32 {
         process::own_pid()
     }
-}
-
-/// A wait in whole milliseconds, rounded up so that nobody wakes a moment too early, twice.
-pub(crate) fn poll_timeout(wait: Duration) -> PollTimeout {
-    let millis = wait.as_nanos().div_ceil(1_000_000);
-    i32::try_from(millis).ok().and_then(|ms| PollTimeout::try_from(ms).ok()).unwrap_or_else(|| {
-        // Some weeks: the caller looks at the clock and waits again.
-        PollTimeout::try_from(i32::MAX).unwrap_or(PollTimeout::NONE)
-    })
 }
 
 fn nanos(duration: Duration) -> u64 {

@@ -6,12 +6,14 @@
 mod boot;
 mod connection;
 mod context;
+mod logging;
 mod sync;
 
 pub(crate) use boot::{Boot, Factory, enter};
 pub use connection::{Connection, Peer};
 pub use context::Context;
 pub(crate) use context::Identity;
+pub use logging::Logging;
 pub(crate) use sync::Listener;
 
 /// Whatever a worker's code may fail with.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use super::{Connection, Context, Result, Worker};
+use crate::sys::clock;
 
 /// How long a worker waits after an `accept` that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -62,7 +63,8 @@ fn serve(worker: &mut dyn Worker, ctx: &Context, listeners: &[Listener]) -> Resu
         epoll.add(listener, EpollEvent::new(flags, 0))?;
     }
     epoll.add(ctx.signals.stop_pipe(), EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
-    let timeout = ctx.beat_every.map_or(EpollTimeout::NONE, epoll_timeout);
+    let timeout = ctx.beat_every.map(clock::millis).and_then(|ms| EpollTimeout::try_from(ms).ok());
+    let timeout = timeout.unwrap_or(EpollTimeout::NONE);
     let mut next = 0;
     while ctx.running() {
         match accept_one(listeners, &mut next) {
@@ -108,9 +110,4 @@ fn accept_one(listeners: &[Listener], next: &mut usize) -> io::Result<Option<Con
         }
     }
     Ok(None)
-}
-
-fn epoll_timeout(wait: Duration) -> EpollTimeout {
-    let millis = i32::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX);
-    EpollTimeout::try_from(millis).unwrap_or(EpollTimeout::NONE)
 }
