@@ -144,7 +144,7 @@ impl Service {
             }
             RunError::AppKey { key } => failure(&format!("app_{key}")),
             RunError::Threads { .. } | RunError::System { .. } => {
-                let what = format!("cannot run {}: {why}", self.settings.name());
+                let what = format!("cannot start {}: {why}", self.settings.name());
                 Failure::new(Exit::Code(code), what)
             }
             RunError::Panicked => Failure::new(Exit::Code(code), why)

@@ -59,6 +59,8 @@ pub struct Arbiter {
     recycle_queue: VecDeque<Slot>,
     /// Slots that are getting one.
     recycling: BTreeSet<Slot>,
+    /// For how long, in all, the master slept past its deadlines.
+    asleep: Duration,
     /// When people were last told of a late wake; many workers notice the same one.
     late_wake_told: Option<Time>,
 }
@@ -100,6 +102,7 @@ impl Arbiter {
             crowded: BTreeSet::new(),
             recycle_queue: VecDeque::new(),
             recycling: BTreeSet::new(),
+            asleep: Duration::ZERO,
             late_wake_told: None,
         }
     }
@@ -111,6 +114,10 @@ impl Arbiter {
     pub fn step(&mut self, now: Time, event: Event, actions: &mut Vec<Action>) {
         if self.phase == Phase::Exited {
             return;
+        }
+        if let Some(due) = self.next_deadline() {
+            let late = now.since(due.max(self.now));
+            self.asleep += if late > LATE_TOLERANCE { late } else { Duration::ZERO };
         }
         self.now = self.now.max(now);
         match event {
@@ -295,7 +302,7 @@ impl Arbiter {
             return;
         };
         let State::Ready { pulse: Some(pulse), steady_at } = record.state else { return };
-        let (pulse, verdict) = pulse.judge(self.now, beat, timeout);
+        let (pulse, verdict) = pulse.judge(self.now, self.asleep, beat, timeout);
         match verdict {
             Verdict::Alive => {}
             Verdict::Stuck => return self.abort(worker, StopReason::Stuck, actions),

@@ -31,6 +31,11 @@ impl Time {
         Self(self.0.saturating_add(nanos(wait)))
     }
 
+    /// The point `span` earlier, or the origin.
+    pub(super) fn before(self, span: Duration) -> Self {
+        Self(self.0.saturating_sub(nanos(span)))
+    }
+
     /// How long ago `earlier` was; zero if it lies ahead.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {

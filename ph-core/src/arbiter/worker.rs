@@ -113,13 +113,15 @@ impl Record {
 ///
 /// Healthy workers are looked at on a grid of a quarter of the timeout, so that any number of them
 /// costs one wake-up a quarter. Nobody is condemned by one look: a first one finds the worker
-/// silent and makes it a suspect, a second one, exactly `timeout` after the last beat, finds it still
-/// silent; and both were on time, so the arbiter itself was awake during the silence (I20).
+/// silent and makes it a suspect, a second one, `timeout` after the last beat, finds it still silent.
+/// Both were on time, and between them the master was awake for a quarter of the timeout: so long a
+/// worker that was frozen or starved together with the master had to beat again (I20).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pulse {
     last_beat: Time,
     pub(super) check_at: Time,
-    suspect: bool,
+    /// When it was found silent, on a clock that stands while the master oversleeps.
+    suspected_at: Option<Time>,
     /// A look was asked for and is not answered yet; how late it was.
     asked: Option<Duration>,
 }
@@ -144,7 +146,7 @@ impl Pulse {
         Self {
             last_beat: now,
             check_at: grid_check(now, now, timeout),
-            suspect: false,
+            suspected_at: None,
             asked: None,
         }
     }
@@ -155,24 +157,36 @@ impl Pulse {
         Self { check_at: now.after(grid(timeout)), asked: Some(late), ..self }
     }
 
-    /// Judges the answer.
-    pub(super) fn judge(self, now: Time, beat: Time, timeout: Duration) -> (Self, Verdict) {
+    /// Judges the answer. `asleep` is for how long the master has overslept in all.
+    pub(super) fn judge(
+        self,
+        now: Time,
+        asleep: Duration,
+        beat: Time,
+        timeout: Duration,
+    ) -> (Self, Verdict) {
         let Some(late) = self.asked else { return (self, Verdict::Alive) };
+        // Before anything else: even a beat that is news was made before the master fell asleep.
+        if is_too_late(late, timeout) {
+            return (Self::fresh(now, timeout), Verdict::TooLateToTell { by: late });
+        }
         // A beat in the future is a lie or a torn store; it must not buy more than one period.
         let beat = beat.min(now);
         if beat > self.last_beat {
             let check_at = grid_check(now, beat, timeout);
-            let pulse = Self { last_beat: beat, check_at, suspect: false, asked: None };
+            let pulse = Self { last_beat: beat, check_at, suspected_at: None, asked: None };
             return (pulse, Verdict::Alive);
         }
-        if is_too_late(late, timeout) {
-            return (Self::fresh(now, timeout), Verdict::TooLateToTell { by: late });
-        }
-        if self.suspect && now >= self.last_beat.after(timeout) {
+        let awake_now = now.before(asleep);
+        let suspected_at = self.suspected_at.unwrap_or(awake_now);
+        let watched = awake_now.since(suspected_at);
+        let time_is_up = self.last_beat.after(timeout);
+        if now >= time_is_up && watched >= grid(timeout) {
             return (Self { asked: None, ..self }, Verdict::Stuck);
         }
-        let check_at = self.last_beat.after(timeout).max(now.after(grid(timeout)));
-        (Self { check_at, suspect: true, asked: None, ..self }, Verdict::Alive)
+        let check_at = time_is_up.max(now.after(grid(timeout).saturating_sub(watched)));
+        let suspected_at = Some(suspected_at);
+        (Self { check_at, suspected_at, asked: None, ..self }, Verdict::Alive)
     }
 }
 
@@ -192,6 +206,7 @@ mod tests {
     use super::*;
 
     const TIMEOUT: Duration = Duration::from_secs(8);
+    const AWAKE: Duration = Duration::ZERO;
 
     fn at(seconds: u64) -> Time {
         Time::ZERO.after(Duration::from_secs(seconds))
@@ -201,16 +216,18 @@ mod tests {
     fn a_silent_worker_is_stuck_after_exactly_its_timeout() {
         let pulse = Pulse::fresh(at(100), TIMEOUT);
         assert_eq!(pulse.check_at, at(106));
-        let (pulse, verdict) = pulse.asked(at(106), TIMEOUT).judge(at(106), at(100), TIMEOUT);
+        let (pulse, verdict) =
+            pulse.asked(at(106), TIMEOUT).judge(at(106), AWAKE, at(100), TIMEOUT);
         assert_eq!((pulse.check_at, verdict), (at(108), Verdict::Alive));
-        let (_, verdict) = pulse.asked(at(108), TIMEOUT).judge(at(108), at(100), TIMEOUT);
+        let (_, verdict) = pulse.asked(at(108), TIMEOUT).judge(at(108), AWAKE, at(100), TIMEOUT);
         assert_eq!(verdict, Verdict::Stuck);
     }
 
     #[test]
     fn a_late_look_condemns_nobody() {
         let pulse = Pulse::fresh(at(100), TIMEOUT);
-        let (pulse, verdict) = pulse.asked(at(190), TIMEOUT).judge(at(190), at(100), TIMEOUT);
+        let (pulse, verdict) =
+            pulse.asked(at(190), TIMEOUT).judge(at(190), AWAKE, at(100), TIMEOUT);
         assert_eq!(verdict, Verdict::TooLateToTell { by: Duration::from_secs(84) });
         assert_eq!(pulse, Pulse::fresh(at(190), TIMEOUT));
     }
@@ -218,10 +235,15 @@ mod tests {
     #[test]
     fn a_beat_from_the_future_buys_one_period_only() {
         let pulse = Pulse::fresh(at(100), TIMEOUT);
-        let (pulse, _) =
-            pulse.asked(at(106), TIMEOUT).judge(at(106), Time::from_nanos(u64::MAX), TIMEOUT);
+        let (pulse, _) = pulse.asked(at(106), TIMEOUT).judge(
+            at(106),
+            AWAKE,
+            Time::from_nanos(u64::MAX),
+            TIMEOUT,
+        );
         assert_eq!(pulse.check_at, at(112));
-        let (pulse, verdict) = pulse.asked(at(112), TIMEOUT).judge(at(112), at(106), TIMEOUT);
+        let (pulse, verdict) =
+            pulse.asked(at(112), TIMEOUT).judge(at(112), AWAKE, at(106), TIMEOUT);
         assert_eq!((pulse.check_at, verdict), (at(114), Verdict::Alive));
     }
 
@@ -230,7 +252,7 @@ mod tests {
         for beat in [100, 101, 102, 103] {
             let pulse = Pulse::fresh(at(99), TIMEOUT);
             let asked = pulse.asked(at(104), TIMEOUT);
-            let (pulse, _) = asked.judge(at(104), at(beat), TIMEOUT);
+            let (pulse, _) = asked.judge(at(104), AWAKE, at(beat), TIMEOUT);
             assert_eq!(u128::from(pulse.check_at.as_nanos()) % grid(TIMEOUT).as_nanos(), 0);
         }
     }

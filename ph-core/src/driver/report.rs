@@ -39,25 +39,22 @@ pub(super) fn report(notice: Notice, children: &Children, stop_signal: Signal) {
             let reason = describe_reason(reason);
             error!("{} ({reason}) was killed and does not end: the kernel holds it", who(worker));
         }
-        Notice::WorkerExited { worker, status, reason, life, respawn_in, .. } => {
-            let who = who(worker);
+        Notice::WorkerExited { worker, slot, status, reason, life, respawn_in } => {
             let what = describe_status(status);
-            let after = span(life);
+            let process = children.get(worker).map_or_else(String::new, |child| {
+                format!(", pid {} gen {}", child.pid, child.generation)
+            });
+            let end = format!("worker {slot} {what} after {}{process}", span(life));
             match (reason, respawn_in) {
                 (Some(StopReason::Shutdown), _) if is_as_told(status, stop_signal) => {
-                    debug!("{who} {what} after {after}");
+                    debug!("{end}");
                 }
-                (Some(reason), None) => {
-                    info!("{who} {what} after {after} ({})", describe_reason(reason));
-                }
+                (Some(reason), None) => info!("{end} ({})", describe_reason(reason)),
                 (Some(reason), Some(wait)) => {
-                    let reason = describe_reason(reason);
-                    warn!("{who} {what} after {after} ({reason}), next one {}", due(wait));
+                    warn!("{end} ({}), next one {}", describe_reason(reason), due(wait));
                 }
-                (None, Some(wait)) => {
-                    warn!("{who} {what} after {after}, next one {}", due(wait));
-                }
-                (None, None) => warn!("{who} {what} after {after}"),
+                (None, Some(wait)) => warn!("{end}, next one {}", due(wait)),
+                (None, None) => warn!("{end}"),
             }
         }
         Notice::SpawnFailed { slot, fault, retry_in, .. } => {

@@ -1,2 +1,14 @@
-//! wip
-fn main() {}
+//! The arbiter's tests, in one binary: stories a person can read, one story for every mended bug, and
+//! a deterministic simulation that looks for the next one.
+//!
+//! Nothing here waits, forks or looks at a clock: the arbiter is data in, data out.
+
+// `cfg(test)` is always on here; it tells clippy that helpers of tests are tests too.
+#[cfg(test)]
+mod regress;
+#[cfg(test)]
+mod scenarios;
+#[cfg(test)]
+mod sim;
+#[cfg(test)]
+mod story;

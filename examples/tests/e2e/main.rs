@@ -1,0 +1,22 @@
+//! The example programs as their users have them: real processes, real signals, real files.
+//!
+//! One file a subject; what they stand on is in `tests/support`. `misbehave` is the worker that
+//! does whatever is asked, `jobexecute` and `minimal` are examples as people read them.
+
+mod deaths;
+mod identity;
+mod instances;
+mod listeners;
+mod logs;
+mod numbers;
+mod sample;
+mod stops;
+#[path = "../support/mod.rs"]
+mod support;
+
+use support::Stage;
+
+/// A stage for the program that does whatever is asked.
+fn misbehave() -> Stage {
+    Stage::of(env!("CARGO_BIN_EXE_misbehave"), "misbehave")
+}

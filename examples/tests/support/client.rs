@@ -1,0 +1,65 @@
+//! A conversation with a worker of the program `misbehave`.
+
+use std::io::{BufRead as _, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use super::process::Process;
+
+/// No answer takes longer.
+const PATIENCE: Option<Duration> = Some(Duration::from_secs(60));
+
+/// A client that a worker has begun to serve.
+pub(crate) struct Client {
+    stream: BufReader<Box<dyn Stream>>,
+    /// Who serves it.
+    pub(crate) worker: Process,
+    pub(crate) slot: u32,
+}
+
+trait Stream: Read + Write {}
+
+impl<T: Read + Write> Stream for T {}
+
+impl Client {
+    /// Connects to `HOST:PORT` and waits until a worker has taken the connection.
+    pub(crate) fn tcp(address: &str) -> Self {
+        let stream = TcpStream::connect(address).expect("a listener");
+        stream.set_read_timeout(PATIENCE).expect("a timeout");
+        Self::greeted(Box::new(stream))
+    }
+
+    /// The same over a Unix socket.
+    pub(crate) fn unix(path: &Path) -> Self {
+        let stream = UnixStream::connect(path).expect("a listener");
+        stream.set_read_timeout(PATIENCE).expect("a timeout");
+        Self::greeted(Box::new(stream))
+    }
+
+    fn greeted(stream: Box<dyn Stream>) -> Self {
+        let mut stream = BufReader::new(stream);
+        let mut line = String::new();
+        stream.read_line(&mut line).expect("a greeting");
+        let (pid, slot) = line.trim().split_once(' ').expect("PID SLOT");
+        let number = |text: &str| text.parse().expect("a number");
+        Self { worker: Process(number(pid)), slot: number(slot).unsigned_abs(), stream }
+    }
+
+    /// Asks for a behaviour and gives the lines before `done`; `None` if the worker went away.
+    pub(crate) fn ask(&mut self, behaviour: &str) -> Option<Vec<String>> {
+        // A reset is an end too, whether it is met here or below.
+        writeln!(self.stream.get_mut(), "{behaviour}").ok()?;
+        let mut answer = Vec::new();
+        loop {
+            let mut line = String::new();
+            let length = self.stream.read_line(&mut line).unwrap_or(0);
+            match line.trim_end() {
+                _ if length == 0 => return None,
+                "done" => return Some(answer),
+                other => answer.push(other.to_owned()),
+            }
+        }
+    }
+}

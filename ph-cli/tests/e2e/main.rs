@@ -1,0 +1,25 @@
+//! The `ph` command as its users have it: real programs under it, real signals, real files.
+//!
+//! The workers are commands, mostly of `sh`; what the tests stand on is shared with those of the
+//! example programs. `snapshots/` holds what people read: help and errors, word for word. After a
+//! wanted change `UPDATE_EXPECT=1 cargo test -p ph-cli --test e2e` writes it anew.
+
+mod commands;
+mod failures;
+mod inheritance;
+mod life;
+mod snapshot;
+#[path = "../../../examples/tests/support/mod.rs"]
+#[expect(
+    dead_code,
+    unused_imports,
+    reason = "the tests of the examples use all of it, these a part"
+)]
+mod support;
+
+use support::Stage;
+
+/// A stage for the command, with a service called `web`.
+fn ph() -> Stage {
+    Stage::of(env!("CARGO_BIN_EXE_ph"), "web")
+}

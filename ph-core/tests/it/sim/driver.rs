@@ -1,0 +1,415 @@
+//! A model of the driver and of its operator: one simulated life from `Started` to the end.
+//!
+//! It does what the real one does: it waits for the deadline, a signal or a worker's bell, takes one
+//! `now` a turn, tells everything it found (stop orders first), ends the turn with a tick, and performs
+//! every action at once, answering `ReadHeartbeat` in the same turn. And it does it badly: it
+//! oversleeps, ticks before it looks, reaps only some, and hears of workers that never were.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use ph_core::arbiter::{
+    Action, Event, ExitStatus, Jitter, Order, Outcome, SPAWN_BATCH, SpawnFault, Time, WorkerId,
+};
+
+use super::copies;
+use super::faults::Plan;
+use super::invariants::{Observer, Verdict, Violation, hold};
+use super::kernel::{End, Kernel, News, Pid};
+use super::mutations::Mutation;
+use super::rng::Rng;
+use super::subject::Subject;
+
+/// What is kept of a life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Life {
+    pub(super) steps: u64,
+    /// Of every event and action and their times.
+    pub(super) hash: u64,
+    pub(super) exit: Option<Outcome>,
+}
+
+/// How much is written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Record {
+    /// Nothing.
+    Nothing,
+    /// A hash of everything.
+    Hash,
+    /// Everything, to stdout.
+    Trace,
+}
+
+pub(super) struct World {
+    plan: Plan,
+    rng: Rng,
+    kernel: Kernel,
+    subject: Subject,
+    observer: Observer,
+    now: Time,
+    is_calm: bool,
+    children: BTreeMap<WorkerId, Pid>,
+    newest: WorkerId,
+    most_slots: u32,
+    orders: VecDeque<(Time, Order)>,
+    /// News that was found and not told yet.
+    backlog: Vec<(WorkerId, News)>,
+    turns_without_rest: usize,
+    /// When something last happened that is not a look at a heartbeat.
+    last_deed: Time,
+    record: Record,
+    life: Life,
+}
+
+impl World {
+    pub(super) fn new(plan: &Plan, mutation: Option<Mutation>, record: Record) -> Self {
+        Self {
+            rng: Rng::new(plan.seed ^ 0xD1CE),
+            kernel: Kernel::new(plan.policy.clone(), plan.faults.clone()),
+            subject: Subject::new(&plan.policy, mutation),
+            observer: Observer::new(&plan.policy),
+            now: Time::ZERO,
+            is_calm: false,
+            children: BTreeMap::new(),
+            newest: WorkerId(0),
+            most_slots: plan.policy.target,
+            orders: plan.orders.iter().copied().collect(),
+            backlog: Vec::new(),
+            turns_without_rest: 0,
+            last_deed: Time::ZERO,
+            record,
+            life: Life::default(),
+            plan: plan.clone(),
+        }
+    }
+
+    /// The safety phase, the liveness phase, and perhaps a stop.
+    pub(super) fn live(mut self) -> Result<Life, Violation> {
+        self.observer.begin_turn(self.now, None);
+        self.step(Event::Started)?;
+        self.run_until(self.plan.calm_at)?;
+        if self.observer.exit.is_none() && !self.subject.arbiter().is_stopping() {
+            self.converge()?;
+        }
+        if self.observer.exit.is_none() {
+            if self.plan.stops_at_last || self.subject.arbiter().is_stopping() {
+                self.stop()?;
+            }
+        }
+        copies::check_memory(&self.subject, self.most_slots)?;
+        self.life.exit = self.observer.exit;
+        Ok(self.life)
+    }
+
+    /// Only the safety phase, for so many steps: for what takes very long.
+    pub(super) fn endure(mut self, steps: u64) -> Result<Life, Violation> {
+        self.observer.begin_turn(self.now, None);
+        self.step(Event::Started)?;
+        let mut checked = 0;
+        while self.life.steps < steps {
+            self.turn(Time::from_nanos(u64::MAX))?;
+            if self.life.steps >= checked + 1000 {
+                checked = self.life.steps;
+                copies::check_memory(&self.subject, self.most_slots)?;
+                let to = self.rng.between(1, self.plan.policy.max_workers);
+                self.orders.push_back((self.now, Order::ScaleTo(to)));
+            }
+        }
+        Ok(self.life)
+    }
+
+    /// I12: when faults cease, all are ready within a bound, and then nothing more happens but that
+    /// slots recover from their crash loops.
+    fn converge(&mut self) -> Verdict {
+        self.is_calm = true;
+        self.kernel.calm(&mut self.rng);
+        self.orders.clear();
+        let bound = self.now.after(self.plan.converged_by(self.observer.target));
+        while self.now < bound && !self.is_converged() {
+            self.turn(bound)?;
+        }
+        if self.subject.arbiter().is_stopping() {
+            // A worker that cannot boot had ended before, and was reaped only now.
+            return Ok(());
+        }
+        let counts = self.subject.arbiter().counts();
+        let (alive, hung) = (self.kernel.alive(), self.kernel.hung());
+        let target = self.observer.target;
+        hold!(12, self.is_converged(), "{counts:?} of {target}, {alive} live, {hung} hang");
+        let steady = self.now.after(self.plan.steady_after());
+        self.run_until(steady)?;
+        self.run_until(steady.after(self.plan.policy.timeout.unwrap_or_default() * 3))?;
+        hold!(12, self.last_deed <= steady, "not at rest: a deed {:?}", self.last_deed);
+        hold!(12, self.is_converged(), "{:?} of {target}", self.subject.arbiter().counts());
+        Ok(())
+    }
+
+    fn is_converged(&self) -> bool {
+        let counts = self.subject.arbiter().counts();
+        let target = self.observer.target;
+        let judged = self.plan.policy.timeout.is_some();
+        counts.ready == target
+            && counts.live() == target
+            && self.kernel.alive() == target as usize
+            && self.kernel.next_happening().is_none()
+            && !self.observer.is_replacing()
+            && !(judged && self.kernel.hung() > 0)
+    }
+
+    /// I7, at the end of a life: the observer holds the bound, this waits for the fact.
+    fn stop(&mut self) -> Verdict {
+        if !self.subject.arbiter().is_stopping() {
+            self.orders.push_back((self.now, Order::Stop));
+        }
+        // However much it oversleeps: the observer has the bound, this is only an end.
+        self.run_until(self.now.after(Duration::from_secs(3600)))?;
+        hold!(7, self.observer.exit.is_some(), "no Exit after a stop order");
+        Ok(())
+    }
+
+    fn run_until(&mut self, end: Time) -> Verdict {
+        while self.now < end && self.observer.exit.is_none() {
+            self.turn(end)?;
+        }
+        Ok(())
+    }
+
+    fn fault(&mut self, per_mille: u64) -> bool {
+        !self.is_calm && self.rng.chance(per_mille)
+    }
+
+    /// Waits, and tells the arbiter what it finds.
+    fn turn(&mut self, end: Time) -> Verdict {
+        let promised = self.subject.next_deadline();
+        self.check_rest(promised)?;
+        self.sleep(promised, end);
+        self.observer.begin_turn(self.now, promised);
+        // A signal may interrupt the wait before what it brought can be read.
+        if self.fault(self.plan.faults.tick_first) {
+            self.step(Event::Tick)?;
+        }
+        let mut orders = Vec::new();
+        while self.orders.front().is_some_and(|(at, _)| *at <= self.now) {
+            orders.extend(self.orders.pop_front().map(|(_, order)| order));
+        }
+        let (urgent, orders): (Vec<_>, Vec<_>) = orders.into_iter().partition(|o| o.is_urgent());
+        if let Some(stop) = urgent.first() {
+            self.step(Event::Ordered(*stop))?;
+        }
+        self.tell_news()?;
+        if self.fault(self.plan.faults.stray) {
+            self.tell_stray()?;
+        }
+        for order in orders {
+            self.step(Event::Ordered(order))?;
+            self.most_slots = self.most_slots.max(self.observer.target);
+        }
+        self.step(Event::Tick)
+    }
+
+    fn sleep(&mut self, promised: Option<Time>, end: Time) {
+        let mut wake = end;
+        wake = wake.min(self.kernel.next_happening().unwrap_or(wake));
+        wake = wake.min(self.orders.front().map_or(wake, |(at, _)| *at));
+        if self.fault(self.plan.faults.odd_tick) {
+            wake = wake.min(self.now.after(self.rng.span(Duration::from_secs(1))));
+        }
+        // The wait is counted in milliseconds, rounded up.
+        let rounding = self.rng.span(Duration::from_millis(1));
+        wake = wake.min(promised.map_or(wake, |at| at.max(self.now).after(rounding)));
+        if !self.backlog.is_empty() {
+            wake = self.now;
+        }
+        let mut wake = wake.max(self.now);
+        if self.fault(self.plan.faults.oversleeps) {
+            let short = Duration::from_millis(self.rng.pick(&[20, 300, 1500]));
+            let span = self.rng.pick(&[short, Duration::from_secs(40)]);
+            let span = self.rng.span(span);
+            self.kernel.advance(wake);
+            wake = wake.after(span);
+            // The master alone was stopped, or everybody with it.
+            if self.rng.chance(500) {
+                self.kernel.freeze(span);
+            }
+        }
+        self.kernel.advance(wake);
+        self.now = wake;
+    }
+
+    /// I13: an arbiter that wants to be woken at once, again and again, never lets the master rest.
+    fn check_rest(&mut self, promised: Option<Time>) -> Verdict {
+        let at_once = promised.is_some_and(|at| at <= self.now) && self.backlog.is_empty();
+        self.turns_without_rest = if at_once { self.turns_without_rest + 1 } else { 0 };
+        let most = 200 + 4 * (self.observer.target as usize / SPAWN_BATCH);
+        hold!(13, self.turns_without_rest < most, "the master never rests");
+        Ok(())
+    }
+
+    /// Tells what became of the children, in any order that keeps each worker's own.
+    fn tell_news(&mut self) -> Verdict {
+        let mut found = self.kernel.news();
+        self.rng.shuffle(&mut found);
+        let mut news = std::mem::take(&mut self.backlog);
+        for (worker, of_it) in found {
+            for what in of_it {
+                // A zombie is found again and again until it is reaped.
+                if !news.contains(&(worker, what)) {
+                    news.push((worker, what));
+                }
+            }
+        }
+        if self.fault(self.plan.faults.reaps_partly) {
+            let kept = self.rng.below(u64::try_from(news.len()).unwrap_or(0) + 1);
+            self.backlog = news.split_off(usize::try_from(kept).unwrap_or(0));
+        }
+        let events: Vec<_> = news.into_iter().filter_map(|one| self.event_of(one)).collect();
+        if !self.observer.is_replacing() {
+            copies::check_order(&self.subject, self.now, &events)?;
+        }
+        for event in events {
+            if let Event::Exited { worker, .. } | Event::SpawnFailed { worker, .. } = event {
+                self.kernel.reap(worker);
+                self.children.remove(&worker);
+            }
+            self.step(event)?;
+        }
+        Ok(())
+    }
+
+    fn event_of(&mut self, (worker, what): (WorkerId, News)) -> Option<Event> {
+        Some(match what {
+            News::Ready => Event::Ready { worker },
+            News::Recycle => Event::RecycleDue { worker },
+            News::Ended => {
+                let jitter = self.jitter();
+                match self.kernel.end_of(worker)? {
+                    End::Exit(status) => Event::Exited { worker, status, jitter },
+                    End::Failed(fault) => Event::SpawnFailed { worker, fault, jitter },
+                }
+            }
+        })
+    }
+
+    fn jitter(&mut self) -> Jitter {
+        let bits = u32::try_from(self.rng.next() >> 32).unwrap_or(0);
+        Jitter(self.rng.pick(&[0, u32::MAX, bits]))
+    }
+
+    /// Events that mean nothing: about workers that are dead or never were, said twice, or not asked
+    /// for; and a clock that seems to go back.
+    fn tell_stray(&mut self) -> Verdict {
+        let jitter = self.jitter();
+        let known = self.rng.below(self.newest.0 + 2);
+        let worker = WorkerId(self.rng.pick(&[known, u64::MAX]));
+        let is_known = self.children.contains_key(&worker);
+        let status = ExitStatus::Code(self.rng.pick(&[0, 3, 4]));
+        let fault = self.rng.pick(&[SpawnFault::NotFound, SpawnFault::Passing]);
+        let beat = Time::from_nanos(self.rng.pick(&[0, u64::MAX]));
+        let mut events = vec![Event::Heartbeat { worker, beat }];
+        match self.subject.arbiter().worker(worker) {
+            Some(record) if record.state.is_ready() => events.push(Event::Ready { worker }),
+            Some(_) => {}
+            None if is_known => {}
+            None => events.extend([
+                Event::Ready { worker },
+                Event::RecycleDue { worker },
+                Event::Exited { worker, status, jitter },
+                Event::SpawnFailed { worker, fault, jitter },
+            ]),
+        }
+        let event = self.rng.pick(&events);
+        let now = self.now;
+        self.now = self.rng.pick(&[now, Time::ZERO]);
+        let verdict =
+            copies::check_stray(&self.subject, self.now, event).and_then(|()| self.step(event));
+        self.now = now;
+        verdict
+    }
+
+    /// Steps the arbiter, performs what it wants, and tells it at once what came of that.
+    fn step(&mut self, event: Event) -> Verdict {
+        let mut events = VecDeque::from([event]);
+        let mut answers = 0;
+        while let Some(event) = events.pop_front() {
+            answers += 1;
+            hold!(13, answers <= 10_000, "an endless answer to {event:?}");
+            let mut actions = Vec::new();
+            self.subject.step(self.now, event, &mut actions);
+            self.note(event, &actions);
+            let deadline = self.subject.next_deadline();
+            let target = self.subject.arbiter().target();
+            self.observer.observe(self.now, event, &actions, deadline, target)?;
+            if let Err(error) = self.subject.arbiter().check() {
+                return Err(Violation::new(0, error));
+            }
+            if self.life.steps % 8 == 0 || self.most_slots <= 8 {
+                copies::check_idempotence(&self.subject, self.now)?;
+            }
+            for action in &actions {
+                events.extend(self.perform(*action)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn perform(&mut self, action: Action) -> Result<Option<Event>, Violation> {
+        match action {
+            Action::Spawn { worker, .. } => {
+                self.newest = self.newest.max(worker);
+                match self.kernel.spawn(worker, &mut self.rng) {
+                    Ok(pid) => {
+                        self.children.insert(worker, pid);
+                    }
+                    Err(fault) => {
+                        let jitter = self.jitter();
+                        return Ok(Some(Event::SpawnFailed { worker, fault, jitter }));
+                    }
+                }
+            }
+            Action::Signal { worker, signal } => {
+                let Some(pid) = self.children.get(&worker) else { return Ok(None) };
+                let hit = self.kernel.signal(*pid, signal, &mut self.rng);
+                hold!(22, hit == Some(worker), "{signal:?} for {worker:?} hit {hit:?}");
+            }
+            Action::ReadHeartbeat { worker } => {
+                let beat = self.kernel.beat(worker, &mut self.rng);
+                return Ok(beat.map(|beat| Event::Heartbeat { worker, beat }));
+            }
+            Action::ReopenLog | Action::Notify(_) | Action::Exit(_) => {}
+        }
+        Ok(None)
+    }
+
+    fn note(&mut self, event: Event, actions: &[Action]) {
+        self.life.steps += 1;
+        if actions.iter().any(|action| !matches!(action, Action::ReadHeartbeat { .. })) {
+            self.last_deed = self.now;
+        }
+        match self.record {
+            Record::Nothing => {}
+            Record::Hash => {
+                // Writing into a hash cannot fail.
+                let _ = write!(Fnv(&mut self.life.hash), "{:?}{event:?}{actions:?}", self.now);
+            }
+            Record::Trace => {
+                println!("{:>14} {event:?}", format!("{:?}", self.now));
+                for action in actions {
+                    println!("{:>16} {action:?}", "->");
+                }
+            }
+        }
+    }
+}
+
+/// A hash one can write text into.
+struct Fnv<'a>(&'a mut u64);
+
+impl std::fmt::Write for Fnv<'_> {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        for byte in text.bytes() {
+            *self.0 = (*self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,166 @@
+//! The fault plan: everything about one simulated life that is drawn from its seed beforehand.
+//!
+//! Half of the faults are off in any one plan and the others are rare, frequent or common: a world in
+//! which everything fails at once hides the bugs that need a quiet corner to grow in.
+
+use std::time::Duration;
+
+use ph_core::arbiter::{Order, Policy, Readiness, Share, Time, WorkerKind};
+
+use super::rng::Rng;
+
+/// One simulated life.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) seed: u64,
+    pub(super) policy: Policy,
+    pub(super) faults: Faults,
+    /// End of the safety phase.
+    pub(super) calm_at: Time,
+    /// What the operator wants during the safety phase, earliest first.
+    pub(super) orders: Vec<(Time, Order)>,
+    /// The operator stops the master once it has converged.
+    pub(super) stops_at_last: bool,
+}
+
+/// How often what goes wrong, in a thousand.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Faults {
+    // Drawn at each spawn.
+    pub(super) fork_fails: u64,
+    pub(super) exec_fails: u64,
+    pub(super) missing: u64,
+    pub(super) crashes_at_boot: u64,
+    pub(super) boots_slowly: u64,
+    pub(super) lives_briefly: u64,
+    pub(super) hangs: u64,
+    pub(super) ignores_stop: u64,
+    pub(super) ignores_abort: u64,
+    pub(super) unkillable: u64,
+    pub(super) recycles: u64,
+    pub(super) beats_wildly: u64,
+    // Drawn at each turn of the driver.
+    pub(super) oversleeps: u64,
+    pub(super) tick_first: u64,
+    pub(super) reaps_partly: u64,
+    pub(super) odd_tick: u64,
+    pub(super) stray: u64,
+}
+
+impl Plan {
+    pub(super) fn draw(seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let policy = draw_policy(&mut rng);
+        let faults = draw_faults(&mut rng);
+        let length = Duration::from_secs(rng.pick(&[2, 10, 30, 90]));
+        let calm_at = Time::ZERO.after(length);
+        let orders = draw_orders(&mut rng, &policy, length);
+        let stops_at_last = rng.chance(500);
+        Self { seed, policy, faults, calm_at, orders, stops_at_last }
+    }
+
+    /// By when a master without further faults must have all its workers: a sum of everything it may
+    /// have to wait for, one after the other, with one fresh period for each late wake.
+    pub(super) fn converged_by(&self, target: u32) -> Duration {
+        let policy = &self.policy;
+        let boot = policy.boot_timeout.unwrap_or(Duration::from_secs(10));
+        let replace = policy.graceful_timeout + boot / 2 + Duration::from_secs(8);
+        2 * (policy.timeout.unwrap_or_default() + boot + replace + policy.backoff_max)
+            + target * replace
+    }
+
+    /// When the last slot must have recovered from its crash loop.
+    pub(super) fn steady_after(&self) -> Duration {
+        let policy = &self.policy;
+        policy.min_uptime.max(policy.restart_window / policy.max_restarts.max(1))
+            + Duration::from_secs(1)
+    }
+}
+
+const fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+fn draw_policy(rng: &mut Rng) -> Policy {
+    let target = match rng.below(20) {
+        0 => 64,
+        1 => rng.between(9, 40),
+        _ => rng.between(1, 8),
+    };
+    let room = rng.pick(&[0, 0, 1, 4, 1000]);
+    let (backoff_min, backoff_max) = rng.pick(&[
+        (millis(100), millis(30_000)),
+        (millis(100), millis(1000)),
+        (millis(10), millis(55)),
+        (millis(1000), millis(1000)),
+        (millis(0), millis(0)),
+    ]);
+    Policy {
+        target,
+        max_workers: target + room,
+        graceful_timeout: millis(rng.pick(&[0, 100, 2000, 8000, 30_000])),
+        timeout: rng.pick(&[None, None, Some(1000), Some(4000), Some(30_000)]).map(millis),
+        boot_timeout: rng.pick(&[None, Some(1000), Some(5000), Some(60_000)]).map(millis),
+        min_uptime: millis(rng.pick(&[0, 200, 1000, 5000])),
+        backoff_min,
+        backoff_max,
+        max_restarts: rng.pick(&[10, 10, 3, 100, 0]),
+        restart_window: millis(rng.pick(&[60_000, 10_000, 1000, 0])),
+        reload_surge: rng.pick(&[
+            Share::Count(0),
+            Share::Count(1),
+            Share::Percent(25),
+            Share::Percent(100),
+        ]),
+        kind: rng.pick(&[WorkerKind::Forked, WorkerKind::Command]),
+        readiness: rng.pick(&[Readiness::Reported, Readiness::Reported, Readiness::Spawned]),
+    }
+}
+
+fn draw_faults(rng: &mut Rng) -> Faults {
+    let mut rate = |rates: [u64; 3]| if rng.chance(500) { 0 } else { rng.pick(&rates) };
+    Faults {
+        fork_fails: rate([20, 100, 400]),
+        exec_fails: rate([20, 100, 400]),
+        missing: rate([5, 30, 900]),
+        crashes_at_boot: rate([50, 300, 900]),
+        boots_slowly: rate([50, 200, 800]),
+        lives_briefly: rate([50, 300, 900]),
+        hangs: rate([50, 200, 500]),
+        ignores_stop: rate([50, 300, 800]),
+        ignores_abort: rate([50, 300, 800]),
+        unkillable: rate([20, 100, 500]),
+        recycles: rate([100, 500, 1000]),
+        beats_wildly: rate([20, 100, 300]),
+        oversleeps: rate([5, 20, 60]),
+        tick_first: rate([20, 100, 300]),
+        reaps_partly: rate([50, 200, 500]),
+        odd_tick: rate([10, 50, 100]),
+        stray: rate([10, 50, 100]),
+    }
+}
+
+fn draw_orders(rng: &mut Rng, policy: &Policy, length: Duration) -> Vec<(Time, Order)> {
+    let mut orders = Vec::new();
+    let most = rng.pick(&[0, 2, 6, 20]);
+    for _ in 0..rng.below(most + 1) {
+        let order = match rng.below(8) {
+            0 => Order::Reopen,
+            1..=3 => Order::ScaleTo(rng.between(0, policy.max_workers.min(2 * policy.target) + 1)),
+            4 | 5 => Order::ScaleBy(1),
+            6 => Order::ScaleBy(-1),
+            _ => Order::ScaleBy(i32::try_from(rng.below(40)).unwrap_or(0) - 20),
+        };
+        orders.push((Time::ZERO.after(rng.span(length)), order));
+    }
+    if rng.chance(250) {
+        let stop = rng.span(length);
+        orders.push((Time::ZERO.after(stop), Order::Stop));
+        if rng.chance(500) {
+            let again = stop + rng.span(policy.graceful_timeout + millis(500));
+            orders.push((Time::ZERO.after(again), Order::Stop));
+        }
+    }
+    orders.sort_by_key(|(at, _)| *at);
+    orders
+}

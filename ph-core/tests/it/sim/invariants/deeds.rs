@@ -1,0 +1,228 @@
+//! The observer's view of actions: for each, whether it was allowed.
+
+use super::{
+    Notice, Observer, Outcome, REAP_GRACE, Seen, Slot, Stop, StopReason, Told, Verdict, Violation,
+    WorkerId, WorkerSignal, hold,
+};
+use ph_core::arbiter::{ABORT_GRACE, Readiness};
+
+impl Observer {
+    /// I1, I6, I9 and I22.
+    pub(super) fn on_spawn(&mut self, worker: WorkerId, slot: Slot) -> Verdict {
+        hold!(6, self.is_started && self.stop.is_none(), "{worker:?} is spawned");
+        hold!(22, worker > self.newest, "{worker:?} is not a new identity");
+        hold!(1, slot.0 < self.target, "{slot:?} is beyond the target");
+        if let Some(record) = self.slots.get(&slot) {
+            hold!(9, self.now >= record.earliest, "{slot:?} must wait until {:?}", record.earliest);
+        }
+        let surge = self.policy.reload_surge.of(self.target);
+        for (other, seen) in self.workers.iter().filter(|(_, seen)| seen.slot == slot) {
+            let is_replaced = surge > 0 && seen.is_at_work() && seen.recycle_asked;
+            hold!(1, seen.is_detached || is_replaced, "{slot:?} still belongs to {other:?}");
+        }
+        self.newest = worker;
+        self.workers.insert(worker, Seen::new(slot));
+        Ok(())
+    }
+
+    /// I2, I3 and I4.
+    pub(super) fn on_signal(&mut self, worker: WorkerId, signal: WorkerSignal) -> Verdict {
+        let Some(seen) = self.workers.get_mut(&worker) else {
+            return Err(Violation::new(2, format!("{signal:?} to {worker:?}, who is not there")));
+        };
+        let is_announced = self.announced.take() == Some(worker);
+        match signal {
+            WorkerSignal::Reopen => {}
+            WorkerSignal::Stop | WorkerSignal::Abort => {
+                let Some(told) = &mut seen.told else {
+                    return Err(Violation::new(4, format!("{signal:?} to {worker:?}, no reason")));
+                };
+                let is_first = is_announced && !std::mem::replace(&mut told.is_signalled, true);
+                hold!(4, is_first, "a second {signal:?} to {worker:?}");
+                hold!(4, seen.killed_at.is_none(), "{signal:?} to {worker:?} after its SIGKILL");
+                let is_abort = signal == WorkerSignal::Abort;
+                hold!(4, is_abort == told.reason.is_fault(), "{signal:?} for {:?}", told.reason);
+            }
+            WorkerSignal::Kill => {
+                hold!(3, seen.killed_at.is_none(), "a second SIGKILL to {worker:?}");
+                hold!(3, is_announced, "a SIGKILL to {worker:?} and nobody is told why");
+                let in_time = seen.told.is_some_and(|told| self.now >= told.kill_at);
+                hold!(3, in_time || self.quit.is_some(), "SIGKILL to {worker:?} too early");
+                seen.killed_at = Some(self.now);
+                seen.unreaped_due = self.now.after(REAP_GRACE);
+            }
+        }
+        Ok(())
+    }
+
+    /// I2 and I21.
+    pub(super) fn on_look(&mut self, worker: WorkerId) -> Verdict {
+        let Some(seen) = self.workers.get_mut(&worker) else {
+            return Err(Violation::new(2, format!("a look at {worker:?}, who is not there")));
+        };
+        hold!(21, seen.is_at_work(), "a heartbeat of {worker:?} is judged, who is not at work");
+        hold!(21, self.policy.timeout.is_some(), "a heartbeat is judged without a timeout");
+        seen.on_look(self.now);
+        Ok(())
+    }
+
+    pub(super) fn on_notice(&mut self, notice: Notice) -> Verdict {
+        match notice {
+            Notice::WorkerReady { worker, .. } => self.on_ready(worker),
+            Notice::WorkerStopping { worker, reason, .. } => self.on_told(worker, reason),
+            Notice::WorkerKilled { worker, .. } => {
+                self.announced = Some(worker);
+                Ok(())
+            }
+            Notice::WorkerUnreaped { worker, .. } => self.on_unreaped(worker),
+            Notice::WorkerExited { worker, .. } | Notice::SpawnFailed { worker, .. } => {
+                hold!(5, self.ended.take() == Some(worker), "{worker:?} did not end now");
+                Ok(())
+            }
+            Notice::Recovered { slot } => self.on_recovered(slot),
+            Notice::Stopping { .. } => {
+                let Some(stop) = &mut self.stop else {
+                    return Err(Violation::new(10, "the master stops of itself"));
+                };
+                hold!(7, !std::mem::replace(&mut stop.is_told, true), "it stops twice");
+                Ok(())
+            }
+            Notice::Quitting { .. } => {
+                hold!(8, self.quit.is_some(), "it quits, and nobody said so");
+                Ok(())
+            }
+            Notice::Bug(text) => Err(Violation::new(0, text)),
+            Notice::CrashLoop { .. }
+            | Notice::Recycling { .. }
+            | Notice::Scaled { .. }
+            | Notice::ScaleLimited { .. }
+            | Notice::LateWake { .. } => Ok(()),
+        }
+    }
+
+    fn on_ready(&mut self, worker: WorkerId) -> Verdict {
+        let now = self.now;
+        let Some(seen) = self.workers.get_mut(&worker) else {
+            return Err(Violation::new(2, format!("{worker:?} is ready and is not there")));
+        };
+        hold!(23, seen.ready_at.is_none(), "{worker:?} is ready twice");
+        let proof = self.now.since(seen.said_ready_at.unwrap_or(now));
+        let must_prove = self.policy.readiness == Readiness::Spawned && !self.is_proven;
+        let is_proof = !must_prove || proof >= self.policy.min_uptime;
+        hold!(10, is_proof, "{worker:?} counts as the first ready one after {proof:?}");
+        seen.on_ready(now);
+        self.is_proven = true;
+        if self.vacant_for_recycling == Some(seen.slot) {
+            self.vacant_for_recycling = None;
+        }
+        Ok(())
+    }
+
+    fn on_told(&mut self, worker: WorkerId, reason: StopReason) -> Verdict {
+        let Some(seen) = self.workers.get(&worker).cloned() else {
+            return Err(Violation::new(2, format!("{worker:?} is told to end and is not there")));
+        };
+        hold!(4, seen.is_wanted(), "{worker:?} is told to end twice");
+        let mut is_detached = true;
+        match reason {
+            StopReason::Shutdown => {
+                hold!(6, self.stop.is_some(), "{worker:?} is stopped, and nobody said so");
+            }
+            StopReason::ScaleDown => {
+                let is_surplus = seen.slot.0 >= self.target || self.is_surplus_successor(worker);
+                hold!(1, is_surplus, "{worker:?} is not beyond the target");
+            }
+            StopReason::Recycle => is_detached = self.check_recycle(worker, &seen)?,
+            StopReason::Stuck => {
+                let timeout = self.policy.timeout.unwrap_or_default();
+                seen.may_be_stuck(self.now, timeout)?;
+                is_detached = seen.is_detached;
+            }
+            StopReason::BootTimeout => {
+                let is_booting = seen.said_ready_at.is_none() && seen.ready_at.is_none();
+                hold!(21, is_booting, "{worker:?} has no boot timer any more");
+                is_detached = seen.is_detached;
+            }
+        }
+        let full = self.policy.graceful_timeout;
+        let grace = if reason.is_fault() { full.min(ABORT_GRACE) } else { full };
+        let kill_at = self.now.after(grace);
+        if let Some(seen) = self.workers.get_mut(&worker) {
+            seen.told = Some(Told { reason, kill_at, is_signalled: false });
+            seen.is_detached = is_detached;
+        }
+        self.announced = Some(worker);
+        Ok(())
+    }
+
+    /// A successor that came too early for a target that has been lowered since.
+    fn is_surplus_successor(&self, worker: WorkerId) -> bool {
+        let Some(seen) = self.workers.get(&worker) else { return false };
+        self.workers.range(..worker).any(|(_, old)| old.slot == seen.slot && old.is_at_work())
+    }
+
+    /// I17, and whether the old worker lets go of its slot at once.
+    fn check_recycle(&mut self, worker: WorkerId, seen: &Seen) -> Result<bool, Violation> {
+        hold!(17, seen.recycle_asked, "{worker:?} did not ask to be replaced");
+        if self.policy.reload_surge.of(self.target) > 0 {
+            let mut younger = self.workers.range(worker..).skip(1).map(|(_, seen)| seen);
+            let is_replaced = younger.any(|other| {
+                other.slot == seen.slot && other.is_at_work() && other.said_ready_at.is_some()
+            });
+            hold!(17, is_replaced, "{worker:?} stops before its successor is ready");
+            return Ok(true);
+        }
+        let vacant = self.vacant_for_recycling;
+        hold!(17, vacant.is_none(), "{worker:?} stops while {vacant:?} has no worker");
+        self.vacant_for_recycling = Some(seen.slot);
+        Ok(false)
+    }
+
+    fn on_unreaped(&mut self, worker: WorkerId) -> Verdict {
+        let Some(seen) = self.workers.get_mut(&worker) else {
+            return Err(Violation::new(2, format!("{worker:?} is unreaped and is not there")));
+        };
+        hold!(7, seen.killed_at.is_some() && !seen.is_unreaped, "{worker:?} was not killed");
+        hold!(7, self.now >= seen.unreaped_due, "{worker:?} is given up too early");
+        let late = self.now.since(seen.unreaped_due);
+        hold!(20, late <= REAP_GRACE / 4, "{worker:?} is given up by a look {late:?} late");
+        seen.is_unreaped = true;
+        let is_fault = seen.told.is_some_and(|told| told.reason.is_fault());
+        let is_held = !std::mem::replace(&mut seen.is_detached, true);
+        let (slot, ready_at) = (seen.slot, seen.ready_at);
+        if is_held && is_fault {
+            self.on_death(slot, ready_at.map(|at| self.now.since(at)));
+        }
+        Ok(())
+    }
+
+    /// I9: a slot's record is cleared by a worker that has lived long enough, and by nothing else.
+    fn on_recovered(&mut self, slot: Slot) -> Verdict {
+        let record = self.slots.entry(slot).or_default();
+        let enough = record.steady_after(&self.policy);
+        let mut lives = self.workers.values().filter(|seen| seen.slot == slot && seen.is_at_work());
+        let is_steady = lives
+            .any(|seen| seen.ready_at.is_some_and(|ready_at| self.now.since(ready_at) >= enough));
+        hold!(9, is_steady, "{slot:?} recovered without a life of {enough:?}");
+        record.on_recovery();
+        Ok(())
+    }
+
+    /// I7: once, last, honest, and with nobody left who was not named.
+    pub(super) fn on_exit(&mut self, outcome: Outcome, is_last: bool) -> Verdict {
+        hold!(7, is_last && self.exit.is_none(), "Exit is not the last action");
+        let Some(Stop { cause, is_told: true, .. }) = self.stop else {
+            return Err(Violation::new(7, "Exit, and nobody said so"));
+        };
+        let left = self.workers.values().filter(|seen| !seen.is_unreaped).count();
+        hold!(7, left == 0, "Exit, and {left} workers live");
+        let unreaped = u32::try_from(self.workers.len()).unwrap_or(u32::MAX);
+        let honest = match cause {
+            Outcome::Stopped if unreaped > 0 => Outcome::Unreaped { workers: unreaped },
+            other => other,
+        };
+        hold!(7, outcome == honest, "Exit says {outcome:?} and should say {honest:?}");
+        self.exit = Some(outcome);
+        Ok(())
+    }
+}

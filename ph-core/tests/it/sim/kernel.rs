@@ -1,0 +1,420 @@
+//! A model of the kernel and of the workers in it: processes, pids, signals, and ends.
+//!
+//! It owns the pids and gives the lowest free one to the next process, so that a pid is reused as soon
+//! as it can be (I22). A signal that is pending is not pending twice. Whatever a worker does in its
+//! life is drawn when it is spawned and put on an agenda; nothing happens but from there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use ph_core::arbiter::{
+    ExitStatus, Policy, Readiness, SpawnFault, Time, WorkerId, WorkerKind, WorkerSignal,
+};
+
+use super::faults::Faults;
+use super::rng::Rng;
+
+/// A process number.
+pub(super) type Pid = u32;
+
+/// How a process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    Exit(ExitStatus),
+    /// It never became the worker's program.
+    Failed(SpawnFault),
+}
+
+/// What a worker will do.
+#[derive(Clone, Debug)]
+struct Life {
+    /// From spawn to ready, and whether it ever gets there.
+    boot: Option<Duration>,
+    /// From spawn to an end of its own.
+    end: Option<(Duration, End)>,
+    /// From ready to its last heartbeat.
+    hang: Option<Duration>,
+    /// From ready to its wish for a successor.
+    recycle: Option<Duration>,
+    /// How long it takes to obey; `None`: it does not.
+    stop: Option<Duration>,
+    abort: Option<Duration>,
+    /// How long the kernel takes to end it after SIGKILL.
+    kill: Option<Duration>,
+    beat_every: Duration,
+    beats_wildly: bool,
+}
+
+#[derive(Debug)]
+struct Process {
+    pid: Pid,
+    life: Life,
+    ready_at: Option<Time>,
+    last_beat: Time,
+    next_beat: Time,
+    hangs_at: Option<Time>,
+    pending: BTreeSet<u8>,
+    is_killed: bool,
+    /// Ended, and not reaped.
+    zombie: Option<End>,
+    /// What the driver can see and has not been told: it became ready; it wants a successor.
+    ready_news: bool,
+    recycle_news: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Happening {
+    Ready,
+    Recycle,
+    Obey,
+    /// An end of its own choice.
+    Leave(End),
+    /// An end it was told to take.
+    Die(End),
+}
+
+/// One thing the driver may find out in a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum News {
+    Ready,
+    Recycle,
+    Ended,
+}
+
+#[derive(Debug)]
+pub(super) struct Kernel {
+    policy: Policy,
+    /// `None` once faults have ceased.
+    faults: Option<Faults>,
+    now: Time,
+    processes: BTreeMap<WorkerId, Process>,
+    pids: BTreeMap<Pid, WorkerId>,
+    agenda: BTreeMap<(Time, u64), (WorkerId, Happening)>,
+    planned: u64,
+}
+
+impl Kernel {
+    pub(super) fn new(policy: Policy, faults: Faults) -> Self {
+        Self {
+            policy,
+            faults: Some(faults),
+            now: Time::ZERO,
+            processes: BTreeMap::new(),
+            pids: BTreeMap::new(),
+            agenda: BTreeMap::new(),
+            planned: 0,
+        }
+    }
+
+    /// Starts a process, or says that there is none to be had.
+    pub(super) fn spawn(&mut self, worker: WorkerId, rng: &mut Rng) -> Result<Pid, SpawnFault> {
+        if self.faults.as_ref().is_some_and(|faults| rng.chance(faults.fork_fails)) {
+            return Err(SpawnFault::Passing);
+        }
+        let life = self.draw_life(rng);
+        let pid = (1..).find(|pid| !self.pids.contains_key(pid)).unwrap_or(0);
+        self.pids.insert(pid, worker);
+        if let Some(boot) = life.boot {
+            self.plan(self.now.after(boot), worker, Happening::Ready);
+        }
+        if let Some((after, end)) = life.end {
+            self.plan(self.now.after(after), worker, Happening::Leave(end));
+        }
+        let process = Process {
+            pid,
+            life,
+            ready_at: None,
+            last_beat: self.now,
+            next_beat: self.now,
+            hangs_at: None,
+            pending: BTreeSet::new(),
+            is_killed: false,
+            zombie: None,
+            ready_news: false,
+            recycle_news: false,
+        };
+        self.processes.insert(worker, process);
+        Ok(pid)
+    }
+
+    /// Sends a signal to whoever has this pid, and says who that was.
+    pub(super) fn signal(
+        &mut self,
+        pid: Pid,
+        signal: WorkerSignal,
+        rng: &mut Rng,
+    ) -> Option<WorkerId> {
+        let worker = *self.pids.get(&pid)?;
+        let number = match signal {
+            WorkerSignal::Kill => 9,
+            WorkerSignal::Abort => 6,
+            WorkerSignal::Stop => 15,
+            WorkerSignal::Reopen => 10,
+        };
+        if self.processes.get_mut(&worker)?.pending.insert(number) {
+            let heard = self.now.after(rng.span(Duration::from_micros(500)));
+            self.plan(heard, worker, Happening::Obey);
+        }
+        Some(worker)
+    }
+
+    /// How a zombie ended.
+    pub(super) fn end_of(&self, worker: WorkerId) -> Option<End> {
+        self.processes.get(&worker)?.zombie
+    }
+
+    /// Gives a zombie's pid back.
+    pub(super) fn reap(&mut self, worker: WorkerId) {
+        if let Some(process) = self.processes.remove(&worker) {
+            self.pids.remove(&process.pid);
+        }
+    }
+
+    /// What the worker's line in shared memory says.
+    pub(super) fn beat(&self, worker: WorkerId, rng: &mut Rng) -> Option<Time> {
+        let process = self.processes.get(&worker)?;
+        if process.life.beats_wildly {
+            return Some(Time::from_nanos(rng.pick(&[0, u64::MAX, self.now.as_nanos()])));
+        }
+        Some(process.last_beat(self.now))
+    }
+
+    pub(super) fn next_happening(&self) -> Option<Time> {
+        self.agenda.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    /// Lets time pass and everything happen that is due.
+    pub(super) fn advance(&mut self, now: Time) {
+        while let Some(entry) = self.agenda.first_entry() {
+            let at = entry.key().0;
+            if at > now {
+                break;
+            }
+            let (worker, happening) = entry.remove();
+            self.now = self.now.max(at);
+            self.happen(worker, happening);
+        }
+        self.now = self.now.max(now);
+    }
+
+    /// The whole tree of processes is frozen for a while, the master in it.
+    pub(super) fn freeze(&mut self, span: Duration) {
+        let thawed = self.now.after(span);
+        for process in self.processes.values_mut() {
+            process.last_beat = process.last_beat(self.now);
+            process.next_beat = process.next_beat_after(self.now).after(span);
+            process.hangs_at = process.hangs_at.map(|at| at.max(self.now).after(span));
+        }
+        self.agenda = std::mem::take(&mut self.agenda)
+            .into_iter()
+            .map(|((at, number), what)| ((at.after(span), number), what))
+            .collect();
+        self.now = thawed;
+    }
+
+    /// Faults cease: nobody ends, hangs or asks for a successor any more of itself.
+    pub(super) fn calm(&mut self, rng: &mut Rng) {
+        self.faults = None;
+        self.agenda
+            .retain(|_, (_, what)| !matches!(what, Happening::Leave(_) | Happening::Recycle));
+        let workers: Vec<_> = self.processes.keys().copied().collect();
+        for worker in workers {
+            let soon = self.now.after(rng.span(Duration::from_millis(50)));
+            let Some(process) = self.processes.get_mut(&worker) else { continue };
+            process.life.beats_wildly = false;
+            process.life.recycle = None;
+            process.life.hang = None;
+            process.life.kill = Some(Duration::from_millis(1));
+            process.hangs_at = process.hangs_at.filter(|at| *at <= self.now);
+            if process.is_killed {
+                self.plan(soon, worker, Happening::Die(KILLED));
+            } else if process.ready_at.is_none() {
+                self.plan(soon, worker, Happening::Ready);
+            }
+        }
+    }
+
+    /// Takes what the driver can see of its children, each worker's news in the order they came.
+    pub(super) fn news(&mut self) -> Vec<(WorkerId, Vec<News>)> {
+        let mut all = Vec::new();
+        for (worker, process) in &mut self.processes {
+            let mut news = Vec::new();
+            if std::mem::take(&mut process.ready_news) {
+                news.push(News::Ready);
+            }
+            if std::mem::take(&mut process.recycle_news) {
+                news.push(News::Recycle);
+            }
+            if process.zombie.is_some() {
+                news.push(News::Ended);
+            }
+            if !news.is_empty() {
+                all.push((*worker, news));
+            }
+        }
+        all
+    }
+
+    /// Workers that live and will never beat again.
+    pub(super) fn hung(&self) -> usize {
+        let hung = |process: &&Process| process.hangs_at.is_some() && process.zombie.is_none();
+        self.processes.values().filter(hung).count()
+    }
+
+    pub(super) fn alive(&self) -> usize {
+        self.processes.values().filter(|process| process.zombie.is_none()).count()
+    }
+
+    fn plan(&mut self, at: Time, worker: WorkerId, what: Happening) {
+        self.planned += 1;
+        self.agenda.insert((at, self.planned), (worker, what));
+    }
+
+    fn happen(&mut self, worker: WorkerId, what: Happening) {
+        let now = self.now;
+        let Some(process) = self.processes.get_mut(&worker) else { return };
+        if process.zombie.is_some() {
+            return;
+        }
+        match what {
+            Happening::Ready if process.ready_at.is_some() => {}
+            Happening::Ready => {
+                process.ready_at = Some(now);
+                process.ready_news = true;
+                process.last_beat = now;
+                process.next_beat = now.after(process.life.beat_every);
+                process.hangs_at = process.life.hang.map(|after| now.after(after));
+                if let Some(after) = process.life.recycle {
+                    self.plan(now.after(after), worker, Happening::Recycle);
+                }
+            }
+            Happening::Recycle => process.recycle_news = true,
+            Happening::Obey => self.obey(worker),
+            Happening::Leave(_) if process.is_killed => {}
+            Happening::Leave(end) | Happening::Die(end) => process.zombie = Some(end),
+        }
+    }
+
+    fn obey(&mut self, worker: WorkerId) {
+        let now = self.now;
+        let Some(process) = self.processes.get_mut(&worker) else { return };
+        let mut ends = Vec::new();
+        while let Some(number) = process.pending.pop_first() {
+            match number {
+                9 => {
+                    process.is_killed = true;
+                    ends.extend(process.life.kill.map(|after| (after, KILLED)));
+                }
+                6 => ends.extend(process.life.abort.map(|after| (after, signalled(6)))),
+                15 => {
+                    let end = End::Exit(ExitStatus::Code(0));
+                    ends.extend(process.life.stop.map(|after| (after, end)));
+                }
+                _ => {}
+            }
+        }
+        for (after, end) in ends {
+            self.plan(now.after(after), worker, Happening::Die(end));
+        }
+    }
+
+    fn draw_life(&self, rng: &mut Rng) -> Life {
+        let quick = Duration::from_millis(5);
+        let healthy_boot = self.policy.boot_timeout.map_or(quick * 20, |timeout| timeout / 3);
+        let boot = match self.policy.readiness {
+            Readiness::Spawned => rng.span(quick),
+            Readiness::Reported => rng.span(healthy_boot.min(quick * 40)),
+        };
+        let beat_every = self.policy.timeout.map_or(quick * 1000, |timeout| timeout / 10);
+        let mut life = Life {
+            boot: Some(boot),
+            end: None,
+            hang: None,
+            recycle: None,
+            stop: Some(rng.span(quick * 10)),
+            abort: Some(rng.span(quick)),
+            kill: Some(rng.span(quick)),
+            beat_every,
+            beats_wildly: false,
+        };
+        if let Some(faults) = &self.faults {
+            spoil(&mut life, faults, &self.policy, rng);
+        }
+        life
+    }
+}
+
+const KILLED: End = signalled(9);
+
+const fn signalled(number: i32) -> End {
+    End::Exit(ExitStatus::Signal { number, core: false })
+}
+
+fn spoil(life: &mut Life, faults: &Faults, policy: &Policy, rng: &mut Rng) {
+    let second = Duration::from_secs(1);
+    let brief = policy.min_uptime.max(second / 2) * 3;
+    if policy.kind == WorkerKind::Command && rng.chance(faults.exec_fails) {
+        let fault = if rng.chance(faults.missing) {
+            rng.pick(&[SpawnFault::NotFound, SpawnFault::NotExecutable])
+        } else {
+            SpawnFault::Passing
+        };
+        life.boot = None;
+        life.end = Some((rng.span(second / 100), End::Failed(fault)));
+    } else if rng.chance(faults.crashes_at_boot) {
+        let code = rng.pick(&[1, 1, 1, 0, 0, 255, 3, 4]);
+        life.end = Some((rng.span(second / 5), End::Exit(ExitStatus::Code(code))));
+    } else if rng.chance(faults.lives_briefly) {
+        let end = rng.pick(&[End::Exit(ExitStatus::Code(0)), signalled(11), KILLED]);
+        let short = rng.pick(&[brief / 10, brief]);
+        life.end = Some((rng.span(short), end));
+    }
+    if life.boot.is_some() && rng.chance(faults.boots_slowly) {
+        let slow = policy.boot_timeout.unwrap_or(second * 10);
+        life.boot = or_never(slow * 2, rng);
+    }
+    if rng.chance(faults.hangs) {
+        life.hang = Some(rng.span(second * 10));
+    }
+    if rng.chance(faults.recycles) {
+        let longest = rng.pick(&[Duration::ZERO, second * 20]);
+        life.recycle = Some(rng.span(longest));
+    }
+    if rng.chance(faults.ignores_stop) {
+        life.stop = or_never(policy.graceful_timeout * 2 + second, rng);
+    }
+    if rng.chance(faults.ignores_abort) {
+        life.abort = or_never(second * 6, rng);
+    }
+    if rng.chance(faults.unkillable) {
+        let longest = rng.pick(&[second * 3, second * 30]);
+        life.kill = or_never(longest, rng);
+    }
+    life.beats_wildly = rng.chance(faults.beats_wildly);
+}
+
+fn or_never(longest: Duration, rng: &mut Rng) -> Option<Duration> {
+    let span = rng.span(longest);
+    rng.chance(600).then_some(span)
+}
+
+impl Process {
+    fn next_beat_after(&self, now: Time) -> Time {
+        let now = self.hangs_at.map_or(now, |at| at.min(now));
+        if now < self.next_beat {
+            return self.next_beat;
+        }
+        let every = u64::try_from(self.life.beat_every.as_nanos()).unwrap_or(u64::MAX).max(1);
+        let beats = (now.as_nanos() - self.next_beat.as_nanos()) / every + 1;
+        Time::from_nanos(self.next_beat.as_nanos() + beats * every)
+    }
+
+    fn last_beat(&self, now: Time) -> Time {
+        let next = self.next_beat_after(now);
+        if next == self.next_beat {
+            return self.last_beat;
+        }
+        let every = u64::try_from(self.life.beat_every.as_nanos()).unwrap_or(u64::MAX);
+        Time::from_nanos(next.as_nanos() - every)
+    }
+}

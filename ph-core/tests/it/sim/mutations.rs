@@ -1,0 +1,115 @@
+//! Bugs kept on purpose: for each invariant at least one that the simulation must catch, and name.
+//!
+//! They sit at the seam, where the arbiter's inputs and outputs pass, so the observer sees a world in
+//! which the arbiter has that bug. A check that no mutation trips is a check nobody has seen work.
+
+use super::{drawn, judge};
+
+mod bugs;
+
+pub(super) use bugs::Mutant;
+
+/// Seeds within which every mutation must be caught.
+const SEEDS: u64 = 400;
+
+macro_rules! mutations {
+    ($($name:ident)*) => {
+        /// A kind of bug.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(super) enum Mutation { $($name),* }
+
+        /// Every kind of bug.
+        const ALL: &[Mutation] = &[$(Mutation::$name),*];
+    };
+}
+
+mutations! {
+    SpawnsOneTooMany SurgesTooMuch SignalsTheDead DoublesKill DropsKill KillsEarly DoublesStop
+    SwallowsExited TellsAnEndTwice SpawnsAfterStop ExitsEarly ExitsTwice NeverExits
+    IgnoresSecondStop ForgetsBackoff ForgetsMinUptime ServesTheUnbootable EndsOnSpawnError
+    LowersTargetOnSpawnError OneWaitsAllWait LosesReady LosesDeadlines DelaysDeadlines TicksAreDeeds
+    DropsReopen DropsScale DropsStop StopsBeforeSuccessor CondemnsLateWakers CondemnsTheBooting
+    ReusesIdentities DependsOnOrder Babbles RemembersEverything HasAClockOfItsOwn
+}
+
+impl Mutation {
+    /// The invariant that must be named, and those that may be where the circumstances break another
+    /// one first.
+    const fn breaks(self) -> &'static [u8] {
+        match self {
+            Self::SpawnsOneTooMany | Self::SurgesTooMuch => &[1],
+            Self::SignalsTheDead => &[2],
+            Self::DoublesKill | Self::KillsEarly => &[3],
+            // In a quit there is no deadline to miss.
+            Self::DropsKill => &[3, 8],
+            Self::DoublesStop => &[4],
+            Self::SwallowsExited | Self::TellsAnEndTwice => &[5],
+            Self::SpawnsAfterStop => &[6],
+            Self::ExitsEarly | Self::ExitsTwice | Self::NeverExits => &[7],
+            Self::IgnoresSecondStop => &[8],
+            Self::ForgetsBackoff => &[9],
+            // The first worker has proven itself too early.
+            Self::ForgetsMinUptime => &[9, 10],
+            Self::ServesTheUnbootable | Self::EndsOnSpawnError | Self::LowersTargetOnSpawnError => {
+                &[10]
+            }
+            Self::OneWaitsAllWait => &[11],
+            // It ends for want of a readiness that it had reported.
+            Self::LosesReady => &[12, 21],
+            Self::LosesDeadlines | Self::DelaysDeadlines | Self::TicksAreDeeds => &[13],
+            Self::DropsReopen | Self::DropsScale | Self::DropsStop => &[14],
+            Self::StopsBeforeSuccessor => &[17],
+            Self::CondemnsLateWakers => &[20],
+            Self::CondemnsTheBooting => &[21],
+            Self::ReusesIdentities => &[22],
+            // A worker is not ready that said it is.
+            Self::DependsOnOrder => &[23, 12, 21],
+            Self::Babbles | Self::RemembersEverything => &[24],
+            Self::HasAClockOfItsOwn => &[25],
+        }
+    }
+}
+
+#[test]
+fn every_mutation_is_caught_and_named() {
+    let mut missed = Vec::new();
+    for mutation in ALL.iter().copied() {
+        match hunt(mutation) {
+            Ok(how) => println!("{how}"),
+            Err(how) => missed.push(how),
+        }
+    }
+    assert!(missed.is_empty(), "{}", missed.join("\n"));
+}
+
+fn hunt(mutation: Mutation) -> Result<String, String> {
+    for seed in 0..SEEDS {
+        let Err(violation) = judge(&drawn(seed), Some(mutation), true) else { continue };
+        let how = format!("{mutation:?}: seed {seed}: {violation}");
+        match mutation.breaks() {
+            [first, ..] if *first == violation.invariant => return Ok(how),
+            others if others.contains(&violation.invariant) => {}
+            _ => return Err(how),
+        }
+    }
+    Err(format!("{mutation:?}: not caught in {SEEDS} seeds"))
+}
+
+/// Every invariant that can be broken today has its mutation.
+#[test]
+fn every_invariant_has_a_mutation() {
+    let later = [15, 16, 18, 19];
+    for invariant in (1..=25).filter(|number| !later.contains(number)) {
+        let is_covered = ALL.iter().any(|mutation| mutation.breaks().contains(&invariant));
+        assert!(is_covered, "no mutation breaks I{invariant}");
+    }
+}
+
+#[test]
+fn without_a_mutation_the_same_seeds_are_clean() {
+    for seed in 0..SEEDS {
+        if let Err(violation) = judge(&drawn(seed), None, true) {
+            panic!("seed {seed}: {violation}");
+        }
+    }
+}

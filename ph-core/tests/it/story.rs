@@ -1,0 +1,156 @@
+//! A story: a table of what happens when, and what the arbiter must answer.
+//!
+//! One row is `seconds | event | answer`. The answer lists every action in order, separated by
+//! commas; `-` stands for none. Notices begin with `*`, and they are compared only in rows that name
+//! one, because most rows are about deeds. A row `seconds | due | 3.5` asks for the next deadline.
+//! Jitter is zero unless the row says `jitter N` (percent of the most there is).
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use ph_core::arbiter::{
+    Action, Arbiter, Event, ExitStatus, Jitter, Notice, Order, Outcome, Policy, SpawnFault, Time,
+    WorkerId, WorkerSignal,
+};
+
+/// Tells a story to an arbiter with this policy and compares every answer.
+#[track_caller]
+pub(crate) fn tell(policy: Policy, table: &str) -> Arbiter {
+    continue_with(Arbiter::new(policy), table)
+}
+
+/// Goes on with a story.
+#[track_caller]
+pub(crate) fn continue_with(mut arbiter: Arbiter, table: &str) -> Arbiter {
+    let mut mistakes = String::new();
+    for row in table.lines().map(str::trim).filter(|row| !row.is_empty() && !row.starts_with('#')) {
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        let [at, event, wanted] = cells[..] else { panic!("not a row: {row}") };
+        let answer = answer_to(&mut arbiter, at, event, wanted.contains('*'));
+        if answer != wanted {
+            let _ =
+                writeln!(mistakes, "{at} | {event}\n    wanted: {wanted}\n    was:    {answer}");
+        }
+        if let Err(error) = arbiter.check() {
+            let _ = writeln!(mistakes, "{at} | {event}\n    check: {error}");
+        }
+    }
+    assert!(mistakes.is_empty(), "the story went another way:\n{mistakes}");
+    arbiter
+}
+
+fn answer_to(arbiter: &mut Arbiter, at: &str, event: &str, with_notices: bool) -> String {
+    if event == "due" {
+        return arbiter.next_deadline().map_or("never".into(), |at| seconds(at.since(Time::ZERO)));
+    }
+    let mut actions = Vec::new();
+    arbiter.step(time(at), parse(event), &mut actions);
+    let shown: Vec<_> = actions
+        .iter()
+        .filter(|action| with_notices || !matches!(action, Action::Notify(_)))
+        .map(show)
+        .collect();
+    if shown.is_empty() { "-".into() } else { shown.join(", ") }
+}
+
+/// A point in time, given in seconds.
+pub(crate) fn time(seconds: &str) -> Time {
+    let seconds = seconds.parse().unwrap_or_else(|_| panic!("not a time: {seconds}"));
+    Time::ZERO.after(Duration::from_secs_f64(seconds))
+}
+
+fn seconds(span: Duration) -> String {
+    span.as_secs_f64().to_string()
+}
+
+fn parse(text: &str) -> Event {
+    let (text, jitter) = text.split_once(" jitter ").unwrap_or((text, "0"));
+    let percent: u32 = jitter.parse().expect("a number of percent");
+    let jitter = Jitter(u32::MAX / 100 * percent);
+    let words: Vec<_> = text.split_whitespace().collect();
+    let id = |word: &str| WorkerId(word.parse().unwrap_or_else(|_| panic!("no worker: {text}")));
+    match words[..] {
+        ["started"] => Event::Started,
+        ["tick"] => Event::Tick,
+        ["stop"] => Event::Ordered(Order::Stop),
+        ["reopen"] => Event::Ordered(Order::Reopen),
+        ["scale", by] if by.starts_with(['+', '-']) => {
+            Event::Ordered(Order::ScaleBy(by.parse().expect("a number")))
+        }
+        ["scale", to] => Event::Ordered(Order::ScaleTo(to.parse().expect("a number"))),
+        ["ready", worker] => Event::Ready { worker: id(worker) },
+        ["recycle", worker] => Event::RecycleDue { worker: id(worker) },
+        ["beat", worker, at] => Event::Heartbeat { worker: id(worker), beat: time(at) },
+        ["exit", worker, code] => {
+            let status = ExitStatus::Code(code.parse().expect("a code"));
+            Event::Exited { worker: id(worker), status, jitter }
+        }
+        ["signalled", worker, number] => {
+            let status =
+                ExitStatus::Signal { number: number.parse().expect("a number"), core: false };
+            Event::Exited { worker: id(worker), status, jitter }
+        }
+        ["fail", worker, fault] => {
+            let fault = match fault {
+                "missing" => SpawnFault::NotFound,
+                "noexec" => SpawnFault::NotExecutable,
+                "passing" => SpawnFault::Passing,
+                other => panic!("not a fault: {other}"),
+            };
+            Event::SpawnFailed { worker: id(worker), fault, jitter }
+        }
+        _ => panic!("not an event: {text}"),
+    }
+}
+
+fn show(action: &Action) -> String {
+    match *action {
+        Action::Spawn { worker, slot, .. } => format!("spawn {worker}@{slot}"),
+        Action::Signal { worker, signal } => match signal {
+            WorkerSignal::Stop => format!("stop {worker}"),
+            WorkerSignal::Abort => format!("abort {worker}"),
+            WorkerSignal::Kill => format!("kill {worker}"),
+            WorkerSignal::Reopen => format!("usr1 {worker}"),
+        },
+        Action::ReadHeartbeat { worker } => format!("look {worker}"),
+        Action::ReopenLog => "reopen".into(),
+        Action::Notify(notice) => show_notice(notice),
+        Action::Exit(outcome) => match outcome {
+            Outcome::Unreaped { workers } => format!("exit 1 unreaped {workers}"),
+            Outcome::Stopped
+            | Outcome::BootFailed { .. }
+            | Outcome::NotExecutable
+            | Outcome::NotFound => format!("exit {}", outcome.code()),
+        },
+    }
+}
+
+fn show_notice(notice: Notice) -> String {
+    match notice {
+        Notice::WorkerReady { worker, after } => format!("*ready {worker} {}", seconds(after)),
+        Notice::WorkerStopping { worker, reason, grace } => {
+            format!("*{reason:?} {worker} grace {}", seconds(grace))
+        }
+        Notice::WorkerKilled { worker, reason } => format!("*killed {worker} {reason:?}"),
+        Notice::WorkerUnreaped { worker, reason } => format!("*unreaped {worker} {reason:?}"),
+        Notice::WorkerExited { worker, reason, respawn_in, .. } => {
+            let why = reason.map_or(String::new(), |reason| format!(" {reason:?}"));
+            match respawn_in {
+                Some(wait) => format!("*exited {worker}{why} again in {}", seconds(wait)),
+                None => format!("*exited {worker}{why}"),
+            }
+        }
+        Notice::SpawnFailed { worker, fault, retry_in, .. } => {
+            format!("*failed {worker} {fault:?} again in {}", seconds(retry_in))
+        }
+        Notice::CrashLoop { slot, deaths } => format!("*crash loop @{slot} {deaths}"),
+        Notice::Recovered { slot } => format!("*recovered @{slot}"),
+        Notice::Recycling { worker } => format!("*recycling {worker}"),
+        Notice::Scaled { from, to } => format!("*scaled {from} to {to}"),
+        Notice::ScaleLimited { wanted, limit } => format!("*limited {wanted} to {limit}"),
+        Notice::LateWake { by } => format!("*late {}", seconds(by)),
+        Notice::Stopping { workers } => format!("*stopping {workers}"),
+        Notice::Quitting { workers } => format!("*quitting {workers}"),
+        Notice::Bug(text) => format!("*bug {text}"),
+    }
+}

@@ -1,0 +1,64 @@
+//! `cargo xtask bench`: how fast `ph` is beside the least that could do the same work.
+//!
+//! Each row is measured side by side with its floor in one run, a round of the one, a round of the
+//! other, with the same number of live children: `bench-floor` is a bare loop of `fork` + `waitpid`
+//! for forked workers and of the C library's `posix_spawn` + `waitpid` for commands. Workers and the
+//! children of the floor do the same: stamp the clock on entry, then wait. Figures are medians. On a
+//! shared machine only the ratio to the floor means something, and nothing here is asserted.
+//!
+//! The goals are those the project set itself from what its peers reach on this work.
+
+mod rows;
+mod subject;
+mod table;
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::release::Release;
+use crate::shell::Workspace;
+use rows::Rows;
+use subject::{Programs, Workers};
+use table::Table;
+
+/// What to measure.
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    /// Also kill workers among 5,000
+    #[arg(long)]
+    large: bool,
+
+    /// A quarter of the rounds
+    #[arg(long)]
+    quick: bool,
+
+    /// Only rows whose work holds this text
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
+
+    /// JSON instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+impl Bench {
+    /// Builds, measures and prints.
+    pub(crate) fn run(&self) -> Result<()> {
+        let workspace = Workspace::enter()?;
+        let packages = ["--package", "ph-cli", "--package", "ph-examples", "--package", "xtask"];
+        let release =
+            Release::build(&workspace, &[&packages[..], &["--features", "xtask/bench"]].concat())?;
+        let programs = Programs::of(&release)?;
+        let mut table = Table::new(release.is_static);
+        let divisor = if self.quick { 4 } else { 1 };
+        let only = self.only.as_deref();
+        for workers in [Workers::Forked, Workers::Command] {
+            let mut rows = Rows { programs: &programs, workers, divisor, only, table: &mut table };
+            rows.kill_one(self.large)?;
+            rows.start_and_stop()?;
+            rows.kill_all()?;
+            rows.idle()?;
+        }
+        if self.json { table.print_json() } else { table.print() }
+    }
+}

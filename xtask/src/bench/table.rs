@@ -1,0 +1,119 @@
+//! The rows as people and programs read them.
+
+use anyhow::Result;
+use serde::Serialize;
+
+/// One figure, beside its floor.
+#[derive(Debug, Serialize)]
+pub(super) struct Row {
+    /// What was done.
+    pub(super) work: String,
+    /// To which workers.
+    pub(super) workers: &'static str,
+    /// What is counted.
+    pub(super) unit: &'static str,
+    pub(super) value: f64,
+    pub(super) floor: Option<f64>,
+    pub(super) goal: Goal,
+}
+
+/// What the figure should come to, at most.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Goal {
+    /// So many times the floor.
+    TimesFloor(f64),
+    /// So many times another row's figure.
+    TimesOther { times: f64, other: f64 },
+    /// This figure.
+    AtMost(f64),
+}
+
+impl Row {
+    fn ratio(&self) -> Option<f64> {
+        self.floor.filter(|floor| *floor > 0.0).map(|floor| self.value / floor)
+    }
+
+    fn is_met(&self) -> bool {
+        match self.goal {
+            Goal::TimesFloor(times) => self.ratio().is_none_or(|ratio| ratio <= times),
+            Goal::TimesOther { times, other } => self.value <= times * other,
+            Goal::AtMost(limit) => self.value <= limit,
+        }
+    }
+
+    fn goal_text(&self) -> String {
+        match self.goal {
+            Goal::TimesFloor(times) => format!("x{times:.2}"),
+            Goal::TimesOther { times, other } => format!("{times} x {other:.2}"),
+            Goal::AtMost(limit) => format!("{limit}"),
+        }
+    }
+
+    fn cells(&self) -> [String; 8] {
+        let dash = || "-".to_owned();
+        [
+            self.work.clone(),
+            self.workers.to_owned(),
+            format!("{:.2}", self.value),
+            self.unit.to_owned(),
+            self.floor.map_or_else(dash, |floor| format!("{floor:.2}")),
+            self.ratio().map_or_else(dash, |ratio| format!("x{ratio:.2}")),
+            self.goal_text(),
+            if self.is_met() { "ok" } else { "MISSED" }.to_owned(),
+        ]
+    }
+}
+
+/// All rows of a run.
+#[derive(Debug)]
+pub(super) struct Table {
+    is_static: bool,
+    rows: Vec<Row>,
+}
+
+impl Table {
+    pub(super) fn new(is_static: bool) -> Self {
+        Self { is_static, rows: Vec::new() }
+    }
+
+    pub(super) fn add(&mut self, row: Row) {
+        self.rows.push(row);
+    }
+
+    /// For people.
+    #[expect(clippy::unnecessary_wraps, reason = "the twin of print_json")]
+    pub(super) fn print(&self) -> Result<()> {
+        let head = ["work", "workers", "ph", "", "floor", "ratio", "goal", ""];
+        let mut lines = vec![head.map(str::to_owned)];
+        lines.extend(self.rows.iter().map(Row::cells));
+        let mut widths = [0; 8];
+        for line in &lines {
+            for (width, cell) in widths.iter_mut().zip(line) {
+                *width = cell.chars().count().max(*width);
+            }
+        }
+        for line in &lines {
+            let cells = line.iter().zip(widths).enumerate().map(|(at, (cell, width))| match at {
+                2 | 4..=6 => format!("{cell:>width$}"),
+                _ => format!("{cell:<width$}"),
+            });
+            println!("{}", cells.collect::<Vec<_>>().join("  ").trim_end());
+        }
+        let linked = if self.is_static { "static" } else { "dynamic" };
+        println!("medians; all programs are {linked}; floor: fork or posix_spawn, and waitpid");
+        Ok(())
+    }
+
+    /// For programs.
+    pub(super) fn print_json(&self) -> Result<()> {
+        let rows: Vec<_> = self
+            .rows
+            .iter()
+            .map(|row| serde_json::json!({"row": row, "ratio": row.ratio(), "ok": row.is_met()}))
+            .collect();
+        let all = serde_json::json!({"schema": 1, "static": self.is_static, "rows": rows});
+        println!("{}", serde_json::to_string_pretty(&all)?);
+        Ok(())
+    }
+}
