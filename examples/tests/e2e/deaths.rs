@@ -43,8 +43,8 @@ fn no_exit_code_of_a_worker_ends_a_service_that_was_ready_once() {
         assert_eq!(client.ask(&format!("exit:{code}")), None);
         master.wait_replaced(dying);
         stage.log().wait_ready(ready);
-        let text = format!("worker {} exited with code {code} ", dying.slot);
-        assert_eq!(stage.log().with(&text).len(), 1, "{text}");
+        let how = format!("exited with code {code}");
+        assert_eq!(stage.log().ends(dying.slot, &how).len(), 1, "{how}");
     }
     assert_eq!(master.workers().len(), 2);
     assert_eq!(master.stop(), 0);
@@ -63,7 +63,7 @@ fn exit_codes_3_and_4_in_setup_end_the_first_boot_and_only_that() {
     let master = stage.start(&["app_behaviour=exit_code:3", "app_from_slot=1"]);
     stage.log().wait_ready(1);
     master.send(Signal::SIGTTIN);
-    stage.log().wait_for_count("worker 1 exited with code 3", 3);
+    stage.log().wait_ends(1, "exited with code 3", 3);
     assert_eq!(master.workers().first().map(|worker| worker.slot), Some(0));
     assert_eq!(master.stop(), 0);
 }
@@ -96,7 +96,7 @@ fn a_panic_is_logged_with_place_and_words_and_the_worker_is_replaced() {
     let panic = stage.log().wait_for("asked to panic");
     assert_eq!((panic.level.as_str(), panic.pid), ("ERROR", dying.process.0));
     assert!(panic.message.contains("misbehave.rs:"), "{panic:?}");
-    stage.log().wait_for("worker 0 exited with code 101");
+    stage.log().wait_ends(0, "exited with code 101", 1);
     stage.log().wait_ready(2);
     assert_eq!(master.stop(), 0);
 }
@@ -106,7 +106,7 @@ fn a_job_turn_that_fails_costs_the_worker_and_a_request_that_fails_does_not() {
     let stage = misbehave();
     stage.expect_error("this worker failed: asked to fail");
     let master = stage.start(&["app_behaviour=fail"]);
-    stage.log().wait_for_count("worker 0 exited with code 1 ", 2);
+    stage.log().wait_ends(0, "exited with code 1", 2);
     assert_eq!(master.stop(), 0);
 
     let stage = misbehave();
@@ -184,7 +184,7 @@ fn stuck(fault: impl FnOnce(Worker), behaviour: &str) {
     let stuck = stage.log().wait_for("is stuck: aborting it");
     assert!(stuck.message.contains(&format!("(pid {})", victim.process.0)), "{stuck:?}");
     let successor = master.wait_replaced(victim);
-    let death = stage.log().wait_for("worker 1 was ended by SIGABRT");
+    let death = stage.log().wait_ends(1, "was ended by SIGABRT", 1).swap_remove(0);
     assert!(death.message.contains("(stuck)"), "{death:?}");
     stage.log().wait_ready(3);
     assert_ne!(successor.process, victim.process);
@@ -201,7 +201,7 @@ fn a_silent_worker_that_does_not_even_abort_is_killed() {
     let stuck = stage.log().wait_for("is stuck: aborting it, SIGKILL follows in 1.0s");
     let killed = stage.log().wait_for("killing worker 0");
     assert!(killed.message.ends_with("(stuck)"), "{killed:?}");
-    let death = stage.log().wait_for("worker 0 was ended by SIGKILL");
+    let death = stage.log().wait_ends(0, "was ended by SIGKILL", 1).swap_remove(0);
     // The stamps are of the wall clock, and of the moment after.
     assert!(stuck.until(&killed) >= Duration::from_millis(900), "{stuck:?} {killed:?}");
     assert!(death.message.contains("(stuck)"), "{death:?}");

@@ -93,7 +93,7 @@ fn a_boot_that_takes_too_long_is_aborted_and_tried_again() {
     let stage = misbehave();
     stage.expect_error("did not boot in time");
     let master = stage.start(&["boot_timeout=1", "min_uptime=0", "app_behaviour=boot_slow:1000"]);
-    stage.log().wait_for_count("worker 0 was ended by SIGABRT", 2);
+    stage.log().wait_ends(0, "was ended by SIGABRT", 2);
     assert_eq!(master.stop(), 0);
 }
 
@@ -138,8 +138,8 @@ fn a_hundred_thousand_signals_and_then_a_stop() {
     assert_eq!(master.stop(), 0);
     stage.log().wait_for("SIGTERM from pid");
     stage.log().wait_for("master stopped, exit code 0");
-    for signal in HAIL.into_iter().filter(|signal| *signal != Signal::SIGCHLD) {
-        assert!(!stage.log().with(signal.as_str()).is_empty(), "{signal} left no trace");
+    for signal in ["SIGUSR1", "SIGTTIN", "SIGTTOU", "SIGHUP", "SIGUSR2"] {
+        assert!(!stage.log().with(signal).is_empty(), "{signal} left no trace");
     }
 }
 

@@ -46,6 +46,21 @@ impl Log {
         })
     }
 
+    /// The ends of workers of a slot that the master told of in these words, such as "exited with
+    /// code 1" or "was ended by SIGKILL".
+    pub(crate) fn ends(&self, slot: u32, how: &str) -> Vec<Line> {
+        let (slot, how) = (format!("worker {slot} "), format!(" {how} after "));
+        let is_one = |line: &Line| line.message.starts_with(&slot) && line.message.contains(&how);
+        self.lines().into_iter().filter(is_one).collect()
+    }
+
+    /// Waits until so many workers of a slot ended like this, and gives the lines.
+    pub(crate) fn wait_ends(&self, slot: u32, how: &str, count: usize) -> Vec<Line> {
+        eventually(&format!("{count} workers of slot {slot} that {how}"), || {
+            Some(self.ends(slot, how)).filter(|lines| lines.len() >= count)
+        })
+    }
+
     /// Waits until so many workers were ready, each counted once.
     pub(crate) fn wait_ready(&self, workers: usize) {
         self.wait_for_count("is ready after", workers);

@@ -57,7 +57,7 @@ fn a_killed_command_is_replaced_in_its_slot() {
     before[1].process.send(Signal::SIGKILL);
     let successor = master.wait_replaced(before[1]);
     assert_eq!(master.wait_workers(3), [before[0], successor, before[2]]);
-    stage.log().wait_for("worker 1 was ended by SIGKILL");
+    stage.log().wait_ends(1, "was ended by SIGKILL", 1);
     assert_eq!(master.stop(), 0);
 }
 
@@ -113,7 +113,7 @@ fn what_a_command_left_in_its_group_ends_with_it() {
     });
     worker.process.send(Signal::SIGKILL);
     eventually("its end", || (!grandchild.is_alive()).then_some(()));
-    stage.log().wait_for("worker 0 was ended by SIGKILL");
+    stage.log().wait_ends(0, "was ended by SIGKILL", 1);
     master.wait_replaced(worker);
     master.send(Signal::SIGTERM);
     stage.log().wait_for("stopping, workers to end: 1");
@@ -131,7 +131,7 @@ fn no_exit_code_of_a_command_ends_the_service() {
         let words = ["run", "-c", "config.ini", "--", "sh", "-c", &format!("exit {code}")];
         let master = stage.launch(&[], &words);
         stage.expect_error("is in a crash loop");
-        stage.log().wait_for_count(&format!("worker 0 exited with code {code} "), 6);
+        stage.log().wait_ends(0, &format!("exited with code {code}"), 6);
         assert!(stage.log().with("is ready").is_empty());
         assert_eq!(master.stop(), 0);
     }
