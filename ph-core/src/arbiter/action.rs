@@ -169,8 +169,8 @@ pub enum Notice {
         slot: Slot,
         /// Why.
         fault: SpawnFault,
-        /// When it is tried again.
-        retry_in: Duration,
+        /// When it is tried again; `None`: it is not.
+        retry_in: Option<Duration>,
     },
     /// A slot's workers keep dying.
     CrashLoop {

@@ -74,6 +74,8 @@ enum Phase {
     Stopping {
         wanted: Pace,
         done: Option<Pace>,
+        /// An operator said so; else a first boot failed, and no operator has spoken yet.
+        is_ordered: bool,
         outcome: Outcome,
     },
     Exited,
@@ -212,7 +214,7 @@ impl Arbiter {
 
     fn on_order(&mut self, order: Order, actions: &mut Vec<Action>) {
         match order {
-            Order::Stop => self.on_stop(Outcome::Stopped),
+            Order::Stop => self.on_stop(),
             Order::ScaleBy(by) => self.on_scale(i64::from(self.target) + i64::from(by), actions),
             Order::ScaleTo(to) => self.on_scale(i64::from(to), actions),
             Order::Reopen => self.on_reopen(actions),
@@ -220,13 +222,23 @@ impl Arbiter {
     }
 
     /// A first stop is graceful, a second one only shortens (I8).
-    fn on_stop(&mut self, outcome: Outcome) {
+    fn on_stop(&mut self) {
         match &mut self.phase {
-            Phase::New | Phase::Running => {
-                self.phase = Phase::Stopping { wanted: Pace::Graceful, done: None, outcome };
-            }
-            Phase::Stopping { wanted, .. } => *wanted = Pace::AtOnce,
+            Phase::New | Phase::Running => self.begin_stop(true, Outcome::Stopped),
+            Phase::Stopping { wanted, is_ordered: true, .. } => *wanted = Pace::AtOnce,
+            Phase::Stopping { is_ordered, .. } => *is_ordered = true,
             Phase::Exited => {}
+        }
+    }
+
+    fn begin_stop(&mut self, is_ordered: bool, outcome: Outcome) {
+        self.phase = Phase::Stopping { wanted: Pace::Graceful, done: None, is_ordered, outcome };
+    }
+
+    /// Before any worker was ready, the end of this one is the master's.
+    fn fail_first_boot(&mut self, outcome: Outcome) {
+        if !self.proven && !self.is_stopping() {
+            self.begin_stop(false, outcome);
         }
     }
 
@@ -333,21 +345,14 @@ impl Arbiter {
         actions: &mut Vec<Action>,
     ) {
         let Some((record, held)) = self.roster.remove(worker) else { return };
-        let slot = record.slot;
-        let retry_in = if held && is_death(&record) {
-            self.bury(slot, None, jitter, actions)
-        } else {
-            Duration::ZERO
-        };
-        self.dirty.insert(slot);
-        actions.push(Action::Notify(Notice::SpawnFailed { worker, slot, fault, retry_in }));
-        if !self.proven && !self.is_stopping() {
-            match fault {
-                SpawnFault::NotFound => self.on_stop(Outcome::NotFound),
-                SpawnFault::NotExecutable => self.on_stop(Outcome::NotExecutable),
-                SpawnFault::Passing => {}
-            }
+        match fault {
+            SpawnFault::NotFound => self.fail_first_boot(Outcome::NotFound),
+            SpawnFault::NotExecutable => self.fail_first_boot(Outcome::NotExecutable),
+            SpawnFault::Passing => {}
         }
+        let slot = record.slot;
+        let retry_in = self.on_end(&record, held, None, jitter, actions);
+        actions.push(Action::Notify(Notice::SpawnFailed { worker, slot, fault, retry_in }));
     }
 
     fn on_exited(
@@ -358,13 +363,13 @@ impl Arbiter {
         actions: &mut Vec<Action>,
     ) {
         let Some((record, held)) = self.roster.remove(worker) else { return };
+        if let Some(code) = self.boot_failure(&record, status) {
+            self.fail_first_boot(Outcome::BootFailed { code });
+        }
         let (slot, reason) = (record.slot, record.state.reason());
-        let ready_life = record.ready_life(self.now);
         let life = self.now.since(record.spawned_at);
-        let counts = held && is_death(&record);
-        let wait = counts.then(|| self.bury(slot, ready_life, jitter, actions));
-        let respawn_in = wait.filter(|_| !self.is_stopping() && slot.0 < self.target);
-        self.dirty.insert(slot);
+        let ready_life = record.ready_life(self.now);
+        let respawn_in = self.on_end(&record, held, ready_life, jitter, actions);
         actions.push(Action::Notify(Notice::WorkerExited {
             worker,
             slot,
@@ -373,19 +378,29 @@ impl Arbiter {
             life,
             respawn_in,
         }));
-        if let Some(code) = self.boot_failure(&record, status)
-            && !self.is_stopping()
-        {
-            self.on_stop(Outcome::BootFailed { code });
-        }
     }
 
-    /// The exit code by which a forked worker says that no worker of this program can boot. It
-    /// counts until the first one was ready.
+    /// A worker is no more: says when its slot gets another because of that.
+    fn on_end(
+        &mut self,
+        record: &Record,
+        held: bool,
+        ready_life: Option<Duration>,
+        jitter: Jitter,
+        actions: &mut Vec<Action>,
+    ) -> Option<Duration> {
+        let slot = record.slot;
+        self.dirty.insert(slot);
+        let is_death = record.state.reason().is_none_or(StopReason::is_fault);
+        let wait = (held && is_death).then(|| self.bury(slot, ready_life, jitter, actions));
+        wait.filter(|_| !self.is_stopping() && slot.0 < self.target)
+    }
+
+    /// The exit code by which a forked worker says that no worker of this program can boot.
     fn boot_failure(&self, record: &Record, status: ExitStatus) -> Option<u8> {
         match (self.policy.kind, status) {
             (WorkerKind::Forked, ExitStatus::Code(code @ (3 | 4)))
-                if !self.proven && record.state.reason().is_none() =>
+                if record.state.reason().is_none() =>
             {
                 Some(code)
             }
@@ -427,9 +442,4 @@ impl Arbiter {
             actions.push(Action::Notify(Notice::LateWake { by }));
         }
     }
-}
-
-/// Whether a worker's end is a death of its slot, not the end it was told to take.
-fn is_death(record: &Record) -> bool {
-    record.state.reason().is_none_or(StopReason::is_fault)
 }

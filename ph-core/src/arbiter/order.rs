@@ -46,7 +46,6 @@ pub const ORDERS: &[OrderRow] = &[
     row("SIGUSR1", Some(Order::Reopen), "reopen the log files"),
     row("SIGHUP", None, "nothing: this version cannot reload; the master is not ended by it"),
     row("SIGUSR2", None, "nothing: this version cannot upgrade; the master is not ended by it"),
-    row("SIGWINCH", None, "nothing"),
 ];
 
 const fn row(signal: &'static str, order: Option<Order>, meaning: &'static str) -> OrderRow {

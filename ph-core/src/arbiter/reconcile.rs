@@ -123,9 +123,10 @@ impl Arbiter {
                     }
                 }
             }
-            Phase::Stopping { wanted, done, outcome } => {
+            Phase::Stopping { wanted, done, is_ordered, outcome } => {
                 if done < Some(wanted) {
-                    self.phase = Phase::Stopping { wanted, done: Some(wanted), outcome };
+                    let done = Some(wanted);
+                    self.phase = Phase::Stopping { wanted, done, is_ordered, outcome };
                     self.stop_all(wanted, actions);
                 }
                 self.leave_if_done(outcome, actions);

@@ -63,7 +63,9 @@ pub(super) fn report(notice: Notice, children: &Children, stop_signal: Signal) {
                 SpawnFault::NotExecutable => "its command cannot be executed",
                 SpawnFault::Passing => "see above",
             };
-            error!("worker {slot} was not started ({why}), next try {}", due(retry_in));
+            let next =
+                retry_in.map_or_else(String::new, |wait| format!(", next try {}", due(wait)));
+            error!("worker {slot} was not started ({why}){next}");
         }
         Notice::CrashLoop { slot, deaths } => {
             error!("worker {slot} is in a crash loop: {deaths} deaths in a row, backing off");

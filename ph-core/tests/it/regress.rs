@@ -50,7 +50,7 @@ fn a_failed_spawn_that_lost_its_slot_does_not_hurt_it() {
          0.1  | ready 1        | -
          0.1  | scale 1        | stop 2
          0.1  | scale 2        | spawn 3@1
-         0.2  | fail 2 passing | *failed 2 Passing again in 0
+         0.2  | fail 2 passing | *failed 2 Passing
          0.3  | ready 3        | -
          0.4  | recycle 3      | spawn 4@1",
     );
@@ -325,4 +325,18 @@ fn step(arbiter: &mut Arbiter, now: Time, event: Event) -> Vec<Action> {
     let mut actions = Vec::new();
     arbiter.step(now, event, &mut actions);
     actions
+}
+
+/// A failed first boot stops the master. The operator's first stop order after that was taken for a
+/// second one, and killed the workers at once.
+#[test]
+fn the_first_order_after_a_failed_first_boot_is_not_the_second() {
+    tell(
+        policy(),
+        "0   | started  | spawn 1@0, spawn 2@1
+         0.1 | exit 1 3 | stop 2
+         0.2 | stop     | -
+         0.3 | stop     | kill 2
+         0.4 | exit 2 0 | exit 3",
+    );
 }

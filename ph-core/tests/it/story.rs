@@ -140,9 +140,10 @@ fn show_notice(notice: Notice) -> String {
                 None => format!("*exited {worker}{why}"),
             }
         }
-        Notice::SpawnFailed { worker, fault, retry_in, .. } => {
-            format!("*failed {worker} {fault:?} again in {}", seconds(retry_in))
-        }
+        Notice::SpawnFailed { worker, fault, retry_in, .. } => match retry_in {
+            Some(wait) => format!("*failed {worker} {fault:?} again in {}", seconds(wait)),
+            None => format!("*failed {worker} {fault:?}"),
+        },
         Notice::CrashLoop { slot, deaths } => format!("*crash loop @{slot} {deaths}"),
         Notice::Recovered { slot } => format!("*recovered @{slot}"),
         Notice::Recycling { worker } => format!("*recycling {worker}"),

@@ -24,8 +24,30 @@ struct Pairs {
 }
 
 impl Pairs {
-    fn medians(&mut self) -> (f64, f64) {
-        (median(&mut self.ph), median(&mut self.floor))
+    fn figures(mut self) -> Figures {
+        self.ph.sort_unstable();
+        self.floor.sort_unstable();
+        let quiet = |it: &[Duration]| at_tenths(it, 1);
+        Figures {
+            value: at_tenths(&self.ph, 5),
+            floor: Some(at_tenths(&self.floor, 5)),
+            quiet_ratio: Some(quiet(&self.ph) / quiet(&self.floor)),
+        }
+    }
+}
+
+/// What a row comes to.
+#[derive(Clone, Copy)]
+struct Figures {
+    value: f64,
+    floor: Option<f64>,
+    /// The ratio in the fastest tenth of the rounds, which busy neighbours disturb least.
+    quiet_ratio: Option<f64>,
+}
+
+impl Figures {
+    fn one(value: f64, floor: Option<f64>) -> Self {
+        Self { value, floor, quiet_ratio: None }
     }
 }
 
@@ -56,14 +78,16 @@ impl Rows<'_> {
                 floor.rest(BREATH)?;
             }
             stop_both(ph, floor)?;
-            let (value, floor) = pairs.medians();
+            let figures = pairs.figures();
+            let ratio = figures.floor.map(|floor| figures.value / floor);
             let goal = match (few, self.workers) {
                 (None, Workers::Forked) => Goal::TimesFloor(1.25),
                 (None, Workers::Command) => Goal::TimesFloor(1.15),
-                (Some(other), _) => Goal::TimesOther { times: 1.2, other },
+                // The floor grows with N too, so growth is judged by the ratio to it.
+                (Some(few), _) => Goal::Growth { times: 1.2, few },
             };
-            few = few.or(Some(value));
-            self.add(work, "ms", value, Some(floor), goal);
+            few = few.or(ratio);
+            self.add(work, "ms", figures, goal);
         }
         Ok(())
     }
@@ -90,11 +114,9 @@ impl Rows<'_> {
                     stops.push(subject.stop()?);
                 }
             }
-            let (value, floor) = starts.medians();
-            self.add(start, "ms", value, Some(floor), Goal::TimesFloor(1.3));
+            self.add(start, "ms", starts.figures(), Goal::TimesFloor(1.3));
             if count == 1_000 {
-                let (value, floor) = stops.medians();
-                self.add(stop, "ms", value, Some(floor), Goal::TimesFloor(1.3));
+                self.add(stop, "ms", stops.figures(), Goal::TimesFloor(1.3));
             }
         }
         Ok(())
@@ -115,8 +137,7 @@ impl Rows<'_> {
             floor.rest(LONG_BREATH)?;
         }
         stop_both(ph, floor)?;
-        let (value, floor) = pairs.medians();
-        self.add(work, "ms", value, Some(floor), Goal::TimesFloor(1.3));
+        self.add(work, "ms", pairs.figures(), Goal::TimesFloor(1.3));
         Ok(())
     }
 
@@ -140,12 +161,17 @@ impl Rows<'_> {
         let (ph_worker, floor_worker) = (pss_of_workers(&ph)?, pss_of_workers(&floor)?);
         stop_both(ph, floor)?;
         let work = |what: &str| format!("{WORK}: {what}");
-        self.add(work("wakes of the master in 5 s"), "", wakes, None, Goal::AtMost(0.0));
-        let goal = Goal::AtMost(2.0);
-        self.add(work("PSS of the master"), "MB", ph_master, Some(floor_master), goal);
+        self.add(
+            work("wakes of the master in 5 s"),
+            "",
+            Figures::one(wakes, None),
+            Goal::AtMost(0.0),
+        );
+        let figures = Figures::one(ph_master, Some(floor_master));
+        self.add(work("PSS of the master"), "MB", figures, Goal::AtMost(2.0));
         if self.workers == Workers::Forked {
-            let goal = Goal::AtMost(250.0);
-            self.add(work("PSS a worker"), "KB", ph_worker, Some(floor_worker), goal);
+            let figures = Figures::one(ph_worker, Some(floor_worker));
+            self.add(work("PSS a worker"), "KB", figures, Goal::AtMost(250.0));
         }
         Ok(())
     }
@@ -163,19 +189,13 @@ impl Rows<'_> {
         self.only.is_none_or(|text| work.contains(text))
     }
 
-    fn add(
-        &mut self,
-        work: String,
-        unit: &'static str,
-        value: f64,
-        floor: Option<f64>,
-        goal: Goal,
-    ) {
+    fn add(&mut self, work: String, unit: &'static str, figures: Figures, goal: Goal) {
         let workers = match self.workers {
             Workers::Forked => "forked",
             Workers::Command => "command",
         };
-        self.table.add(Row { work, workers, unit, value, floor, goal });
+        let Figures { value, floor, quiet_ratio } = figures;
+        self.table.add(Row { work, workers, unit, value, floor, quiet_ratio, goal });
     }
 }
 
@@ -185,11 +205,10 @@ fn stop_both(ph: Subject, floor: Subject) -> Result<()> {
     Ok(())
 }
 
-/// In milliseconds.
-fn median(durations: &mut [Duration]) -> f64 {
-    durations.sort_unstable();
-    let middle = durations.get(durations.len() / 2).copied().unwrap_or_default();
-    middle.as_secs_f64() * 1000.0
+/// The duration so many tenths through the sorted ones, in milliseconds.
+fn at_tenths(sorted: &[Duration], tenths: usize) -> f64 {
+    let duration = sorted.get(sorted.len() * tenths / 10).copied().unwrap_or_default();
+    duration.as_secs_f64() * 1000.0
 }
 
 /// The master and those of its children that are not workers.

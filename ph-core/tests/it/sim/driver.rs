@@ -6,7 +6,6 @@
 //! oversleeps, ticks before it looks, reaps only some, and hears of workers that never were.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use ph_core::arbiter::{
@@ -16,8 +15,10 @@ use ph_core::arbiter::{
 use super::copies;
 use super::faults::Plan;
 use super::invariants::{Observer, Verdict, Violation, hold};
-use super::kernel::{End, Kernel, News, Pid};
+use super::kernel::{Kernel, News, Pid};
+use super::lives::End;
 use super::mutations::Mutation;
+use super::record::Record;
 use super::rng::Rng;
 use super::subject::Subject;
 
@@ -28,17 +29,6 @@ pub(super) struct Life {
     /// Of every event and action and their times.
     pub(super) hash: u64,
     pub(super) exit: Option<Outcome>,
-}
-
-/// How much is written down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Record {
-    /// Nothing.
-    Nothing,
-    /// A hash of everything.
-    Hash,
-    /// Everything, to stdout.
-    Trace,
 }
 
 pub(super) struct World {
@@ -92,10 +82,9 @@ impl World {
         if self.observer.exit.is_none() && !self.subject.arbiter().is_stopping() {
             self.converge()?;
         }
-        if self.observer.exit.is_none() {
-            if self.plan.stops_at_last || self.subject.arbiter().is_stopping() {
-                self.stop()?;
-            }
+        let stops = self.plan.stops_at_last || self.subject.arbiter().is_stopping();
+        if stops && self.observer.exit.is_none() {
+            self.stop()?;
         }
         copies::check_memory(&self.subject, self.most_slots)?;
         self.life.exit = self.observer.exit;
@@ -340,10 +329,10 @@ impl World {
             let deadline = self.subject.next_deadline();
             let target = self.subject.arbiter().target();
             self.observer.observe(self.now, event, &actions, deadline, target)?;
-            if let Err(error) = self.subject.arbiter().check() {
-                return Err(Violation::new(0, error));
-            }
-            if self.life.steps % 8 == 0 || self.most_slots <= 8 {
+            // What costs a look at everything is not done at every step where there is much.
+            if self.most_slots <= 8 || self.life.steps.is_multiple_of(8) {
+                let checked = self.subject.arbiter().check();
+                checked.map_err(|error| Violation::new(0, error))?;
                 copies::check_idempotence(&self.subject, self.now)?;
             }
             for action in &actions {
@@ -386,30 +375,6 @@ impl World {
         if actions.iter().any(|action| !matches!(action, Action::ReadHeartbeat { .. })) {
             self.last_deed = self.now;
         }
-        match self.record {
-            Record::Nothing => {}
-            Record::Hash => {
-                // Writing into a hash cannot fail.
-                let _ = write!(Fnv(&mut self.life.hash), "{:?}{event:?}{actions:?}", self.now);
-            }
-            Record::Trace => {
-                println!("{:>14} {event:?}", format!("{:?}", self.now));
-                for action in actions {
-                    println!("{:>16} {action:?}", "->");
-                }
-            }
-        }
-    }
-}
-
-/// A hash one can write text into.
-struct Fnv<'a>(&'a mut u64);
-
-impl std::fmt::Write for Fnv<'_> {
-    fn write_str(&mut self, text: &str) -> std::fmt::Result {
-        for byte in text.bytes() {
-            *self.0 = (*self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3);
-        }
-        Ok(())
+        self.record.write(&mut self.life.hash, self.now, event, actions);
     }
 }

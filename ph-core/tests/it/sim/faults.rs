@@ -87,7 +87,8 @@ fn draw_policy(rng: &mut Rng) -> Policy {
         1 => rng.between(9, 40),
         _ => rng.between(1, 8),
     };
-    let room = rng.pick(&[0, 0, 1, 4, 1000]);
+    // A target above the limit is lowered to it; a limit of nothing is one.
+    let limit = rng.pick(&[target, target, target + 1, target + 4, 1000, target / 2]);
     let (backoff_min, backoff_max) = rng.pick(&[
         (millis(100), millis(30_000)),
         (millis(100), millis(1000)),
@@ -97,7 +98,7 @@ fn draw_policy(rng: &mut Rng) -> Policy {
     ]);
     Policy {
         target,
-        max_workers: target + room,
+        max_workers: limit,
         graceful_timeout: millis(rng.pick(&[0, 100, 2000, 8000, 30_000])),
         timeout: rng.pick(&[None, None, Some(1000), Some(4000), Some(30_000)]).map(millis),
         boot_timeout: rng.pick(&[None, Some(1000), Some(5000), Some(60_000)]).map(millis),
@@ -111,6 +112,7 @@ fn draw_policy(rng: &mut Rng) -> Policy {
             Share::Count(1),
             Share::Percent(25),
             Share::Percent(100),
+            Share::Percent(u32::MAX),
         ]),
         kind: rng.pick(&[WorkerKind::Forked, WorkerKind::Command]),
         readiness: rng.pick(&[Readiness::Reported, Readiness::Reported, Readiness::Spawned]),

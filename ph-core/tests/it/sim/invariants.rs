@@ -57,6 +57,8 @@ struct Stop {
     /// How much of the time since was overslept.
     slack: Duration,
     is_told: bool,
+    /// An operator said so, at first or later; only what is said after that is a second stop.
+    is_ordered: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -214,7 +216,9 @@ impl Observer {
     }
 
     fn begin_stop(&mut self, cause: Outcome) {
-        self.stop = Some(Stop { at: self.now, cause, slack: Duration::ZERO, is_told: false });
+        let is_ordered = cause == Outcome::Stopped;
+        let (at, slack) = (self.now, Duration::ZERO);
+        self.stop = Some(Stop { at, cause, slack, is_told: false, is_ordered });
     }
 
     fn on_end(&mut self, worker: WorkerId, seen: &Seen, ready_life: Option<Duration>) {
@@ -231,8 +235,11 @@ impl Observer {
 
     fn on_order(&mut self, order: Order, actions: &[Action]) -> Verdict {
         match order {
-            Order::Stop if self.stop.is_none() => self.begin_stop(Outcome::Stopped),
-            Order::Stop => self.quit = self.quit.or(Some((self.now, Duration::ZERO))),
+            Order::Stop => match &mut self.stop {
+                None => self.begin_stop(Outcome::Stopped),
+                Some(stop) if !stop.is_ordered => stop.is_ordered = true,
+                Some(_) => self.quit = self.quit.or(Some((self.now, Duration::ZERO))),
+            },
             Order::ScaleBy(by) => self.on_scale(i64::from(self.target) + i64::from(by), actions)?,
             Order::ScaleTo(to) => self.on_scale(i64::from(to), actions)?,
             Order::Reopen => {

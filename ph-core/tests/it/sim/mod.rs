@@ -15,7 +15,9 @@ mod faults;
 mod invariants;
 mod kernel;
 mod ledger;
+mod lives;
 mod mutations;
+mod record;
 mod rng;
 mod subject;
 
@@ -25,10 +27,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use ph_core::arbiter::{Policy, Time};
 
-use driver::{Life, Record, World};
+use driver::{Life, World};
 use faults::Plan;
 use invariants::Violation;
 use mutations::Mutation;
+use record::Record;
 
 /// Lives in a plain `cargo test`.
 const SEEDS: u64 = 2000;
@@ -87,6 +90,7 @@ fn many_seeds() {
     }
     let from = first_seed();
     let seeds = variable("PH_SIM_SEEDS").unwrap_or(SEEDS);
+    assert!(seeds > 0, "no seeds, nothing proven");
     let (next, steps, exits) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     let failed = AtomicU64::new(u64::MAX);
     let live = || loop {

@@ -10,7 +10,7 @@ mod bugs;
 pub(super) use bugs::Mutant;
 
 /// Seeds within which every mutation must be caught.
-const SEEDS: u64 = 400;
+const SEEDS: u64 = 200;
 
 macro_rules! mutations {
     ($($name:ident)*) => {
@@ -108,7 +108,7 @@ fn every_invariant_has_a_mutation() {
 #[test]
 fn without_a_mutation_the_same_seeds_are_clean() {
     for seed in 0..SEEDS {
-        if let Err(violation) = judge(&drawn(seed), None, true) {
+        if let Err(violation) = judge(&drawn(seed), None, false) {
             panic!("seed {seed}: {violation}");
         }
     }

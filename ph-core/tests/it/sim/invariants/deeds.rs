@@ -217,10 +217,8 @@ impl Observer {
         let left = self.workers.values().filter(|seen| !seen.is_unreaped).count();
         hold!(7, left == 0, "Exit, and {left} workers live");
         let unreaped = u32::try_from(self.workers.len()).unwrap_or(u32::MAX);
-        let honest = match cause {
-            Outcome::Stopped if unreaped > 0 => Outcome::Unreaped { workers: unreaped },
-            other => other,
-        };
+        let is_unreaped = cause == Outcome::Stopped && unreaped > 0;
+        let honest = if is_unreaped { Outcome::Unreaped { workers: unreaped } } else { cause };
         hold!(7, outcome == honest, "Exit says {outcome:?} and should say {honest:?}");
         self.exit = Some(outcome);
         Ok(())

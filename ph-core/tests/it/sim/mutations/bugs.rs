@@ -226,7 +226,7 @@ impl Mutant {
         for action in actions.iter() {
             if let Action::Notify(
                 Notice::WorkerExited { slot, respawn_in: Some(wait), .. }
-                | Notice::SpawnFailed { slot, retry_in: wait, .. },
+                | Notice::SpawnFailed { slot, retry_in: Some(wait), .. },
             ) = action
             {
                 self.waits.insert(*slot, now.after(*wait));
