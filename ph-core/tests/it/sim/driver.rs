@@ -141,7 +141,8 @@ impl World {
         counts.ready == target
             && counts.live() == target
             && self.kernel.alive() == target as usize
-            && self.kernel.next_happening().is_none()
+            && self.kernel.is_quiet()
+            && self.backlog.is_empty()
             && !self.observer.is_replacing()
             && !(judged && self.kernel.hung() > 0)
     }

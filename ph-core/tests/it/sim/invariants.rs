@@ -264,9 +264,6 @@ impl Observer {
         let from = std::mem::replace(&mut self.target, to);
         let told = Action::Notify(Notice::Scaled { from, to });
         hold!(14, from == to || actions.contains(&told), "not told: {told:?}");
-        for seen in self.workers.values_mut() {
-            seen.is_detached |= seen.slot.0 >= to;
-        }
         self.vacant_for_recycling = self.vacant_for_recycling.filter(|slot| slot.0 < to);
         Ok(())
     }
@@ -307,6 +304,8 @@ impl Observer {
         let deadline = next_deadline.unwrap_or(Time::from_nanos(u64::MAX));
         let (mut wanted, mut asked) = (0, 0);
         for (worker, seen) in &mut self.workers {
+            // At the end of the step, because what was due came before the slot was emptied.
+            seen.is_detached |= seen.slot.0 >= self.target;
             let latest = match (seen.told, seen.killed_at) {
                 (Some(told), None) => {
                     let in_time = self.now < told.kill_at || deadline <= self.now;

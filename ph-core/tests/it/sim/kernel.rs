@@ -154,6 +154,14 @@ impl Kernel {
         self.agenda.first_key_value().map(|((at, _), _)| *at)
     }
 
+    /// Whether nothing is planned for anybody who lives, and the driver has been told everything.
+    pub(super) fn is_quiet(&self) -> bool {
+        let lives = |worker| self.processes.get(worker).is_some_and(|it| it.zombie.is_none());
+        let is_news = |it: &Process| it.ready_news || it.recycle_news || it.zombie.is_some();
+        !self.agenda.values().any(|(worker, _)| lives(worker))
+            && !self.processes.values().any(is_news)
+    }
+
     /// Lets time pass and everything happen that is due.
     pub(super) fn advance(&mut self, now: Time) {
         while let Some(entry) = self.agenda.first_entry() {

@@ -1,0 +1,28 @@
+//! What a master does, told as stories: one for each behaviour that people rely on.
+//!
+//! A story is also the shortest documentation of its rule; `story` says how to read one.
+
+mod judgement;
+mod lives;
+mod orders;
+mod recycling;
+
+use std::time::Duration;
+
+use ph_core::arbiter::{Policy, Readiness, WorkerKind};
+
+fn two() -> Policy {
+    Policy { target: 2, ..Policy::default() }
+}
+
+fn one() -> Policy {
+    Policy::default()
+}
+
+fn command() -> Policy {
+    Policy { kind: WorkerKind::Command, readiness: Readiness::Spawned, ..two() }
+}
+
+fn judged() -> Policy {
+    Policy { timeout: Some(Duration::from_secs(8)), ..one() }
+}
