@@ -161,7 +161,11 @@ impl Arbiter {
         while self.recycling.len() > limit
             && let Some(slot) = self.recycling.pop_last()
         {
-            if let Some(successor) = self.roster.place_mut(slot).successor.take() {
+            // One that ends anyway stays where its death counts.
+            if let Some(successor) = self.roster.place_mut(slot).successor
+                && self.roster.worker(successor).is_some_and(|it| it.state.reason().is_none())
+            {
+                self.roster.vacate(successor, slot);
                 self.stop(successor, StopReason::ScaleDown, actions);
             }
             self.ask_for_recycling(slot);

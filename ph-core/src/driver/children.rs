@@ -21,8 +21,9 @@ pub(super) struct Child {
     pub(super) report: Option<OwnedFd>,
     /// What kept its command from running.
     pub(super) failure: Option<Failure>,
-    /// How its leader ended, while others of its group still stop.
-    pub(super) lingering: Option<Ended>,
+    /// How it ended, once it is reaped. Its number may be another process's from then on, unless its
+    /// group has still members.
+    pub(super) reaped: Option<Ended>,
     pub(super) ready_told: bool,
     pub(super) recycle_told: bool,
 }
@@ -90,12 +91,6 @@ impl Children {
 
     pub(super) fn workers(&self) -> Vec<WorkerId> {
         self.by_worker.keys().copied().collect()
-    }
-
-    /// The workers of which only the group is left.
-    pub(super) fn lingering(&self) -> Vec<WorkerId> {
-        let lingers = |(worker, child): (&WorkerId, &Child)| child.lingering.map(|_| *worker);
-        self.by_worker.iter().filter_map(lingers).collect()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Child> {

@@ -19,11 +19,6 @@ pub(super) fn inherited() -> impl Iterator<Item = (OsString, OsString)> {
     std::env::vars_os().filter(|(name, _)| !is_masters_own(name))
 }
 
-/// What of it a worker does not get.
-pub(super) fn withheld() -> impl Iterator<Item = OsString> {
-    std::env::vars_os().map(|(name, _)| name).filter(|name| is_masters_own(name))
-}
-
 /// Variables that are the same for every worker of a master.
 pub(super) fn common(
     name: &str,

@@ -18,6 +18,7 @@ use super::listeners::{Address, Listeners};
 use super::pidfile::Pidfile;
 use super::{Driver, WorkerSource, caught_signals, environment, new_epoll};
 use crate::arbiter::{Arbiter, Outcome, Policy, Readiness, WorkerKind};
+use crate::sys::environ::Environment;
 use crate::sys::fds::NofileLimit;
 use crate::sys::seats::Seats;
 use crate::sys::signals::{self, SignalQueue};
@@ -225,7 +226,7 @@ impl Settings {
         let signals = SignalQueue::install(&caught_signals(), stop_signal)
             .map_err(|source| RunError::System { call: "catch the signals", source })
             .map(|queue| &*signals.insert(queue))?;
-        let (source, children) = self.source(&listeners, nofile, signals, &common)?;
+        let (source, children) = self.source(&listeners, nofile, signals, common)?;
         // What the caller had blocked must reach the master all the same.
         signals::set_mask(&SigSet::empty()).map_err(system("sigprocmask"))?;
         if let Some(pidfile) = &mut pidfile {
@@ -239,8 +240,6 @@ impl Settings {
             // Nothing can be heard of a command's heart, so its silence means nothing.
             policy.timeout = None;
         }
-        let withheld = environment::withheld().map(|name| (name, None));
-        let common = common.into_iter().map(|(name, value)| (name, Some(value)));
         let mut driver = Driver {
             settings: self,
             name: self.name.as_str().into(),
@@ -251,12 +250,12 @@ impl Settings {
             signals,
             epoll: new_epoll().map_err(system("epoll_create"))?,
             nofile,
-            forked_environment: withheld.chain(common).collect(),
             output,
             arbiter: Arbiter::new(policy),
             children,
             callers_children,
             reap_pending: false,
+            lingering: Vec::new(),
             outcome: None,
             spawn_failure: None,
         };
@@ -268,29 +267,32 @@ impl Settings {
         listeners: &Listeners,
         nofile: NofileLimit,
         signals: &SignalQueue,
-        common: &[(OsString, OsString)],
+        common: Vec<(OsString, OsString)>,
     ) -> Result<(WorkerSource, Children), RunError> {
+        let variables = environment::inherited().chain(common);
+        let refused = |source| RunError::System { call: "prepare the environment", source };
         match &self.worker {
             WorkerSpec::Forked(factory) => {
                 // Twice `max_workers` processes at most, and some the kernel does not let go.
                 let count = (self.policy.max_workers.max(1) as usize).saturating_mul(3);
                 let seats = Rc::new(Seats::map(count).map_err(system("mmap"))?);
                 let children = Children::with_seats(seats.len());
-                let factory = Rc::clone(factory);
-                Ok((
-                    WorkerSource::Forked { factory, seats, max_requests: self.max_requests },
-                    children,
-                ))
+                let source = WorkerSource::Forked {
+                    factory: Rc::clone(factory),
+                    seats,
+                    environment: Environment::new(variables).map_err(refused)?,
+                    dev_null: fds::dev_null().map_err(system("open /dev/null"))?,
+                    max_requests: self.max_requests,
+                };
+                Ok((source, children))
             }
             WorkerSpec::Command(command) => {
                 let directory = self.directory.as_deref();
                 let path = command.resolve(directory)?;
-                let environment = environment::inherited()
-                    .chain(common.iter().cloned())
-                    .chain(environment::listening(&self.name, listeners.sockets().len()));
+                let listening = environment::listening(&self.name, listeners.sockets().len());
                 let program = Program::new(
                     path.as_os_str(),
-                    environment,
+                    Environment::new(variables.chain(listening)).map_err(refused)?,
                     directory.map(Path::as_os_str),
                     &listeners.fds(),
                     nofile,

@@ -15,7 +15,6 @@ mod perform;
 mod pidfile;
 mod report;
 
-use std::ffi::OsString;
 use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -36,6 +35,7 @@ use crate::arbiter::{
     Action, Arbiter, Event, ExitStatus, ORDERS, Order, Outcome, REAP_GRACE, Time, WorkerId,
 };
 use crate::sys::clock;
+use crate::sys::environ::Environment;
 use crate::sys::fds::NofileLimit;
 use crate::sys::process::{self, Ended};
 use crate::sys::seats::Seats;
@@ -61,8 +61,18 @@ const REAPS_A_TURN: usize = 64;
 
 /// What the workers are made of.
 enum WorkerSource {
-    Forked { factory: Factory, seats: Rc<Seats>, max_requests: u64 },
-    Command { program: Program, path: PathBuf, command: Command },
+    Forked {
+        factory: Factory,
+        seats: Rc<Seats>,
+        environment: Environment,
+        dev_null: OwnedFd,
+        max_requests: u64,
+    },
+    Command {
+        program: Program,
+        path: PathBuf,
+        command: Command,
+    },
 }
 
 /// Everything a running master holds.
@@ -76,7 +86,6 @@ struct Driver<'a> {
     signals: &'a SignalQueue,
     epoll: Epoll,
     nofile: NofileLimit,
-    forked_environment: Vec<(OsString, Option<OsString>)>,
     /// What command workers get as stdout and stderr.
     output: OwnedFd,
     arbiter: Arbiter,
@@ -85,6 +94,8 @@ struct Driver<'a> {
     callers_children: Vec<Pid>,
     /// There may be more to reap than one turn took.
     reap_pending: bool,
+    /// Workers that are reaped while others of their group still stop.
+    lingering: Vec<WorkerId>,
     /// Set by the arbiter's last action.
     outcome: Option<Outcome>,
     /// Why the last command that could not be executed was not.
@@ -235,36 +246,41 @@ impl Driver<'_> {
         }
     }
 
-    /// Reaps until nothing is left: signals merge, so one SIGCHLD may mean many ends.
+    /// Reaps until nothing is left: signals merge, so one SIGCHLD may mean many ends. Only then are the
+    /// ends told, because looking for more walks over all children and would hold up those that the
+    /// answer starts.
     fn reap(&mut self, now: Time) {
         if !self.reap_pending {
             return;
         }
+        let mut ended = Vec::new();
         for _ in 0..REAPS_A_TURN {
             let Some(pid) = process::next_ended() else {
                 self.reap_pending = false;
                 break;
             };
             match self.children.worker_of(pid) {
-                Some(worker) => self.reap_worker(worker, pid, now),
+                Some(worker) if self.reap_worker(worker, pid, now) => ended.push(worker),
+                Some(worker) => self.lingering.push(worker),
                 None => {
                     process::reap(pid);
                 }
             }
         }
-        for worker in self.children.lingering() {
-            let Some(child) = self.children.get(worker) else { continue };
-            if let (Some(ended), false) = (child.lingering, process::group_has_children(child.pid))
-            {
-                self.on_ended(worker, ended, now);
-            }
+        let children = &self.children;
+        ended.extend(self.lingering.extract_if(.., |worker| {
+            children.get(*worker).is_none_or(|child| !process::group_has_children(child.pid))
+        }));
+        for worker in ended {
+            self.on_ended(worker, now);
         }
     }
 
-    /// A worker has ended when its group has. A crash takes the rest of the group along at once,
-    /// while its leader is still a zombie and the number still its own. A command that was told to
-    /// stop was told with its group, and what is left of that has the same time to do so.
-    fn reap_worker(&mut self, worker: WorkerId, pid: Pid, now: Time) {
+    /// Reaps a worker; says whether that is its end. A worker has ended when its group has. A crash
+    /// takes the rest of the group along at once, while its leader is still a zombie and the number
+    /// still its own. A command that was told to stop was told with its group, and what is left of
+    /// that has the same time to do so.
+    fn reap_worker(&mut self, worker: WorkerId, pid: Pid, now: Time) -> bool {
         // The last words first: it may have been ready, or never executed.
         self.look_at_seat(worker, now);
         self.on_report(worker, now);
@@ -276,19 +292,15 @@ impl Driver<'_> {
             // ESRCH is what is hoped for: nobody is left.
             let _ = process::signal_group(pid, Signal::SIGKILL);
         }
-        let Some(ended) = process::reap(pid) else { return };
-        if is_graceful
-            && process::group_has_children(pid)
-            && let Some(child) = self.children.get_mut(worker)
-        {
-            child.lingering = Some(ended);
-            return;
+        if let Some(child) = self.children.get_mut(worker) {
+            child.reaped = process::reap(pid);
         }
-        self.on_ended(worker, ended, now);
+        !(is_graceful && process::group_has_children(pid))
     }
 
-    fn on_ended(&mut self, worker: WorkerId, ended: Ended, now: Time) {
+    fn on_ended(&mut self, worker: WorkerId, now: Time) {
         let Some(child) = self.children.get(worker) else { return };
+        let Some(ended) = child.reaped else { return };
         let jitter = perform::jitter();
         let event = match (child.failure, &self.source) {
             (Some(failure), WorkerSource::Command { path, .. }) => {
@@ -317,18 +329,15 @@ impl Driver<'_> {
         let mut own = vec![self.epoll.0.as_raw_fd(), self.output.as_raw_fd()];
         own.extend(self.signals.raw_fds());
         own.extend(self.pidfile.map(HeldPidfile::raw_fd));
-        own.extend(
-            self.children.iter().filter_map(|child| Some(child.report.as_ref()?.as_raw_fd())),
-        );
-        if let WorkerSource::Forked { seats, .. } = &self.source {
-            own.push(seats.raw_fd());
+        if let WorkerSource::Forked { seats, dev_null, .. } = &self.source {
+            own.extend([seats.raw_fd(), dev_null.as_raw_fd()]);
         }
         own
     }
 
     /// The last resort of a master that cannot go on: nobody is left behind.
     fn kill_everyone(&self) {
-        for child in self.children.iter() {
+        for child in self.children.iter().filter(|child| child.reaped.is_none()) {
             let _ = process::signal(child.pid, Signal::SIGKILL);
             let _ = process::signal_group(child.pid, Signal::SIGKILL);
         }
@@ -379,7 +388,7 @@ impl Child {
             seat,
             report: None,
             failure: None,
-            lingering: None,
+            reaped: None,
             ready_told: false,
             recycle_told: false,
         }

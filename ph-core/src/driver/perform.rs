@@ -1,6 +1,5 @@
 //! Actions become system calls. A failure becomes an event, to be told in the same turn.
 
-use std::ffi::OsString;
 use std::hash::{BuildHasher as _, RandomState};
 use std::os::fd::AsFd as _;
 use std::rc::Rc;
@@ -88,16 +87,20 @@ impl Driver<'_> {
     }
 
     fn fork_worker(&mut self, identity: Identity) -> std::io::Result<Child> {
-        let WorkerSource::Forked { factory, seats, max_requests } = &self.source else {
+        let WorkerSource::Forked { factory, seats, environment, dev_null, max_requests } =
+            &self.source
+        else {
             return Err(Errno::EINVAL.into());
         };
+        let environment = environment.table(&environment::own(&identity), None)?;
         let seat_index = self.children.take_seat().ok_or(Errno::EAGAIN)?;
         seats.seat(seat_index).reset();
         let master = nix::unistd::getpid();
         match process::fork() {
             Ok(Fork::Master(pid)) => Ok(Child::new(pid, Some(seat_index))),
             Ok(Fork::Child) => worker::enter(Boot {
-                environment: self.environment_of(&identity),
+                environment: &environment,
+                dev_null,
                 identity,
                 master,
                 factory,
@@ -118,13 +121,6 @@ impl Driver<'_> {
                 Err(errno.into())
             }
         }
-    }
-
-    /// The changes a forked worker makes to the environment it inherits.
-    fn environment_of(&self, identity: &Identity) -> Vec<(OsString, Option<OsString>)> {
-        let own = environment::own(identity);
-        let own = own.into_iter().map(|(name, value)| (name.into(), Some(value.into())));
-        self.forked_environment.iter().cloned().chain(own).collect()
     }
 
     fn exec_worker(&mut self, worker: WorkerId, identity: &Identity) -> std::io::Result<Child> {
@@ -151,12 +147,14 @@ impl Driver<'_> {
         let pid = child.pid;
         let is_command = child.seat.is_none();
         let sent = match signal {
+            // Its end is about to be told, or its group still stops; the group holds the number as
+            // long as it has a member.
+            WorkerSignal::Kill if child.reaped.is_some() => kill_group(pid),
+            _ if child.reaped.is_some() => Ok(()),
             WorkerSignal::Stop if is_command => stop_group(pid, self.settings.stop_signal),
             WorkerSignal::Stop => wake_and_send(pid, self.settings.stop_signal),
             WorkerSignal::Abort => wake_and_send(pid, Signal::SIGABRT),
             WorkerSignal::Reopen => process::signal(pid, Signal::SIGUSR1),
-            // Its leader is reaped; the group holds the number as long as it has a member.
-            WorkerSignal::Kill if child.lingering.is_some() => kill_group(pid),
             // Itself first: a child so young that it leads no group yet must not survive.
             WorkerSignal::Kill => {
                 let sent = process::signal(pid, Signal::SIGKILL);

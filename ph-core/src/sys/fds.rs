@@ -73,6 +73,9 @@ pub(crate) fn raise_limit() -> nix::Result<NofileLimit> {
 impl NofileLimit {
     /// Gives a worker the limit the operator had set.
     pub(crate) fn restore(self) -> nix::Result<()> {
+        if self.soft == self.hard {
+            return Ok(());
+        }
         setrlimit(Resource::RLIMIT_NOFILE, self.soft, self.hard)
     }
 }

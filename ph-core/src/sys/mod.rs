@@ -5,6 +5,7 @@
 #![expect(unsafe_code, reason = "this ring is where the system is called")]
 
 pub(crate) mod clock;
+pub(crate) mod environ;
 pub(crate) mod fds;
 pub(crate) mod lock;
 pub(crate) mod process;

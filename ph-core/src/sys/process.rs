@@ -1,7 +1,7 @@
 //! Processes: fork, reap, signal, and what a child must arrange before anything else.
 
-use std::ffi::OsString;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt as _;
 
 use nix::errno::Errno;
@@ -149,18 +149,6 @@ pub(crate) fn own_pid() -> u32 {
 }
 
 /// Puts /dev/null in place of standard input: a worker must not read what the master's is.
-pub(crate) fn replace_standard_input() -> nix::Result<()> {
-    nix::unistd::dup2_stdin(super::fds::dev_null()?)
-}
-
-/// Removes and sets variables in a freshly forked child.
-pub(crate) fn change_environment(changes: &[(OsString, Option<OsString>)]) {
-    for (name, value) in changes {
-        match value {
-            // SAFETY: the child has one thread, so nobody reads the environment meanwhile.
-            Some(value) => unsafe { std::env::set_var(name, value) },
-            // SAFETY: as above.
-            None => unsafe { std::env::remove_var(name) },
-        }
-    }
+pub(crate) fn replace_standard_input(dev_null: impl AsFd) -> nix::Result<()> {
+    nix::unistd::dup2_stdin(dev_null)
 }

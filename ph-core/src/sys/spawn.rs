@@ -10,12 +10,12 @@ use std::ffi::CStr;
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt as _;
 use std::ptr;
 
 use nix::sys::signal::SigSet;
 use nix::unistd::Pid;
 
+use super::environ::{Environment, Table, c_string};
 use super::fds::NofileLimit;
 use super::{fds, process, signals};
 
@@ -70,8 +70,7 @@ pub(crate) struct Failure {
 /// A program with all its workers have in common.
 pub(crate) struct Program {
     path: CString,
-    /// `NAME=value` of the operator's environment, less what is the master's own.
-    environment: Vec<CString>,
+    environment: Environment,
     directory: Option<CString>,
     /// Copies numbered above all targets, so that no step of the child overwrites a source.
     listeners: Vec<OwnedFd>,
@@ -85,7 +84,7 @@ impl Program {
     /// Prepares a program. Strings with a NUL byte are refused.
     pub(crate) fn new(
         path: &OsStr,
-        environment: impl IntoIterator<Item = (OsString, OsString)>,
+        environment: Environment,
         directory: Option<&OsStr>,
         listeners: &[BorrowedFd<'_>],
         nofile: NofileLimit,
@@ -95,10 +94,7 @@ impl Program {
         let above = |fd: &BorrowedFd<'_>| fds::duplicate_above(fd, lowest);
         Ok(Self {
             path: c_string(path)?,
-            environment: environment
-                .into_iter()
-                .map(|(name, value)| variable(&name, &value))
-                .collect::<io::Result<_>>()?,
+            environment,
             directory: directory.map(c_string).transpose()?,
             listeners: listeners.iter().map(above).collect::<nix::Result<_>>()?,
             dev_null: fds::duplicate_above(fds::dev_null()?, lowest)?,
@@ -117,17 +113,10 @@ impl Program {
         own: &[(&str, String)],
         output: BorrowedFd<'_>,
     ) -> io::Result<(Pid, OwnedFd)> {
-        let own = own
-            .iter()
-            .map(|(name, value)| variable(OsStr::new(name), OsStr::new(value)))
-            .collect::<io::Result<Vec<_>>>()?;
         let listen_pid = LISTEN_PID.map(Cell::new);
-        let mut envp: Vec<*const libc::c_char> =
-            self.environment.iter().chain(&own).map(|variable| variable.as_ptr()).collect();
-        if !self.listeners.is_empty() {
-            envp.push(listen_pid.as_ptr().cast());
-        }
-        envp.push(ptr::null());
+        let has_listeners = !self.listeners.is_empty();
+        let extra = has_listeners.then(|| listen_pid.as_ptr().cast());
+        let envp = self.environment.table(own, extra)?;
         let words = words.iter().map(c_string).collect::<io::Result<Vec<_>>>()?;
         let mut argv: Vec<*const libc::c_char> = words.iter().map(|word| word.as_ptr()).collect();
         argv.push(ptr::null());
@@ -156,7 +145,7 @@ impl Program {
         output: &OwnedFd,
         listen_pid: &[Cell<u8>],
         argv: &[*const libc::c_char],
-        envp: &[*const libc::c_char],
+        envp: &Table,
     ) -> Failure {
         let errno = |step: Step| move |errno: nix::Error| Failure { step, errno: errno as i32 };
         let steps = || -> Result<(), Failure> {
@@ -243,18 +232,6 @@ fn write_decimal(text: &[Cell<u8>], number: u32) {
     if let Some(end) = text.get(digits) {
         end.set(0);
     }
-}
-
-fn c_string(text: impl AsRef<OsStr>) -> io::Result<CString> {
-    CString::new(text.as_ref().as_bytes())
-        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "it holds a NUL byte"))
-}
-
-fn variable(name: &OsStr, value: &OsStr) -> io::Result<CString> {
-    let mut text = name.to_owned();
-    text.push("=");
-    text.push(value);
-    c_string(text)
 }
 
 #[cfg(test)]

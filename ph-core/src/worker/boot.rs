@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::rc::Rc;
@@ -19,6 +19,7 @@ use nix::unistd::Pid;
 use super::context::Identity;
 use super::sync::{self, Listener};
 use super::{Context, Logging, Worker};
+use crate::sys::environ::Table;
 use crate::sys::fds::{self, NofileLimit};
 use crate::sys::seats::Seats;
 use crate::sys::signals::{self, SignalQueue};
@@ -50,8 +51,8 @@ pub(crate) struct Boot<'a> {
     pub(crate) not_mine: Vec<RawFd>,
     pub(crate) nofile: NofileLimit,
     pub(crate) directory: Option<&'a Path>,
-    /// Variables to remove (`None`) and to set.
-    pub(crate) environment: Vec<(std::ffi::OsString, Option<std::ffi::OsString>)>,
+    pub(crate) environment: &'a Table,
+    pub(crate) dev_null: &'a OwnedFd,
     pub(crate) logging: &'a Arc<dyn Logging>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) max_requests: u64,
@@ -94,10 +95,11 @@ fn live(boot: Boot<'_>) -> u8 {
     let identity = &boot.identity;
     let (slot, generation) = (identity.slot, identity.generation);
     let prepared = process::become_worker(boot.master);
+    let replaced = process::replace_standard_input(boot.dev_null);
     fds::close_in_child(boot.not_mine.iter().copied());
     let worker_signals = boot.signals.become_worker();
     title::set(&format!("ph: worker {slot} gen {generation} [{}]", identity.name));
-    process::change_environment(&boot.environment);
+    boot.environment.take_over();
     boot.logging.enter_worker(slot, generation);
     let _ = LOGGING.set(Arc::clone(boot.logging));
     process::at_exit(flush_at_exit);
@@ -106,7 +108,7 @@ fn live(boot: Boot<'_>) -> u8 {
     let settled = prepared
         .map_err(failed("lead a session of its own"))
         .and_then(|()| boot.nofile.restore().map_err(failed("restore the descriptor limit")))
-        .and_then(|()| process::replace_standard_input().map_err(failed("open /dev/null")))
+        .and(replaced.map_err(failed("replace its standard input")))
         .and_then(|()| enter_directory(boot.directory))
         .and(worker_signals.map_err(|error| format!("set up its signals: {error}")));
     let worker_signals = match settled {

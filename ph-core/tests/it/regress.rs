@@ -210,6 +210,30 @@ fn a_late_look_at_an_old_beat_gives_a_fresh_period_too() {
     );
 }
 
+/// A scale-down lowers the surge and takes the last successors back. One that had been aborted already
+/// was taken out of its slot as well: its death was nobody's, and the slot got a third worker (seed
+/// 588031614411).
+#[test]
+fn a_lower_surge_leaves_successors_that_end_anyway_in_their_slots() {
+    let boot_timeout = Some(Duration::from_secs(4));
+    let policy = Policy { target: 5, boot_timeout, reload_surge: Share::Percent(25), ..policy() };
+    tell(
+        policy,
+        "0   | started       | spawn 1@0, spawn 2@1, spawn 3@2, spawn 4@3, spawn 5@4
+         0   | ready 1       | -
+         0   | ready 2       | -
+         0   | ready 3       | -
+         0   | ready 4       | -
+         0   | ready 5       | -
+         1   | recycle 4     | spawn 6@3
+         3   | recycle 1     | spawn 7@0
+         5   | tick          | abort 6
+         5.5 | scale -1      | stop 5
+         6   | ready 7       | stop 1
+         7   | signalled 6 6 | *exited 6 BootTimeout again in 0, spawn 8@3",
+    );
+}
+
 /// The same where the worker really cannot be reaped: the fresh period is one second, and ends.
 #[test]
 fn the_fresh_period_after_a_late_look_ends() {
