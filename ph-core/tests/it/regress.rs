@@ -16,7 +16,7 @@ fn policy() -> Policy {
 
 /// A stuck worker whose slot was scaled away and back dies when the slot has a new worker, which is
 /// being recycled. Its death was taken for that of the successor: the surge was given away twice, and
-/// the slot had to wait (seed 527).
+/// the slot had to wait (seed 1198).
 #[test]
 fn a_worker_that_lost_its_slot_dies_without_hurting_it() {
     let policy = Policy { timeout: Some(Duration::from_secs(8)), ..policy() };
@@ -121,7 +121,7 @@ fn room_that_one_slot_cannot_use_goes_to_the_next() {
 }
 
 /// The master slept through the second in which a killed worker should be reaped, and gave it up at
-/// the first look, before it had reaped anything: a clean stop ended with exit code 1 (seed 60).
+/// the first look, before it had reaped anything: a clean stop ended with exit code 1 (seed 43).
 #[test]
 fn nobody_is_given_up_by_a_late_look() {
     tell(
@@ -137,7 +137,7 @@ fn nobody_is_given_up_by_a_late_look() {
 }
 
 /// While a slot was recovering, its successors died so fast that the slot had to prove itself for
-/// longer. It recovered at the old time, and the record of those deaths was gone (seed 3925).
+/// longer. It recovered at the old time, and the record of those deaths was gone (seed 10892).
 #[test]
 fn a_slot_recovers_by_the_rule_of_its_last_death() {
     let policy = Policy {
