@@ -5,11 +5,13 @@
 //! | `wait` | the only place that waits, and that looks at a clock |
 //! | `process` | processes as /proc shows them |
 //! | `log` | the log file, line by line |
+//! | `environment` | what a master is given, and what of it workers may see |
 //! | `stage` | a folder, a configuration and a program, and the proof that nothing is left |
 //! | `master` | a master that was started on a stage |
 //! | `client` | a conversation with a worker of the program `misbehave` |
 
 mod client;
+pub(crate) mod environment;
 mod log;
 mod master;
 mod process;

@@ -1,9 +1,7 @@
 //! What a command finds when it starts: descriptors, signals, environment, folder.
 
-use std::collections::BTreeMap;
-
 use crate::ph;
-use crate::support::{Master, Process, Stage, Worker};
+use crate::support::{Master, Process, Stage, Worker, environment};
 
 /// One `sleep` of the section `web`, with these lines in its configuration.
 fn sleeping(stage: &Stage, wrapper: &[&str], lines: &str) -> (Master, Worker) {
@@ -65,33 +63,10 @@ fn flags(process: Process, fd: i32) -> u32 {
 #[test]
 fn a_commands_environment_is_the_operators_less_the_masters_plus_its_own() {
     let mut stage = ph();
-    let mut wanted: BTreeMap<_, _> = stage.variables().into_iter().collect();
-    for (name, value) in [
-        ("LISTEN_FDS", "3"),
-        ("LISTEN_PID", "1"),
-        ("LISTEN_FDNAMES", "a:b:c"),
-        ("NOTIFY_SOCKET", "/nowhere"),
-        ("WATCHDOG_USEC", "1000"),
-        ("WATCHDOG_PID", "1"),
-        ("PH_SLOT", "77"),
-        ("PH_APP_STALE", "of another master"),
-        ("CUSTOM", "kept"),
-    ] {
-        stage.variable(name, value);
-    }
+    let before = stage.variables();
+    environment::give_variables(&mut stage);
     let (master, worker) = sleeping(&stage, &[], "app_queue-name = jobs");
-    let master_pid = master.process.0.to_string();
-    let own = [
-        ("CUSTOM", "kept"),
-        ("PH_NAME", "web"),
-        ("PH_SLOT", "0"),
-        ("PH_GENERATION", "1"),
-        ("PH_WORKER_ID", "1"),
-        ("PH_MASTER_PID", &master_pid),
-        ("PH_INSTANCE", "1"),
-        ("PH_APP_QUEUE_NAME", "jobs"),
-    ];
-    wanted.extend(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    let wanted = environment::of_first_worker(before, "web", &master);
     assert_eq!(worker.process.environment(), wanted);
     assert_eq!(master.stop(), 0);
 }

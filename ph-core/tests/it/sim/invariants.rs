@@ -1,5 +1,5 @@
 //! The observer: knows only the events and the actions, never the arbiter's private state, and checks
-//! after every step what must always hold (I1–I24, DESIGN.md section 7).
+//! after every step what must always hold (I1–I24, ARCHITECTURE.md).
 //!
 //! I12 and I25 need a whole life and are checked by the driver of the simulation; I13, I23 and the
 //! effect of strays need a copy of the arbiter and are checked in `copies`. I15, I16, I18 and I19 are
@@ -20,7 +20,7 @@ mod deeds;
 /// What did not hold.
 #[derive(Clone, Debug)]
 pub(super) struct Violation {
-    /// The number of the invariant, as in DESIGN.md section 7.
+    /// The number of the invariant, as in ARCHITECTURE.md.
     pub(super) invariant: u8,
     what: String,
 }

@@ -1,6 +1,6 @@
 //! What the observer remembers: of each worker, what it saw; of each slot, the waits it owes.
 //!
-//! The rules of backoff are written here a second time, from their description in DESIGN.md ("respawn")
+//! The rules of backoff are written here a second time, from their description in docs/lifecycle.md
 //! and `Policy`, not from the arbiter's code. Jitter leaves a span between the earliest and the latest
 //! time of the next spawn.
 
