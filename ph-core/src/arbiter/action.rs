@@ -5,7 +5,7 @@
 
 use core::time::Duration;
 
-use super::event::{ExitStatus, Generation, Slot, SpawnFault, WorkerId};
+use super::event::{ExitStatus, Generation, HelperId, Slot, SpawnFault, WorkerId};
 
 /// Something to do, in the order given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,24 @@ pub enum Action {
         /// Which one.
         worker: WorkerId,
     },
+    /// Start a helper. Answered by `HelperEnded` when it ends, or cannot be started.
+    SpawnHelper {
+        /// Which one; it has no process.
+        helper: HelperId,
+    },
+    /// Tell a helper to end.
+    StopHelper {
+        /// Which one; it has not been reaped.
+        helper: HelperId,
+    },
+    /// SIGKILL to a helper.
+    KillHelper {
+        /// Which one; it has not been reaped.
+        helper: HelperId,
+    },
+    /// No worker is left: end whatever workers left behind, until nothing is. Answered by
+    /// `StraysCounted` at once, and again whenever some have ended.
+    EndStrays,
     /// Reopen the master's own log.
     ReopenLog,
     /// Tell the people.
@@ -85,8 +103,13 @@ pub enum Outcome {
     Stopped,
     /// An ordered stop that left processes the kernel did not end.
     Unreaped {
-        /// How many.
-        workers: u32,
+        /// How many: workers, and what they left behind.
+        processes: u32,
+    },
+    /// The service ended with its workers, as [`ExitWith`](super::ExitWith) had asked for.
+    WorkersEnded {
+        /// The exit code that counts, as a shell reports it.
+        code: u8,
     },
     /// Before any worker was ready, one said it cannot boot (exit code 3 or 4, as in gunicorn).
     BootFailed {
@@ -100,13 +123,13 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// The process exit code: 0, 1, 3, 4, or 126 and 127 as in a POSIX shell.
+    /// The process exit code: 0, 1, 3, 4, 126 and 127 as in a POSIX shell, or a worker's.
     #[must_use]
     pub const fn code(self) -> u8 {
         match self {
             Self::Stopped => 0,
             Self::Unreaped { .. } => 1,
-            Self::BootFailed { code } => code,
+            Self::BootFailed { code } | Self::WorkersEnded { code } => code,
             Self::NotExecutable => 126,
             Self::NotFound => 127,
         }
@@ -207,6 +230,25 @@ pub enum Notice {
     LateWake {
         /// How late.
         by: Duration,
+    },
+    /// A helper ended without having been told to.
+    HelperEnded {
+        /// Which one.
+        helper: HelperId,
+        /// How; `None`: it could not be started.
+        status: Option<ExitStatus>,
+        /// When it is started again; `None`: it is not.
+        respawn_in: Option<Duration>,
+    },
+    /// The service ends because its workers did.
+    EndsWithWorkers {
+        /// The exit code that counts.
+        code: u8,
+    },
+    /// Processes that workers left behind do not end.
+    StraysLeft {
+        /// How many.
+        left: u32,
     },
     /// The master stops.
     Stopping {

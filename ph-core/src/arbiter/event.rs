@@ -18,6 +18,10 @@ pub struct Slot(pub u32);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Generation(pub u32);
 
+/// A helper's place, counted from 0 in the order in which the master was given its helpers.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HelperId(pub u32);
+
 macro_rules! shown_as_number {
     ($($name:ident)*) => {$(
         impl fmt::Display for $name {
@@ -32,7 +36,7 @@ macro_rules! shown_as_number {
         }
     )*};
 }
-shown_as_number!(WorkerId Slot Generation);
+shown_as_number!(WorkerId Slot Generation HelperId);
 
 /// Something that happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +81,20 @@ pub enum Event {
         /// Randomness for the wait that follows.
         jitter: Jitter,
     },
+    /// A helper's process ended and was reaped, or none came of its spawn.
+    HelperEnded {
+        /// Which one.
+        helper: HelperId,
+        /// How; `None`: it could not be started.
+        status: Option<ExitStatus>,
+        /// Randomness for the wait that follows.
+        jitter: Jitter,
+    },
+    /// The answer to [`Action::EndStrays`](super::Action::EndStrays), and news of it later on.
+    StraysCounted {
+        /// Processes below this master that are neither workers nor helpers and have not ended.
+        left: u32,
+    },
     /// Time passed.
     Tick,
 }
@@ -104,4 +122,17 @@ pub enum ExitStatus {
         /// Whether the kernel dumped core.
         core: bool,
     },
+}
+
+impl ExitStatus {
+    /// The exit code a shell would report: 128 and the number for a signal.
+    #[must_use]
+    pub fn shell_code(self) -> u8 {
+        match self {
+            Self::Code(code) => code,
+            Self::Signal { number, .. } => {
+                u8::try_from(number.saturating_add(128)).unwrap_or(u8::MAX)
+            }
+        }
+    }
 }

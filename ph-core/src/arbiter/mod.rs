@@ -12,10 +12,12 @@
 mod action;
 mod backoff;
 mod event;
+mod helpers;
 mod order;
 mod policy;
 mod reconcile;
 mod roster;
+mod stop;
 mod time;
 mod worker;
 
@@ -25,18 +27,21 @@ use core::time::Duration;
 
 pub use action::{Action, Notice, Outcome, StopReason, WorkerSignal};
 pub use backoff::Jitter;
-pub use event::{Event, ExitStatus, Generation, Slot, SpawnFault, WorkerId};
+pub use event::{Event, ExitStatus, Generation, HelperId, Slot, SpawnFault, WorkerId};
+pub use helpers::HelperRole;
 pub use order::{ORDERS, Order, OrderRow};
 pub use policy::{
-    ABORT_GRACE, CRASH_LOOP_STRIKES, LATE_TOLERANCE, LEAST_WAIT, Policy, REAP_GRACE, Readiness,
-    SPAWN_BATCH, Share, WorkerKind,
+    ABORT_GRACE, CLOSING_GRACE, CRASH_LOOP_STRIKES, ExitWith, LATE_TOLERANCE, LEAST_WAIT, Policy,
+    REAP_GRACE, Readiness, SPAWN_BATCH, Share, WorkerKind,
 };
 pub use roster::Counts;
 pub use time::Time;
 pub use worker::{Pulse, Record, State};
 
+use helpers::Helpers;
 use roster::Roster;
-use worker::Verdict;
+use stop::Stop;
+use worker::{Verdict, earliest};
 
 /// The state machine of a master.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +54,7 @@ pub struct Arbiter {
     generation: Generation,
     next_worker: u64,
     roster: Roster,
+    helpers: Helpers,
     /// A worker was ready once: from here on no worker's end is the master's (I10).
     proven: bool,
     /// Slots whose facts changed since they were last compared with the wishes.
@@ -59,32 +65,23 @@ pub struct Arbiter {
     recycle_queue: VecDeque<Slot>,
     /// Slots that are getting one.
     recycling: BTreeSet<Slot>,
+    /// With [`ExitWith::All`]: slots whose worker ended and is not replaced, and the code that counts.
+    finished: BTreeSet<Slot>,
+    finished_code: u8,
     /// For how long, in all, the master slept past its deadlines.
     asleep: Duration,
     /// When people were last told of a late wake; many workers notice the same one.
     late_wake_told: Option<Time>,
 }
 
-/// Where the master is in its life. A stop is a wish (`wanted`) and how far it was carried out.
+/// Where the master is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// Before `Started`.
     New,
     Running,
-    Stopping {
-        wanted: Pace,
-        done: Option<Pace>,
-        /// An operator said so; else a first boot failed, and no operator has spoken yet.
-        is_ordered: bool,
-        outcome: Outcome,
-    },
+    Stopping(Stop),
     Exited,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Pace {
-    Graceful,
-    AtOnce,
 }
 
 impl Arbiter {
@@ -99,14 +96,24 @@ impl Arbiter {
             generation: Generation(1),
             next_worker: 1,
             roster: Roster::default(),
+            helpers: Helpers::default(),
             proven: false,
             dirty: BTreeSet::new(),
             crowded: BTreeSet::new(),
             recycle_queue: VecDeque::new(),
             recycling: BTreeSet::new(),
+            finished: BTreeSet::new(),
+            finished_code: 0,
             asleep: Duration::ZERO,
             late_wake_told: None,
         }
+    }
+
+    /// The same with helpers, which are started before the workers in this order.
+    #[must_use]
+    pub fn with_helpers(mut self, roles: &[HelperRole]) -> Self {
+        self.helpers = Helpers::new(roles);
+        self
     }
 
     /// Advances the arbiter by one event and appends what must now be done to `actions`.
@@ -134,6 +141,11 @@ impl Arbiter {
             Event::Exited { worker, status, jitter } => {
                 self.on_exited(worker, status, jitter, actions);
             }
+            Event::HelperEnded { helper, status, jitter } => {
+                let (now, policy) = (self.now, &self.policy);
+                self.helpers.on_ended(helper, status, now, policy, jitter, actions);
+            }
+            Event::StraysCounted { left } => self.on_strays_counted(left),
             Event::Tick => {}
         }
         self.expire(actions);
@@ -147,8 +159,13 @@ impl Arbiter {
         match self.phase {
             Phase::New | Phase::Exited => None,
             Phase::Running if self.is_unsettled() => Some(self.now),
-            Phase::Running | Phase::Stopping { .. } => self.roster.earliest().map(|(at, _)| at),
+            Phase::Running => self.earliest(),
+            Phase::Stopping(stop) => earliest(self.earliest(), stop.deadline()),
         }
+    }
+
+    fn earliest(&self) -> Option<Time> {
+        earliest(self.roster.earliest().map(|(at, _)| at), self.helpers.earliest())
     }
 
     /// Workers to keep alive.
@@ -187,7 +204,7 @@ impl Arbiter {
     #[must_use]
     pub fn is_stopping(&self) -> bool {
         match self.phase {
-            Phase::Stopping { .. } | Phase::Exited => true,
+            Phase::Stopping(_) | Phase::Exited => true,
             Phase::New | Phase::Running => false,
         }
     }
@@ -202,74 +219,15 @@ impl Arbiter {
         if self.recycling.iter().chain(&self.crowded).find(stray).is_some() {
             return Err("a slot beyond the target is waiting for a worker");
         }
+        self.helpers.check()?;
         self.roster.check()
     }
 
     fn on_started(&mut self) {
         if self.phase == Phase::New {
             self.phase = Phase::Running;
+            self.helpers.start(self.now);
             self.dirty.extend((0..self.target).map(Slot));
-        }
-    }
-
-    fn on_order(&mut self, order: Order, actions: &mut Vec<Action>) {
-        match order {
-            Order::Stop => self.on_stop(),
-            Order::ScaleBy(by) => self.on_scale(i64::from(self.target) + i64::from(by), actions),
-            Order::ScaleTo(to) => self.on_scale(i64::from(to), actions),
-            Order::Reopen => self.on_reopen(actions),
-        }
-    }
-
-    /// A first stop is graceful, a second one only shortens (I8).
-    fn on_stop(&mut self) {
-        match &mut self.phase {
-            Phase::New | Phase::Running => self.begin_stop(true, Outcome::Stopped),
-            Phase::Stopping { wanted, is_ordered: true, .. } => *wanted = Pace::AtOnce,
-            Phase::Stopping { is_ordered, .. } => *is_ordered = true,
-            Phase::Exited => {}
-        }
-    }
-
-    fn begin_stop(&mut self, is_ordered: bool, outcome: Outcome) {
-        self.phase = Phase::Stopping { wanted: Pace::Graceful, done: None, is_ordered, outcome };
-    }
-
-    /// Before any worker was ready, the end of this one is the master's.
-    fn fail_first_boot(&mut self, outcome: Outcome) {
-        if !self.proven && !self.is_stopping() {
-            self.begin_stop(false, outcome);
-        }
-    }
-
-    fn on_scale(&mut self, wanted: i64, actions: &mut Vec<Action>) {
-        if self.is_stopping() {
-            return;
-        }
-        let limit = wanted.clamp(1, i64::from(self.policy.max_workers.max(1)));
-        let limit = u32::try_from(limit).unwrap_or(self.target);
-        if i64::from(limit) != wanted {
-            actions.push(Action::Notify(Notice::ScaleLimited { wanted, limit }));
-        }
-        let from = core::mem::replace(&mut self.target, limit);
-        if from == limit {
-            return;
-        }
-        actions.push(Action::Notify(Notice::Scaled { from, to: limit }));
-        if self.phase == Phase::Running {
-            self.dirty.extend((from.min(limit)..from.max(limit)).map(Slot));
-        }
-    }
-
-    fn on_reopen(&mut self, actions: &mut Vec<Action>) {
-        actions.push(Action::ReopenLog);
-        match self.policy.kind {
-            WorkerKind::Command => {}
-            WorkerKind::Forked => {
-                let signal = WorkerSignal::Reopen;
-                let workers = self.roster.workers();
-                actions.extend(workers.map(|(worker, _)| Action::Signal { worker, signal }));
-            }
         }
     }
 
@@ -367,6 +325,9 @@ impl Arbiter {
             self.fail_first_boot(Outcome::BootFailed { code });
         }
         let (slot, reason) = (record.slot, record.state.reason());
+        if reason.is_none_or(StopReason::is_fault) {
+            self.on_own_end(slot, status, actions);
+        }
         let life = self.now.since(record.spawned_at);
         let ready_life = record.ready_life(self.now);
         let respawn_in = self.on_end(&record, held, ready_life, jitter, actions);
@@ -393,7 +354,8 @@ impl Arbiter {
         self.dirty.insert(slot);
         let is_death = record.state.reason().is_none_or(StopReason::is_fault);
         let wait = (held && is_death).then(|| self.bury(slot, ready_life, jitter, actions));
-        wait.filter(|_| !self.is_stopping() && slot.0 < self.target)
+        let is_refilled = slot.0 < self.target && !self.finished.contains(&slot);
+        wait.filter(|_| !self.is_stopping() && is_refilled)
     }
 
     /// The exit code by which a forked worker says that no worker of this program can boot.

@@ -1,4 +1,11 @@
-//! The operator's wishes, and the one table of the signals that carry them.
+//! The operator's wishes, the one table of the signals that carry them, and what each changes.
+
+use alloc::vec::Vec;
+
+use super::action::{Action, Notice, WorkerSignal};
+use super::event::Slot;
+use super::policy::{ExitWith, WorkerKind};
+use super::{Arbiter, Phase};
 
 /// Something the operator wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,4 +57,50 @@ pub const ORDERS: &[OrderRow] = &[
 
 const fn row(signal: &'static str, order: Option<Order>, meaning: &'static str) -> OrderRow {
     OrderRow { signal, order, meaning }
+}
+
+impl Arbiter {
+    pub(super) fn on_order(&mut self, order: Order, actions: &mut Vec<Action>) {
+        match order {
+            Order::Stop => self.on_stop(),
+            Order::ScaleBy(by) => self.on_scale(i64::from(self.target) + i64::from(by), actions),
+            Order::ScaleTo(to) => self.on_scale(i64::from(to), actions),
+            Order::Reopen => self.on_reopen(actions),
+        }
+    }
+
+    fn on_scale(&mut self, wanted: i64, actions: &mut Vec<Action>) {
+        if self.is_stopping() {
+            return;
+        }
+        let limit = wanted.clamp(1, i64::from(self.policy.max_workers.max(1)));
+        let limit = u32::try_from(limit).unwrap_or(self.target);
+        if i64::from(limit) != wanted {
+            actions.push(Action::Notify(Notice::ScaleLimited { wanted, limit }));
+        }
+        let from = core::mem::replace(&mut self.target, limit);
+        if from == limit {
+            return;
+        }
+        actions.push(Action::Notify(Notice::Scaled { from, to: limit }));
+        if self.phase == Phase::Running {
+            self.dirty.extend((from.min(limit)..from.max(limit)).map(Slot));
+        }
+        if self.policy.exit_with == Some(ExitWith::All) {
+            let code = self.all_finished();
+            self.end_with_workers(code, actions);
+        }
+    }
+
+    fn on_reopen(&mut self, actions: &mut Vec<Action>) {
+        actions.push(Action::ReopenLog);
+        match self.policy.kind {
+            WorkerKind::Command => {}
+            WorkerKind::Forked => {
+                let signal = WorkerSignal::Reopen;
+                let workers = self.roster.workers();
+                actions.extend(workers.map(|(worker, _)| Action::Signal { worker, signal }));
+            }
+        }
+    }
 }

@@ -8,6 +8,9 @@ pub const ABORT_GRACE: Duration = Duration::from_secs(5);
 /// How long the kernel may take to end a worker after SIGKILL before the worker is named unreaped.
 pub const REAP_GRACE: Duration = Duration::from_secs(1);
 
+/// How long helpers, and strays before them, have at the end of a stop, each at most.
+pub const CLOSING_GRACE: Duration = Duration::from_millis(500);
+
 /// Deaths in a row that make a crash loop of a slot (systemd's `StartLimitBurst` default).
 pub const CRASH_LOOP_STRIKES: u32 = 5;
 
@@ -59,6 +62,8 @@ pub struct Policy {
     pub kind: WorkerKind,
     /// What makes a worker ready.
     pub readiness: Readiness,
+    /// Whose end is the service's; `None`: nobody's, the dead are replaced for ever.
+    pub exit_with: Option<ExitWith>,
 }
 
 impl Default for Policy {
@@ -77,6 +82,7 @@ impl Default for Policy {
             reload_surge: Share::Percent(25),
             kind: WorkerKind::Forked,
             readiness: Readiness::Reported,
+            exit_with: None,
         }
     }
 }
@@ -112,6 +118,18 @@ pub enum WorkerKind {
     Forked,
     /// Another program, by `exec`. Nothing is known about it.
     Command,
+}
+
+/// Whose end is the end of the service: for containers and batches, where a worker that is done is not
+/// to be replaced. Only ends that nobody ordered count; the others are told to stop, gracefully.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitWith {
+    /// The first worker to end; its code counts.
+    Any,
+    /// The last: nobody is replaced. Code 0 if all ended with 0, else the first other code.
+    All,
+    /// The worker of slot 0; its code counts, and the other slots are refilled as ever.
+    First,
 }
 
 /// What makes a worker ready.

@@ -2,14 +2,14 @@
 
 use alloc::vec::Vec;
 
-use super::action::{Action, Notice, Outcome, StopReason, WorkerSignal};
+use super::action::{Action, Notice, StopReason, WorkerSignal};
 use super::backoff::Jitter;
 use super::event::{Slot, WorkerId};
 use super::policy::{ABORT_GRACE, REAP_GRACE, SPAWN_BATCH, is_too_late};
 use super::roster::Due;
 use super::time::Time;
 use super::worker::{Record, State};
-use super::{Arbiter, Pace, Phase};
+use super::{Arbiter, Phase};
 
 impl Arbiter {
     /// Handles every deadline that has passed. Each handler moves its deadline into the future or
@@ -24,6 +24,7 @@ impl Arbiter {
                 Due::Worker(worker) => self.on_worker_due(worker, actions),
             }
         }
+        self.helpers.expire(self.now, actions);
     }
 
     fn on_wait_over(&mut self, slot: Slot) {
@@ -123,14 +124,7 @@ impl Arbiter {
                     }
                 }
             }
-            Phase::Stopping { wanted, done, is_ordered, outcome } => {
-                if done < Some(wanted) {
-                    let done = Some(wanted);
-                    self.phase = Phase::Stopping { wanted, done, is_ordered, outcome };
-                    self.stop_all(wanted, actions);
-                }
-                self.leave_if_done(outcome, actions);
-            }
+            Phase::Stopping(stop) => self.advance_stop(stop, actions),
         }
     }
 
@@ -224,7 +218,7 @@ impl Arbiter {
 
     /// Brings one slot within the target to what is wanted; says whether it spawned a worker.
     fn fill_slot(&mut self, slot: Slot, actions: &mut Vec<Action>) -> bool {
-        let waiting = self.roster.wait(slot).is_some();
+        let waiting = self.roster.wait(slot).is_some() || self.finished.contains(&slot);
         let successor = self.roster.place_mut(slot).successor;
         let Some((current, record)) = self.current(slot) else {
             return !waiting && self.spawn(slot, actions);
@@ -294,7 +288,7 @@ impl Arbiter {
     }
 
     /// Tells a worker to leave; one that was told already keeps its reason and its deadline.
-    fn stop(&mut self, worker: WorkerId, reason: StopReason, actions: &mut Vec<Action>) {
+    pub(super) fn stop(&mut self, worker: WorkerId, reason: StopReason, actions: &mut Vec<Action>) {
         let grace = self.policy.graceful_timeout;
         self.dismiss(worker, reason, grace, WorkerSignal::Stop, actions);
     }
@@ -331,56 +325,11 @@ impl Arbiter {
     }
 
     /// The only SIGKILL (I3): a killed worker is never killed again.
-    fn kill(&mut self, worker: WorkerId, reason: StopReason, actions: &mut Vec<Action>) {
+    pub(super) fn kill(&mut self, worker: WorkerId, reason: StopReason, actions: &mut Vec<Action>) {
         let unreaped_at = Some(self.now.after(REAP_GRACE));
         self.roster.set_state(worker, State::Killed { reason, unreaped_at });
         actions.push(Action::Notify(Notice::WorkerKilled { worker, reason }));
         actions.push(Action::Signal { worker, signal: WorkerSignal::Kill });
-    }
-
-    fn stop_all(&mut self, pace: Pace, actions: &mut Vec<Action>) {
-        self.dirty.clear();
-        self.crowded.clear();
-        self.recycling.clear();
-        self.recycle_queue.clear();
-        let workers = self.roster.counts().live();
-        actions.push(Action::Notify(match pace {
-            Pace::Graceful => Notice::Stopping { workers },
-            Pace::AtOnce => Notice::Quitting { workers },
-        }));
-        let mut last = None;
-        while let Some(worker) = self.roster.next_worker(last) {
-            last = Some(worker);
-            let Some(record) = self.roster.worker(worker) else { continue };
-            let reason = record.state.reason().unwrap_or(StopReason::Shutdown);
-            match (pace, record.state) {
-                (Pace::Graceful, _) => self.stop(worker, StopReason::Shutdown, actions),
-                (Pace::AtOnce, State::Killed { .. }) => {}
-                (
-                    Pace::AtOnce,
-                    State::Booting { .. } | State::Ready { .. } | State::Stopping { .. },
-                ) => self.kill(worker, reason, actions),
-            }
-        }
-    }
-
-    /// Leaves once nobody is left but those the kernel does not let go (I7).
-    fn leave_if_done(&mut self, outcome: Outcome, actions: &mut Vec<Action>) {
-        let counts = self.roster.counts();
-        if counts.live() > counts.unreaped {
-            return;
-        }
-        self.phase = Phase::Exited;
-        actions.push(Action::Exit(match outcome {
-            Outcome::Stopped if counts.unreaped > 0 => {
-                Outcome::Unreaped { workers: counts.unreaped }
-            }
-            Outcome::Stopped
-            | Outcome::Unreaped { .. }
-            | Outcome::BootFailed { .. }
-            | Outcome::NotExecutable
-            | Outcome::NotFound => outcome,
-        }));
     }
 
     /// The worker that holds a slot.

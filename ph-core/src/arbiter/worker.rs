@@ -78,7 +78,7 @@ impl State {
     }
 }
 
-fn earliest(a: Option<Time>, b: Option<Time>) -> Option<Time> {
+pub(super) fn earliest(a: Option<Time>, b: Option<Time>) -> Option<Time> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (one, None) | (None, one) => one,

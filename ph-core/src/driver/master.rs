@@ -350,7 +350,6 @@ impl Driver<'_> {
                 return Err(RunError::Panicked);
             }
         };
-        self.end_strays();
         for child in self.children.iter() {
             error!("pid {} was killed and could not be reaped", child.pid);
         }

@@ -29,6 +29,13 @@ impl Driver<'_> {
                 None
             }
             Action::ReadHeartbeat { worker } => self.read_heartbeat(worker),
+            Action::SpawnHelper { .. } | Action::StopHelper { .. } | Action::KillHelper { .. } => {
+                None
+            }
+            Action::EndStrays => {
+                self.end_strays();
+                Some(Event::StraysCounted { left: 0 })
+            }
             Action::ReopenLog => {
                 signals::count_reopen();
                 tracing::info!("log files reopened");

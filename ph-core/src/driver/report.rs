@@ -80,6 +80,17 @@ pub(super) fn report(notice: Notice, children: &Children, stop_signal: Signal) {
             let by = span(by);
             warn!("woke {by} late: silent workers get a fresh period before they count as stuck");
         }
+        Notice::HelperEnded { helper, respawn_in, .. } => {
+            let next =
+                respawn_in.map_or_else(String::new, |wait| format!(", next one {}", due(wait)));
+            warn!("helper {helper} ended{next}");
+        }
+        Notice::EndsWithWorkers { code } => {
+            info!("the service ends with its workers, exit code {code}");
+        }
+        Notice::StraysLeft { left } => {
+            error!("processes that workers left behind do not end: {left}");
+        }
         Notice::Stopping { workers } => info!("stopping, workers to end: {workers}"),
         Notice::Quitting { workers } => warn!("stopping at once, workers to kill: {workers}"),
         Notice::Bug(what) => error!("bug in ph: {what}; please report it. Serving on"),

@@ -3,14 +3,15 @@
 //! One row is `seconds | event | answer`. The answer lists every action in order, separated by
 //! commas; `-` stands for none. Notices begin with `*`, and they are compared only in rows that name
 //! one, because most rows are about deeds. A row `seconds | due | 3.5` asks for the next deadline.
+//! Unless a row asks for `strays`, workers have left nothing behind, and the arbiter hears that at once.
 //! Jitter is zero unless the row says `jitter N` (percent of the most there is).
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use ph_core::arbiter::{
-    Action, Arbiter, Event, ExitStatus, Jitter, Notice, Order, Outcome, Policy, SpawnFault, Time,
-    WorkerId, WorkerSignal,
+    Action, Arbiter, Event, ExitStatus, HelperId, Jitter, Notice, Order, Outcome, Policy,
+    SpawnFault, Time, WorkerId, WorkerSignal,
 };
 
 /// Tells a story to an arbiter with this policy and compares every answer.
@@ -26,7 +27,7 @@ pub(crate) fn continue_with(mut arbiter: Arbiter, table: &str) -> Arbiter {
     for row in table.lines().map(str::trim).filter(|row| !row.is_empty() && !row.starts_with('#')) {
         let cells: Vec<_> = row.split('|').map(str::trim).collect();
         let [at, event, wanted] = cells[..] else { panic!("not a row: {row}") };
-        let answer = answer_to(&mut arbiter, at, event, wanted.contains('*'));
+        let answer = answer_to(&mut arbiter, at, event, wanted);
         if answer != wanted {
             let _ =
                 writeln!(mistakes, "{at} | {event}\n    wanted: {wanted}\n    was:    {answer}");
@@ -39,15 +40,21 @@ pub(crate) fn continue_with(mut arbiter: Arbiter, table: &str) -> Arbiter {
     arbiter
 }
 
-fn answer_to(arbiter: &mut Arbiter, at: &str, event: &str, with_notices: bool) -> String {
+fn answer_to(arbiter: &mut Arbiter, at: &str, event: &str, wanted: &str) -> String {
     if event == "due" {
         return arbiter.next_deadline().map_or("never".into(), |at| seconds(at.since(Time::ZERO)));
     }
     let mut actions = Vec::new();
     arbiter.step(time(at), parse(event), &mut actions);
+    let with_notices = wanted.contains('*');
+    let with_strays = wanted.contains("strays");
+    if !with_strays && actions.contains(&Action::EndStrays) {
+        arbiter.step(time(at), Event::StraysCounted { left: 0 }, &mut actions);
+    }
     let shown: Vec<_> = actions
         .iter()
         .filter(|action| with_notices || !matches!(action, Action::Notify(_)))
+        .filter(|action| with_strays || !matches!(action, Action::EndStrays))
         .map(show)
         .collect();
     if shown.is_empty() { "-".into() } else { shown.join(", ") }
@@ -90,6 +97,15 @@ fn parse(text: &str) -> Event {
                 ExitStatus::Signal { number: number.parse().expect("a number"), core: false };
             Event::Exited { worker: id(worker), status, jitter }
         }
+        ["strays", left] => Event::StraysCounted { left: left.parse().expect("a number") },
+        ["helper", helper, end] => {
+            let helper = HelperId(helper.parse().expect("a helper"));
+            let status = match end {
+                "failed" => None,
+                code => Some(ExitStatus::Code(code.parse().expect("a code"))),
+            };
+            Event::HelperEnded { helper, status, jitter }
+        }
         ["fail", worker, fault] => {
             let fault = match fault {
                 "missing" => SpawnFault::NotFound,
@@ -113,11 +129,16 @@ fn show(action: &Action) -> String {
             WorkerSignal::Reopen => format!("usr1 {worker}"),
         },
         Action::ReadHeartbeat { worker } => format!("look {worker}"),
+        Action::SpawnHelper { helper } => format!("help {helper}"),
+        Action::StopHelper { helper } => format!("dismiss {helper}"),
+        Action::KillHelper { helper } => format!("kill helper {helper}"),
+        Action::EndStrays => "strays".into(),
         Action::ReopenLog => "reopen".into(),
         Action::Notify(notice) => show_notice(notice),
         Action::Exit(outcome) => match outcome {
-            Outcome::Unreaped { workers } => format!("exit 1 unreaped {workers}"),
+            Outcome::Unreaped { processes } => format!("exit 1 unreaped {processes}"),
             Outcome::Stopped
+            | Outcome::WorkersEnded { .. }
             | Outcome::BootFailed { .. }
             | Outcome::NotExecutable
             | Outcome::NotFound => format!("exit {}", outcome.code()),
@@ -150,6 +171,12 @@ fn show_notice(notice: Notice) -> String {
         Notice::Scaled { from, to } => format!("*scaled {from} to {to}"),
         Notice::ScaleLimited { wanted, limit } => format!("*limited {wanted} to {limit}"),
         Notice::LateWake { by } => format!("*late {}", seconds(by)),
+        Notice::HelperEnded { helper, respawn_in, .. } => match respawn_in {
+            Some(wait) => format!("*helper {helper} ended again in {}", seconds(wait)),
+            None => format!("*helper {helper} ended"),
+        },
+        Notice::EndsWithWorkers { code } => format!("*ends with {code}"),
+        Notice::StraysLeft { left } => format!("*left behind {left}"),
         Notice::Stopping { workers } => format!("*stopping {workers}"),
         Notice::Quitting { workers } => format!("*quitting {workers}"),
         Notice::Bug(text) => format!("*bug {text}"),

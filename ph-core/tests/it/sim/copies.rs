@@ -80,7 +80,11 @@ fn slot_of(arbiter: &Arbiter, event: Event) -> Option<Slot> {
         | Event::SpawnFailed { worker, .. }
         | Event::RecycleDue { worker }
         | Event::Heartbeat { worker, .. } => Some(arbiter.worker(worker)?.slot),
-        Event::Started | Event::Ordered(_) | Event::Tick => None,
+        Event::Started
+        | Event::Ordered(_)
+        | Event::HelperEnded { .. }
+        | Event::StraysCounted { .. }
+        | Event::Tick => None,
     }
 }
 

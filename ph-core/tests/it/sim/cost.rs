@@ -59,6 +59,10 @@ fn spawned(action: &Action) -> Option<WorkerId> {
     match action {
         Action::Spawn { worker, .. } => Some(*worker),
         Action::Signal { .. }
+        | Action::SpawnHelper { .. }
+        | Action::StopHelper { .. }
+        | Action::KillHelper { .. }
+        | Action::EndStrays
         | Action::ReadHeartbeat { .. }
         | Action::ReopenLog
         | Action::Notify(_)

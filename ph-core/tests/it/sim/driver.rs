@@ -366,7 +366,13 @@ impl World {
                 let beat = self.kernel.beat(worker, &mut self.rng);
                 return Ok(beat.map(|beat| Event::Heartbeat { worker, beat }));
             }
-            Action::ReopenLog | Action::Notify(_) | Action::Exit(_) => {}
+            Action::EndStrays => return Ok(Some(Event::StraysCounted { left: 0 })),
+            Action::SpawnHelper { .. }
+            | Action::StopHelper { .. }
+            | Action::KillHelper { .. }
+            | Action::ReopenLog
+            | Action::Notify(_)
+            | Action::Exit(_) => {}
         }
         Ok(None)
     }

@@ -92,7 +92,10 @@ impl Observer {
                 Ok(())
             }
             Notice::Bug(text) => Err(Violation::new(0, text)),
-            Notice::CrashLoop { .. }
+            Notice::HelperEnded { .. }
+            | Notice::EndsWithWorkers { .. }
+            | Notice::StraysLeft { .. }
+            | Notice::CrashLoop { .. }
             | Notice::Recycling { .. }
             | Notice::Scaled { .. }
             | Notice::ScaleLimited { .. }
@@ -218,7 +221,7 @@ impl Observer {
         hold!(7, left == 0, "Exit, and {left} workers live");
         let unreaped = u32::try_from(self.workers.len()).unwrap_or(u32::MAX);
         let is_unreaped = cause == Outcome::Stopped && unreaped > 0;
-        let honest = if is_unreaped { Outcome::Unreaped { workers: unreaped } } else { cause };
+        let honest = if is_unreaped { Outcome::Unreaped { processes: unreaped } } else { cause };
         hold!(7, outcome == honest, "Exit says {outcome:?} and should say {honest:?}");
         self.exit = Some(outcome);
         Ok(())

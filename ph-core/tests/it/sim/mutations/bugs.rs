@@ -258,7 +258,11 @@ fn worker_of(event: Event) -> Option<WorkerId> {
         | Event::RecycleDue { worker }
         | Event::SpawnFailed { worker, .. }
         | Event::Exited { worker, .. } => Some(worker),
-        Event::Started | Event::Ordered(_) | Event::Tick => None,
+        Event::Started
+        | Event::Ordered(_)
+        | Event::HelperEnded { .. }
+        | Event::StraysCounted { .. }
+        | Event::Tick => None,
     }
 }
 

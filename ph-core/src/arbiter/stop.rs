@@ -1,0 +1,222 @@
+//! How a master ends: what begins a stop, and the order in which everything below it goes.
+//!
+//! Workers first, within their grace; then what they left behind, when nobody can leave more; then the
+//! helpers that end last, the warden among them, so that a master which is killed on the way is still
+//! survived by somebody who cleans up. Each part has its limit, and all of them together have one (I7).
+
+use alloc::vec::Vec;
+
+use super::action::{Action, Notice, Outcome, StopReason};
+use super::event::{ExitStatus, Slot};
+use super::policy::{CLOSING_GRACE, ExitWith, REAP_GRACE};
+use super::time::Time;
+use super::worker::State;
+use super::{Arbiter, Phase};
+
+/// A stop: a wish (`wanted`), how far it was carried out (`done`), and how far everything has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stop {
+    wanted: Pace,
+    done: Option<Pace>,
+    /// An operator said so; else the master stops of itself, and no operator has spoken yet.
+    is_ordered: bool,
+    outcome: Outcome,
+    closing: Closing,
+    /// When the master leaves, whatever is left. Known once the stop is carried out.
+    end_by: Time,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Pace {
+    Graceful,
+    AtOnce,
+}
+
+/// Who is still there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Closing {
+    Workers,
+    /// What workers left behind, as far as it has been counted.
+    Strays {
+        left: Option<u32>,
+        until: Time,
+    },
+    /// The helpers that end last; so many strays are left for good.
+    Helpers {
+        strays: u32,
+    },
+}
+
+impl Stop {
+    /// When the next part begins although the one before is not over.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        match self.closing {
+            Closing::Workers => None,
+            Closing::Strays { until, .. } => Some(until),
+            Closing::Helpers { .. } => Some(self.end_by),
+        }
+    }
+}
+
+impl Arbiter {
+    /// A first stop is graceful, a second one only shortens (I8).
+    pub(super) fn on_stop(&mut self) {
+        match &mut self.phase {
+            Phase::New | Phase::Running => self.begin_stop(true, Outcome::Stopped),
+            Phase::Stopping(stop) if stop.is_ordered => stop.wanted = Pace::AtOnce,
+            Phase::Stopping(stop) => stop.is_ordered = true,
+            Phase::Exited => {}
+        }
+    }
+
+    fn begin_stop(&mut self, is_ordered: bool, outcome: Outcome) {
+        self.phase = Phase::Stopping(Stop {
+            wanted: Pace::Graceful,
+            done: None,
+            is_ordered,
+            outcome,
+            closing: Closing::Workers,
+            end_by: self.now,
+        });
+    }
+
+    /// Before any worker was ready, the end of this one is the master's.
+    pub(super) fn fail_first_boot(&mut self, outcome: Outcome) {
+        if !self.proven && !self.is_stopping() {
+            self.begin_stop(false, outcome);
+        }
+    }
+
+    /// A worker ended, and nobody had told it to: perhaps the service ends with it.
+    pub(super) fn on_own_end(&mut self, slot: Slot, status: ExitStatus, actions: &mut Vec<Action>) {
+        let Some(exit_with) = self.policy.exit_with.filter(|_| !self.is_stopping()) else { return };
+        let code = status.shell_code();
+        let verdict = match exit_with {
+            ExitWith::Any => Some(code),
+            ExitWith::First => (slot == Slot(0)).then_some(code),
+            ExitWith::All => {
+                self.finished.insert(slot);
+                if self.finished_code == 0 {
+                    self.finished_code = code;
+                }
+                self.all_finished()
+            }
+        };
+        self.end_with_workers(verdict, actions);
+    }
+
+    /// With [`ExitWith::All`]: the code, if every slot has finished.
+    pub(super) fn all_finished(&mut self) -> Option<u8> {
+        let _beyond = self.finished.split_off(&Slot(self.target));
+        (self.finished.len() == self.target as usize).then_some(self.finished_code)
+    }
+
+    pub(super) fn end_with_workers(&mut self, code: Option<u8>, actions: &mut Vec<Action>) {
+        if let Some(code) = code {
+            actions.push(Action::Notify(Notice::EndsWithWorkers { code }));
+            self.begin_stop(false, Outcome::WorkersEnded { code });
+        }
+    }
+
+    /// Whatever is not a worker and has not ended.
+    pub(super) fn on_strays_counted(&mut self, now_left: u32) {
+        if let Phase::Stopping(Stop { closing: Closing::Strays { left, .. }, .. }) = &mut self.phase
+        {
+            *left = Some(now_left);
+        }
+    }
+
+    /// Carries out what is wanted of a stop, and leaves when everything has ended.
+    pub(super) fn advance_stop(&mut self, mut stop: Stop, actions: &mut Vec<Action>) {
+        if stop.done < Some(stop.wanted) {
+            let is_first = stop.done.is_none();
+            stop.done = Some(stop.wanted);
+            let grace = match stop.wanted {
+                Pace::Graceful => self.policy.graceful_timeout,
+                Pace::AtOnce => core::time::Duration::ZERO,
+            };
+            let end_by = self.now.after(grace).after(REAP_GRACE);
+            stop.end_by = if is_first { end_by } else { stop.end_by.min(end_by) };
+            self.stop_all(stop.wanted, actions);
+        }
+        self.close(&mut stop, actions);
+        self.phase = Phase::Stopping(stop);
+        self.leave_if_done(stop, actions);
+    }
+
+    fn stop_all(&mut self, pace: Pace, actions: &mut Vec<Action>) {
+        self.dirty.clear();
+        self.crowded.clear();
+        self.recycling.clear();
+        self.recycle_queue.clear();
+        let workers = self.roster.counts().live();
+        actions.push(Action::Notify(match pace {
+            Pace::Graceful => Notice::Stopping { workers },
+            Pace::AtOnce => Notice::Quitting { workers },
+        }));
+        let grace = match pace {
+            Pace::Graceful => CLOSING_GRACE,
+            Pace::AtOnce => core::time::Duration::ZERO,
+        };
+        self.helpers.stop(false, self.now.after(grace), actions);
+        let mut last = None;
+        while let Some(worker) = self.roster.next_worker(last) {
+            last = Some(worker);
+            let Some(record) = self.roster.worker(worker) else { continue };
+            let reason = record.state.reason().unwrap_or(StopReason::Shutdown);
+            match (pace, record.state) {
+                (Pace::Graceful, _) => self.stop(worker, StopReason::Shutdown, actions),
+                (Pace::AtOnce, State::Killed { .. }) => {}
+                (
+                    Pace::AtOnce,
+                    State::Booting { .. } | State::Ready { .. } | State::Stopping { .. },
+                ) => self.kill(worker, reason, actions),
+            }
+        }
+    }
+
+    /// Goes on to the next part of the end where the one before is over, or its time is.
+    fn close(&mut self, stop: &mut Stop, actions: &mut Vec<Action>) {
+        let counts = self.roster.counts();
+        if stop.closing == Closing::Workers && counts.live() == counts.unreaped {
+            let until = self.now.after(CLOSING_GRACE).min(stop.end_by.max(self.now));
+            stop.closing = Closing::Strays { left: None, until };
+            actions.push(Action::EndStrays);
+        }
+        if let Closing::Strays { left, until } = stop.closing
+            && (left == Some(0) || (left.is_some() && self.now >= until))
+        {
+            let strays = left.unwrap_or(0);
+            if strays > 0 {
+                actions.push(Action::Notify(Notice::StraysLeft { left: strays }));
+            }
+            stop.closing = Closing::Helpers { strays };
+            stop.end_by = stop.end_by.max(self.now);
+            let kill_at = self.now.after(CLOSING_GRACE).min(stop.end_by);
+            self.helpers.stop(true, kill_at, actions);
+            self.helpers.expire(self.now, actions);
+        }
+    }
+
+    /// Leaves once nobody is left but those the kernel does not let go (I7).
+    fn leave_if_done(&mut self, stop: Stop, actions: &mut Vec<Action>) {
+        let Closing::Helpers { strays } = stop.closing else { return };
+        if !self.helpers.all_ended() {
+            if self.now < stop.end_by {
+                return;
+            }
+            self.helpers.kill_all(actions);
+        }
+        self.phase = Phase::Exited;
+        let processes = self.roster.counts().unreaped.saturating_add(strays);
+        actions.push(Action::Exit(match stop.outcome {
+            Outcome::Stopped if processes > 0 => Outcome::Unreaped { processes },
+            Outcome::Stopped
+            | Outcome::Unreaped { .. }
+            | Outcome::WorkersEnded { .. }
+            | Outcome::BootFailed { .. }
+            | Outcome::NotExecutable
+            | Outcome::NotFound => stop.outcome,
+        }));
+    }
+}
