@@ -3,7 +3,10 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{
+    ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
+};
+use ph_core::ExitWith;
 
 /// Keeps N workers of a program alive.
 #[derive(Debug, Parser)]
@@ -46,6 +49,11 @@ pub(crate) struct Run {
     #[arg(long, value_name = "KEY=VALUE", value_parser = parse_set)]
     pub(crate) set: Vec<(String, String)>,
 
+    /// End the service when a worker ends: the first to end, all of them, or that of slot 0; with the
+    /// exit code of that one (of `all`: the first that is not 0)
+    #[arg(long, value_name = "WHICH")]
+    pub(crate) exit_with: Option<ExitWhen>,
+
     /// Log warnings and errors only
     #[arg(short, long, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
@@ -59,6 +67,27 @@ pub(crate) struct Run {
     pub(crate) command: Vec<OsString>,
 }
 
+/// Whose end is the service's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExitWhen {
+    /// Any worker
+    Any,
+    /// All workers: nobody is replaced
+    All,
+    /// The worker of slot 0
+    First,
+}
+
+impl From<ExitWhen> for ExitWith {
+    fn from(when: ExitWhen) -> Self {
+        match when {
+            ExitWhen::Any => Self::Any,
+            ExitWhen::All => Self::All,
+            ExitWhen::First => Self::First,
+        }
+    }
+}
+
 const RUN_HELP: &str = "\
 A command after `--`, without -c and SECTION, needs no configuration file.
 
@@ -67,7 +96,7 @@ USR1 reopens the log.
 
 Exit codes: 0 after an ordered stop, 1 failed, 2 usage, 3 or 4 the first worker cannot boot,
 6 configuration missing or bad, 70 bug in ph, 126 or 127 the command cannot be executed or
-found, 154 already running.";
+found, 154 already running; with --exit-with that of a worker, 128+N if signal N ended it.";
 
 impl Cli {
     /// Reads the arguments of this process; `name` is what the program calls itself in its help.

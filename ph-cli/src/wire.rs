@@ -1,17 +1,21 @@
 //! Settings become a master and a log: the only place that sees all three crates.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::str::FromStr as _;
 use std::time::Duration;
 
 use ph_config::{Amount, Bind, LogLevel, LogTarget, Settings};
-use ph_core::{Address, Command, Logging, Master, Pidfile, RunError, Share, Signal};
+use ph_core::{
+    Address, Command, ExitWith, KillMode, Logging, Master, Pidfile, RunError, Share, Signal,
+};
 
 use crate::MakeMaster;
 use crate::exit::Exit;
 use crate::failure::Failure;
+
+mod conditions;
 
 /// How long a forked worker with listeners may be silent, unless `timeout` says otherwise
 /// (gunicorn's default).
@@ -33,7 +37,20 @@ impl Service {
     }
 
     /// The master.
-    pub(crate) fn master(&self, log: ph_log::Log) -> Master {
+    ///
+    /// # Errors
+    ///
+    /// Users, groups and variables that cannot be had.
+    pub(crate) fn master(
+        &self,
+        log: ph_log::Log,
+        exit_with: Option<ExitWith>,
+    ) -> Result<Master, Failure> {
+        let master = self.plain_master(log).policy(|policy| policy.exit_with = exit_with);
+        conditions::apply(self, master)
+    }
+
+    fn plain_master(&self, log: ph_log::Log) -> Master {
         let settings = &self.settings;
         let name = settings.proc_name.as_str();
         let mut addresses: Vec<_> = settings.bind.iter().map(address).collect();
@@ -72,6 +89,11 @@ impl Service {
                 single_instance: settings.single_instance,
             })
             .directory(settings.directory.as_ref().unwrap_or(&settings.base_path))
+            .kill_mode(match settings.kill_mode {
+                ph_config::KillMode::Tree => KillMode::Tree,
+                ph_config::KillMode::Group => KillMode::Group,
+                ph_config::KillMode::Process => KillMode::Process,
+            })
             .stop_signal(stop_signal(settings))
             .max_requests(settings.max_requests)
             .app(settings.app.clone())
@@ -143,6 +165,10 @@ impl Service {
                 }
             }
             RunError::AppKey { key } => failure(&format!("app_{key}")),
+            RunError::Account { .. } => conditions::account_failure(self, &why),
+            RunError::Conditions { condition, .. } => {
+                conditions::failure(self, condition, Exit::Code(code), &why)
+            }
             RunError::Threads { .. } | RunError::System { .. } => {
                 let what = format!("cannot start {}: {why}", self.settings.name());
                 Failure::new(Exit::Code(code), what)
@@ -159,15 +185,7 @@ pub(crate) fn command(settings: &Settings, words: &[OsString]) -> Option<Command
         [] => settings.command.iter().map(OsString::from).collect(),
         words => words.to_vec(),
     };
-    (!words.is_empty()).then(|| Command::new(words).expand_with(bind_late))
-}
-
-/// Fills `%(slot)s` and `%(generation)s` into one word.
-fn bind_late(word: &OsStr, slot: u32, generation: u32) -> OsString {
-    match word.to_str() {
-        Some(text) => ph_config::bind_late(text, slot, generation.into()).into(),
-        None => word.to_owned(),
-    }
+    (!words.is_empty()).then(|| Command::new(words).expand_with(conditions::bind_late))
 }
 
 /// Opens the log. In the foreground of a terminal every line goes there too.
@@ -198,6 +216,10 @@ struct LogOfProcess(ph_log::Log);
 impl Logging for LogOfProcess {
     fn enter_worker(&self, slot: u32, generation: u32) {
         self.0.enter_worker(slot, generation);
+    }
+
+    fn enter_helper(&self, name: &str) {
+        self.0.enter_helper(name);
     }
 
     fn flush(&self) {

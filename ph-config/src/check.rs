@@ -45,8 +45,26 @@ pub(crate) fn together(settings: &Settings, report: &mut Report) {
         let message = "expected room for at least one new worker, got 0".to_owned();
         report.error(disagree(settings, ["reload_surge"; 2], message, "write 1 or more"));
     }
+    one_group(settings, report);
     name_of_default_pidfile(settings, report);
     separate_files(settings, report);
+}
+
+/// `user` and `group` can both name the group. A name and an id may mean the same one, but only
+/// the host could tell.
+fn one_group(settings: &Settings, report: &mut Report) {
+    if let Some(user) = &settings.user
+        && let (Some(first), Some(second)) = (&user.group, &settings.group)
+        && first != second
+    {
+        let message = format!(
+            "expected one group, got {} in user and {} in group",
+            shown(&first.to_string()),
+            shown(&second.to_string())
+        );
+        let mend = "name the group once, in user or in group";
+        report.error(disagree(settings, ["user", "group"], message, mend));
+    }
 }
 
 fn name_of_default_pidfile(settings: &Settings, report: &mut Report) {

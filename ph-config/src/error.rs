@@ -2,7 +2,7 @@
 //!
 //! Owns [`Origin`] (where a value came from), [`Problem`] (one finding) and [`ConfigErrors`] (all
 //! findings of one load). Two rules hold here. A load reports everything it can find at once, so
-//! that an operator edits a file once; [`Report`] collects, sorts by line and bounds the list. And
+//! that an operator edits a file once; [`Report`] collects, sorts by place and bounds the list. And
 //! whatever a file contains, a printed problem stays on its own line and cannot steer a terminal:
 //! every foreign text goes through [`Escaped`] or [`shown`].
 
@@ -54,13 +54,17 @@ pub enum Place {
 }
 
 impl Place {
-    /// Sorts a report: whole files first, then lines in their order, then flags and defaults.
-    fn rank(&self) -> usize {
+    /// Sorts a report: whole files first, then the lines of one file after the other, then flags
+    /// and defaults. `files` is the order of the files.
+    fn rank(&self, files: &[PathBuf]) -> (usize, usize) {
         match self {
-            Self::File(_) | Self::Request => 0,
-            Self::Value(Origin::File { line, .. }) => *line,
-            Self::Value(Origin::Flag(_)) => usize::MAX - 1,
-            Self::Value(Origin::Default) => usize::MAX,
+            Self::File(_) | Self::Request => (0, 0),
+            Self::Value(Origin::File { path, line }) => {
+                let file = files.iter().position(|file| file == path);
+                (1 + file.unwrap_or(files.len()), *line)
+            }
+            Self::Value(Origin::Flag(_)) => (usize::MAX, 0),
+            Self::Value(Origin::Default) => (usize::MAX, 1),
         }
     }
 }
@@ -164,10 +168,10 @@ impl Report {
     /// The warnings if nothing was wrong, else every error.
     pub(crate) fn finish(mut self) -> Result<Vec<Problem>, ConfigErrors> {
         if self.errors.is_empty() {
-            self.warnings.sort_by_key(|problem| problem.origin.rank());
+            sort(&mut self.warnings);
             return Ok(self.warnings);
         }
-        self.errors.sort_by_key(|problem| problem.origin.rank());
+        sort(&mut self.errors);
         if self.more
             && let Some(last) = self.errors.last()
         {
@@ -186,6 +190,20 @@ impl Report {
             Ok(_) => unreachable!("an error was just added"),
         }
     }
+}
+
+/// Sorts by place. Of several files that one comes first which was first found at fault, and the
+/// configuration is judged before the files that it names.
+fn sort(problems: &mut [Problem]) {
+    let mut files: Vec<PathBuf> = Vec::new();
+    for problem in problems.iter() {
+        if let Place::Value(Origin::File { path, .. }) = &problem.origin
+            && !files.contains(path)
+        {
+            files.push(path.clone());
+        }
+    }
+    problems.sort_by_key(|problem| problem.origin.rank(&files));
 }
 
 /// Prints foreign text so that it can neither break the line nor reach the terminal as a command.
@@ -253,15 +271,17 @@ mod tests {
     }
 
     #[test]
-    fn a_report_is_sorted_by_line_and_bounded() {
+    fn a_report_is_sorted_by_place_and_bounded() {
         let mut report = Report::default();
         for line in (1..=250).rev() {
-            let origin = Origin::File { path: PathBuf::from("f"), line };
+            let path = PathBuf::from(if line > 200 { "z" } else { "a" });
+            let origin = Origin::File { path, line };
             report.error(Problem::new(Place::Value(origin), "m", "mend"));
         }
         let ConfigErrors(problems) = report.finish().expect_err("errors were reported");
         assert_eq!(problems.len(), MAX_PROBLEMS + 1);
-        assert!(problems[0].origin.rank() < problems[1].origin.rank());
+        let places = [0, 49, 50, 99].map(|index: usize| problems[index].origin.to_string());
+        assert_eq!(places, ["z:201", "z:250", "a:151", "a:200"]);
         assert_eq!(problems[MAX_PROBLEMS].message, "more problems are not listed");
     }
 

@@ -7,7 +7,8 @@
 //!
 //! Late-bound names (`%(slot)s`, `%(generation)s`) differ from worker to worker. Where they are
 //! legal they are kept as they stand, and [`bind_late`] fills them in; the text must not contain
-//! the same characters from another source, or the two could not be told apart.
+//! the same characters from another source, or the two could not be told apart. The keys where they
+//! are legal are [`LATE_KEYS`].
 //!
 //! A hostile file can make values explode, so depth, look-ups and length are bounded.
 
@@ -29,6 +30,8 @@ const MAX_LENGTH: usize = 4 * 1024 * 1024;
 const MAX_NAME: usize = 256;
 /// What is known only once a worker starts.
 const LATE: [&str; 2] = ["slot", "generation"];
+/// The settings in whose values that may stand.
+pub(crate) const LATE_KEYS: [&str; 2] = ["command", "environment"];
 /// The names beside keys, for suggestions.
 const BUILT_IN: [&str; 5] = ["here", "section", "host_name", "slot", "generation"];
 
@@ -75,7 +78,7 @@ pub(crate) fn expand(
     Ok(out)
 }
 
-/// Replaces the late-bound names in one word of a command.
+/// Replaces the late-bound names in one word of a command, or in one value of `environment`.
 ///
 /// ```
 /// assert_eq!(ph_config::bind_late("--port=80%(slot)s", 3, 1), "--port=803");
@@ -184,7 +187,8 @@ impl Expansion<'_> {
                 return self.push(&placeholder(name));
             }
             let expected = format!("a value that all workers share (`%({name})s` differs)");
-            return Err(ValueError::new(expected, "use it in `command` only"));
+            let mend = format!("use it in `{}` only", LATE_KEYS.join("` or `"));
+            return Err(ValueError::new(expected, mend));
         }
         let broken = |what: &str, mend: &str| {
             let expected = format!("`%({})s` to be {what}{}", Escaped(name), self.through());

@@ -34,12 +34,14 @@
 //! | `settings` | the table, and [`Settings`] |
 //! | `value` | kinds of values and their parsers |
 //! | `read`, `ini` | a file as text, as a document |
+//! | `env_file` | the variables in the files that `env_file` names |
 //! | `layers` | figment: which layer wins, and whose value it is |
 //! | `interpolate`, `keys` | `%(name)s`; unknown keys, helpers, comments after values |
 //! | `load`, `check` | the order of the steps; what settings must agree on |
 //! | `error` | [`Problem`], [`Origin`], the report |
 
 mod check;
+mod env_file;
 mod error;
 mod ini;
 mod interpolate;
@@ -55,6 +57,6 @@ pub use interpolate::bind_late;
 pub use load::{Loaded, Override, Request, load, sections};
 pub use settings::{Apply, SETTINGS, SettingInfo, Settings};
 pub use value::{
-    Amount, Bind, ExtraKeys, LogLevel, LogTarget, StopSignal, ValueError, WorkerCount,
-    parse_boolean, parse_duration, parse_size,
+    Amount, Bind, CpuAffinity, EnvFile, ExtraKeys, Id, KillMode, LogLevel, LogTarget, Rlimit,
+    StopSignal, UserSpec, ValueError, WorkerCount, parse_boolean, parse_duration, parse_size,
 };

@@ -1,21 +1,24 @@
 //! From a request to [`Settings`]: the order of the steps, and nothing of their substance.
 //!
 //! file -> document -> section -> layers -> merged texts -> comments cut -> interpolated -> typed
-//! -> checked together. Each step goes on after a problem as far as that makes sense, so that one
-//! report holds them all.
+//! -> checked together -> env files read. Each step goes on after a problem as far as that makes
+//! sense, so that one report holds them all.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::check;
+use crate::env_file;
 use crate::error::{ConfigErrors, Origin, Place, Problem, Report, nearest, shown};
 use crate::ini::{self, Document, Section};
-use crate::interpolate::{self, Scope, Spent};
+use crate::interpolate::{self, LATE_KEYS, Scope, Spent};
 use crate::keys;
 use crate::layers::{Layer, Raw, merge};
 use crate::read::read;
 use crate::settings::{self, SETTINGS, Settings};
-use crate::value::{BASE_PATH, EXTRA_KEYS, ExtraKeys, Folders, Kind, Shape, ValueError, clean};
+use crate::value::{
+    BASE_PATH, ENV_FILES, EXTRA_KEYS, ExtraKeys, Folders, Kind, Shape, ValueError, clean,
+};
 
 /// How many section names an error lists.
 const MAX_LISTED: usize = 20;
@@ -77,8 +80,9 @@ pub struct Loaded {
 /// # Errors
 ///
 /// Everything that is wrong, in one report: the file (missing, not regular, over 1 MiB, not UTF-8,
-/// NUL), its lines, the choice of the section, names in `%(…)s`, unknown keys, values, and settings
-/// that do not fit together. Other sections of the file are parsed but not judged.
+/// NUL), its lines, the choice of the section, names in `%(…)s`, unknown keys, values, settings
+/// that do not fit together, and the files that `env_file` names. Other sections of the file are
+/// parsed but not judged.
 pub fn load(request: &Request<'_>) -> Result<Loaded, ConfigErrors> {
     let mut report = Report::default();
     if !request.cwd.is_absolute() {
@@ -117,8 +121,10 @@ pub fn load(request: &Request<'_>) -> Result<Loaded, ConfigErrors> {
     if let Some(settings) = &settings {
         check::together(settings, &mut reader.report);
     }
+    let variables = reader.read_env_files();
     let warnings = reader.report.finish()?;
-    let settings = settings.expect("a setting that could not be read was reported");
+    let mut settings = settings.expect("a setting that could not be read was reported");
+    settings.file_environment = variables;
     Ok(Loaded { settings, warnings })
 }
 
@@ -257,7 +263,7 @@ impl Reader<'_> {
         let relative = Path::new(&base_text).is_relative();
         scope.base_path = Some(if relative { ".".to_owned() } else { base_text });
         for row in SETTINGS {
-            let late = row.name == "command";
+            let late = LATE_KEYS.contains(&row.name);
             match interpolate::expand(&scope, row.name, row.shape, late) {
                 Ok(text) => {
                     self.expanded.insert(row.name, text);
@@ -300,6 +306,17 @@ impl Reader<'_> {
                 None
             }
         }
+    }
+
+    /// The variables in the files of `env_file`, also where another setting was refused: one report
+    /// holds all problems. A list that is itself refused was reported when it was taken.
+    fn read_env_files(&mut self) -> Vec<(String, String)> {
+        let text = self.expanded.get("env_file").map_or("", |text| text.trim());
+        let (Some(folders), Some(raw)) = (&self.folders, self.merged.get("env_file")) else {
+            return Vec::new();
+        };
+        let files = (ENV_FILES.parse)(text, folders).unwrap_or_default();
+        env_file::read_all(&files, raw, &mut self.report)
     }
 
     /// Where each value came from, defaults left out.

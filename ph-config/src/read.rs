@@ -1,4 +1,4 @@
-//! Brings a file into memory, or says why not.
+//! Brings a file into memory, or says why not: the configuration, or one of its env files.
 //!
 //! A reload must not hang or swell on whatever a path happens to name, so a file is opened without
 //! blocking (a FIFO without a writer answers at once), must be a regular file, and is read up to
@@ -14,36 +14,75 @@ use nix::fcntl::OFlag;
 
 use crate::error::{Origin, Place, Problem};
 
-/// The largest configuration file that is read, in bytes.
+/// The largest file that is read, in bytes.
 pub(crate) const MAX_BYTES: u64 = 1024 * 1024;
 
-/// Reads the file at `path`; `shown` is how the operator spelled it.
+/// What a file is read for, in the words of a refusal.
+pub(crate) struct Purpose {
+    /// What cannot be read.
+    what: &'static str,
+    /// What to do if there is no file.
+    missing: &'static str,
+    /// What to name instead of something that is not a file.
+    irregular: &'static str,
+    /// What to look at if it is too long.
+    long: &'static str,
+}
+
+const CONFIGURATION: Purpose = Purpose {
+    what: "the configuration",
+    missing: "check the path, or write the file",
+    irregular: "name a file that holds the settings",
+    long: "check that this is the configuration and not its data",
+};
+
+pub(crate) const VARIABLES: Purpose = Purpose {
+    what: "the variables",
+    missing: "check the path, or put `-` before it if the file may be missing",
+    irregular: "name a file with lines of NAME=value",
+    long: "check that this file holds variables and not data",
+};
+
+/// Reads the configuration at `path`; `shown` is how the operator spelled it.
 pub(crate) fn read(path: &Path, shown: &Path) -> Result<String, Box<Problem>> {
+    contents(open(path), shown, &CONFIGURATION)
+}
+
+/// Opens a file so that nothing can make it wait.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)
+}
+
+/// The text of an opened file; `shown` is its path in messages.
+pub(crate) fn contents(
+    file: io::Result<File>,
+    shown: &Path,
+    purpose: &Purpose,
+) -> Result<String, Box<Problem>> {
     let whole = |message: String, mend: &str| {
         Box::new(Problem::new(Place::File(shown.to_owned()), message, mend.to_owned()))
     };
     let failed = |error: io::Error| {
         let mend = if error.kind() == io::ErrorKind::NotFound {
-            "check the path, or write the file"
+            purpose.missing
         } else if error.kind() == io::ErrorKind::PermissionDenied {
             "give the user that runs this read permission on the file and its folders"
         } else {
             "check the path and the file system"
         };
-        whole(format!("cannot read the configuration: {error}"), mend)
+        whole(format!("cannot read {}: {error}", purpose.what), mend)
     };
-    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    let file =
-        OpenOptions::new().read(true).custom_flags(flags.bits()).open(path).map_err(failed)?;
+    let file = file.map_err(failed)?;
     if let Some(kind) = irregular(&file).map_err(failed)? {
         let message = format!("expected a regular file, got a {kind}");
-        return Err(whole(message, "name a file that holds the settings"));
+        return Err(whole(message, purpose.irregular));
     }
     let mut bytes = Vec::new();
     file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > MAX_BYTES {
         let message = format!("expected at most {MAX_BYTES} bytes, got more");
-        return Err(whole(message, "check that this is the configuration and not its data"));
+        return Err(whole(message, purpose.long));
     }
     text(bytes, shown)
 }

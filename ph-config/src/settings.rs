@@ -7,7 +7,10 @@
 //!
 //! A default is text and takes the same way as text from a file, interpolation included. Empty
 //! text means "not set", also in a file, so that a section can take back what it inherits.
+//!
+//! What the files of `env_file` hold belongs to the settings too, though no row can hold it.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,10 +18,12 @@ use std::time::Duration;
 use crate::error::Origin;
 use crate::load::Reader;
 use crate::value::{
-    ADDRESSES, AMOUNT, Amount, BASE_PATH, BOOLEAN, Bind, COMMAND, COUNT, COUNT_U64, DURATION,
-    DURATION_ABOVE_ZERO, EXTRA_KEYS, ExtraKeys, FILE, FOLDER, Kind, LOG_LEVEL, LOG_TARGET,
-    LogLevel, LogTarget, NAME, OPTIONAL_DURATION, OPTIONAL_FILE, OPTIONAL_FOLDER, STOP_SIGNAL,
-    Shape, StopSignal, WORKER_COUNT, WORKER_LIMIT, WorkerCount,
+    ADDRESSES, AMOUNT, Amount, BASE_PATH, BOOLEAN, Bind, COMMAND, COUNT, COUNT_U64, CPUS,
+    CpuAffinity, DURATION, DURATION_ABOVE_ZERO, ENV_FILES, ENVIRONMENT, EXTRA_KEYS, EnvFile,
+    ExtraKeys, FILE, FOLDER, GROUP, Id, KILL_MODE, KillMode, Kind, LIMIT_COUNT, LIMIT_MICROSECONDS,
+    LIMIT_NICE, LIMIT_PRIORITY, LIMIT_SECONDS, LIMIT_SIZE, LOG_LEVEL, LOG_TARGET, LogLevel,
+    LogTarget, NAME, NICE, OOM_SCORE, OPTIONAL_DURATION, OPTIONAL_FILE, OPTIONAL_FOLDER, Rlimit,
+    STOP_SIGNAL, Shape, StopSignal, UMASK, USER, UserSpec, WORKER_COUNT, WORKER_LIMIT, WorkerCount,
 };
 
 /// When a changed setting takes effect.
@@ -85,6 +90,7 @@ macro_rules! settings {
             /// The application's own keys: `app_NAME` without its prefix, in lower case, and the
             /// interpolated text.
             pub app: BTreeMap<String, String>,
+            pub(crate) file_environment: Vec<(String, String)>,
             name: String,
             origins: BTreeMap<String, Origin>,
         }
@@ -108,14 +114,33 @@ macro_rules! settings {
                 // All values are read before the first failure ends it, to report them together.
                 $(let $name = reader.take(stringify!($name), &$kind);)*
                 let (name, origins) = (name.to_owned(), reader.origins());
-                Some(Settings { $($name: $name?,)* app, name, origins })
+                let file_environment = Vec::new();
+                Some(Settings { $($name: $name?,)* app, file_environment, name, origins })
             }
 
             /// The rows whose values differ, in the order of the table; where they came from does
-            /// not count. [`Settings::app`] is not in the table.
+            /// not count. `env_file` differs also if what its files hold does. [`Settings::app`] is
+            /// not in the table.
             pub fn changed(&self, other: &Settings) -> Vec<&'static SettingInfo> {
                 let same = [$(self.$name == other.$name),*];
-                SETTINGS.iter().zip(same).filter(|(_, same)| !same).map(|(row, _)| row).collect()
+                let same_files = self.file_environment == other.file_environment;
+                let differs = |(row, same): &(&SettingInfo, bool)| {
+                    !same || (row.name == "env_file" && !same_files)
+                };
+                SETTINGS.iter().zip(same).filter(differs).map(|(row, _)| row).collect()
+            }
+
+            /// The resource limits that are set, by their keys (`rlimit_nofile`), in the order of
+            /// the table.
+            pub fn rlimits(&self) -> Vec<(&'static str, Rlimit)> {
+                let values: [(&'static str, &dyn Any); _] =
+                    [$((stringify!($name), &self.$name)),*];
+                // Of all types only a limit's is this one, so no second list of them is needed.
+                let limit = |value: &dyn Any| value.downcast_ref::<Option<Rlimit>>().copied();
+                values
+                    .into_iter()
+                    .filter_map(|(key, value)| Some((key, limit(value)??)))
+                    .collect()
             }
         }
     };
@@ -152,10 +177,62 @@ settings! {
         "The program each worker executes and its arguments; split into words as a shell does, but never run by one.";
     directory: Option<PathBuf> = "", Roll, OPTIONAL_FOLDER,
         "The workers' working directory, if not `base_path`.";
+    user: Option<UserSpec> = "", Roll, USER,
+        "The user of the workers, and perhaps their group.";
+    group: Option<Id> = "", Roll, GROUP,
+        "The group of the workers, if `user` does not name it.";
+    umask: u32 = "022", Roll, UMASK,
+        "The permissions that files made by workers do not get.";
+    clear_env: bool = "false", Roll, BOOLEAN,
+        "Whether workers start without the variables of the master's own environment.";
+    env_file: Vec<EnvFile> = "", Roll, ENV_FILES,
+        "Files of variables for the workers, NAME=value on each line; `-` before a path if the file may be missing.";
+    environment: Vec<(String, String)> = "", Roll, ENVIRONMENT,
+        "Variables for the workers: `NAME=value, OTHER=\"a, b\"`.";
+    nice: Option<i32> = "", Roll, NICE,
+        "The priority of the workers, from -20 for the most urgent to 19.";
+    oom_score_adj: Option<i32> = "", Roll, OOM_SCORE,
+        "How readily the kernel kills a worker when memory runs out: -1000 is never, 1000 is first.";
+    cpu_affinity: Option<CpuAffinity> = "", Roll, CPUS,
+        "The CPUs that workers may run on; `spread` gives each worker one of its own in turn.";
+    rlimit_as: Option<Rlimit> = "", Roll, LIMIT_SIZE,
+        "The address space of a worker.";
+    rlimit_core: Option<Rlimit> = "", Roll, LIMIT_SIZE,
+        "The core file that a worker leaves when it crashes; 0 is none.";
+    rlimit_cpu: Option<Rlimit> = "", Roll, LIMIT_SECONDS,
+        "The CPU time of a worker, in whole seconds.";
+    rlimit_data: Option<Rlimit> = "", Roll, LIMIT_SIZE,
+        "The data segment of a worker.";
+    rlimit_fsize: Option<Rlimit> = "", Roll, LIMIT_SIZE,
+        "The files that a worker writes.";
+    rlimit_locks: Option<Rlimit> = "", Roll, LIMIT_COUNT,
+        "The file locks of a worker; Linux ignores it.";
+    rlimit_memlock: Option<Rlimit> = "", Roll, LIMIT_SIZE,
+        "The memory that a worker may lock.";
+    rlimit_msgqueue: Option<Rlimit> = "", Roll, LIMIT_SIZE,
+        "The POSIX message queues of the workers' user.";
+    rlimit_nice: Option<Rlimit> = "", Roll, LIMIT_NICE,
+        "How far a worker may raise its own priority: 20 less the lowest nice value it may take.";
+    rlimit_nofile: Option<Rlimit> = "", Roll, LIMIT_COUNT,
+        "The file descriptors of a worker.";
+    rlimit_nproc: Option<Rlimit> = "", Roll, LIMIT_COUNT,
+        "The processes and threads of the workers' user.";
+    rlimit_rss: Option<Rlimit> = "", Roll, LIMIT_SIZE,
+        "The resident memory of a worker; Linux ignores it.";
+    rlimit_rtprio: Option<Rlimit> = "", Roll, LIMIT_PRIORITY,
+        "The highest real-time priority that a worker may take.";
+    rlimit_rttime: Option<Rlimit> = "", Roll, LIMIT_MICROSECONDS,
+        "The CPU time that a real-time worker may use without a blocking call, in microseconds.";
+    rlimit_sigpending: Option<Rlimit> = "", Roll, LIMIT_COUNT,
+        "The queued signals of the workers' user.";
+    rlimit_stack: Option<Rlimit> = "", Roll, LIMIT_SIZE,
+        "The main thread's stack in a worker.";
     graceful_timeout: Duration = "30s", Live, DURATION,
         "How long a worker has after a stop request before it is killed.";
     stop_signal: StopSignal = "TERM", Live, STOP_SIGNAL,
         "The signal that asks a worker to stop.";
+    kill_mode: KillMode = "tree", Live, KILL_MODE,
+        "Whom the kill at the end of a stop reaches: the worker and all its descendants, its process group, or itself alone.";
     timeout: Option<Duration> = "", Live, OPTIONAL_DURATION,
         "How long a worker may be silent before it counts as stuck, 0 for ever; not set, it is 30s for forked workers with listeners and 0 for others.";
     boot_timeout: Duration = "60s", Live, DURATION_ABOVE_ZERO,
@@ -192,6 +269,20 @@ impl Settings {
     /// `max_workers`.
     pub fn workers(&self) -> u32 {
         self.number_workers.resolve().min(self.max_workers)
+    }
+
+    /// The group of the workers: `group`, or the one that `user` names. If both are set, they are
+    /// equal.
+    pub fn effective_group(&self) -> Option<&Id> {
+        let of_user = self.user.as_ref().and_then(|user| user.group.as_ref());
+        self.group.as_ref().or(of_user)
+    }
+
+    /// The variables in the files of `env_file`, each name once, in the order in which the files
+    /// name them; of several values the last. They are to be taken as they are: `%(slot)s` means
+    /// nothing in them.
+    pub fn file_environment(&self) -> &[(String, String)] {
+        &self.file_environment
     }
 }
 

@@ -26,10 +26,13 @@ mod sys;
 #[cfg(feature = "driver")]
 mod worker;
 
-pub use arbiter::{Outcome, Policy, Readiness, Share, WorkerKind};
+pub use arbiter::{ExitWith, Outcome, Policy, Readiness, Share, WorkerKind};
 #[cfg(feature = "driver")]
-pub use driver::{Address, Command, CommandError, Finished, Master, Pidfile, RunError};
+pub use driver::{
+    Address, Command, CommandError, CpuAffinity, Expand, Finished, Helper, HelperContext, KillMode,
+    Master, Pidfile, RunError,
+};
 #[cfg(feature = "driver")]
-pub use sys::{Signal, reopen_count};
+pub use sys::{Account, AccountError, Resource, Signal, reopen_count};
 #[cfg(feature = "driver")]
 pub use worker::{Connection, Context, Error, Logging, Peer, Result, Worker};

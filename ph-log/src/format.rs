@@ -59,6 +59,7 @@ fn write_head(into: &mut String, head: Head<'_>) -> fmt::Result {
     write!(into, "{at} {} {}[{}] ", head.level, head.name, head.pid)?;
     match head.role {
         Role::Master => into.write_str("master: "),
+        Role::Helper(name) => write!(into, "{name}: "),
         Role::Worker { slot, generation } => write!(into, "worker {slot} gen {generation}: "),
     }
 }

@@ -3,13 +3,14 @@
 //! A fork makes a new writer out of an old one without anybody's leave, so the identity is split
 //! in two. The **pid** is asked of the kernel for every line, in the process that writes it: a
 //! copy would be wrong in a process that forked without telling us, and a `getpid` costs little
-//! beside the clock and the formatting. The **role** (master, or a worker's slot and generation)
-//! is told by `enter_worker` and kept in plain atomics, so that reading it takes no lock that a
+//! beside the clock and the formatting. The **role** (master, a helper's name, or a worker's slot and
+//! generation) is told by `enter_worker` or `enter_helper` and kept in plain atomics, so that reading it takes no lock that a
 //! fork could have frozen.
 //!
 //! The *owner* is the process that last took the role. A process whose pid is not the owner's is
 //! a *stranger*: it must not use the queue, whose thread lives in the owner.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crate::format;
@@ -19,6 +20,7 @@ use crate::format;
 pub(crate) enum Role {
     Master,
     Worker { slot: u32, generation: u32 },
+    Helper(&'static str),
 }
 
 /// The name, role and owner of the log of this process.
@@ -29,6 +31,7 @@ pub(crate) struct Identity {
     is_worker: AtomicBool,
     slot: AtomicU32,
     generation: AtomicU32,
+    helper: OnceLock<&'static str>,
 }
 
 impl Identity {
@@ -42,6 +45,7 @@ impl Identity {
             is_worker: AtomicBool::new(false),
             slot: AtomicU32::new(0),
             generation: AtomicU32::new(0),
+            helper: OnceLock::new(),
         }
     }
 
@@ -51,6 +55,15 @@ impl Identity {
         self.slot.store(slot, Ordering::Relaxed);
         self.generation.store(generation, Ordering::Relaxed);
         self.is_worker.store(true, Ordering::Relaxed);
+        self.owner.store(std::process::id(), Ordering::Release);
+    }
+
+    /// Makes the calling process the owner, as a helper. A process is that once and for good, so its
+    /// name is never freed.
+    pub(crate) fn become_helper(&self, name: &str) {
+        let mut escaped = String::with_capacity(name.len());
+        format::escape(&mut escaped, name);
+        let _ = self.helper.set(escaped.leak());
         self.owner.store(std::process::id(), Ordering::Release);
     }
 
@@ -65,7 +78,7 @@ impl Identity {
                 generation: self.generation.load(Ordering::Relaxed),
             }
         } else {
-            Role::Master
+            self.helper.get().map_or(Role::Master, |name| Role::Helper(name))
         }
     }
 

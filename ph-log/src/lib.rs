@@ -155,6 +155,13 @@ impl Log {
         self.sink.enter_worker(slot, generation);
     }
 
+    /// Makes this freshly forked process a helper of this name: lines name it, and go directly to a
+    /// file description of its own. To be called once, in the circumstances of
+    /// [`enter_worker`](Log::enter_worker).
+    pub fn enter_helper(&self, name: &str) {
+        self.sink.enter_helper(name);
+    }
+
     /// Writes what is queued, and makes every later line of this process be written where it is
     /// logged. To be called on every way out of a worker; the master has nothing to flush.
     ///

@@ -105,6 +105,11 @@ impl Sink {
         lock(&self.output).make_own();
     }
 
+    pub(crate) fn enter_helper(&self, name: &str) {
+        self.writer.identity.become_helper(name);
+        lock(&self.output).make_own();
+    }
+
     pub(crate) fn flush(&self) {
         if !self.writer.identity.is_owner(std::process::id()) {
             return;

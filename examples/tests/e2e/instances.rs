@@ -77,7 +77,7 @@ fn of_twenty_started_at_once_exactly_one_runs() {
     assert_eq!(winner.stop(), 0);
 }
 
-/// The kernel kills the workers. What they started themselves is the warden's, once there is one.
+/// The kernel kills the workers; what they started themselves is the warden's.
 #[test]
 fn the_workers_of_a_killed_master_die_with_it_and_the_next_start_succeeds() {
     let stage = misbehave();
@@ -85,7 +85,7 @@ fn the_workers_of_a_killed_master_die_with_it_and_the_next_start_succeeds() {
     let master = stage.start(&settings);
     stage.log().wait_ready(4);
     let before = stage.processes();
-    assert_eq!(before.len(), 5);
+    assert_eq!(before.len(), 6, "master, warden and workers");
     master.send(Signal::SIGKILL);
     assert_eq!(master.wait(), -(Signal::SIGKILL as i32));
     stage.wait_empty();

@@ -99,6 +99,8 @@ impl Worker {
         let title = process.title();
         let slot = match title.strip_prefix("ph: worker ") {
             Some(rest) => rest.split(' ').next()?.parse().ok()?,
+            // A helper; its environment is that of the master's `exec`.
+            None if title.starts_with("ph: ") => return None,
             None => process.environment().get("PH_SLOT")?.parse().ok()?,
         };
         Some(Self { slot, process })

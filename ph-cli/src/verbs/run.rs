@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use ph_config::{Loaded, Override, Request};
-use ph_core::{Command, Outcome};
+use ph_core::{Command, ExitWith, Outcome};
 
 use crate::App;
 use crate::args::Run;
@@ -27,6 +27,7 @@ pub(crate) fn run(app: &App, args: &Run) -> Result<ExitCode, Failure> {
     };
     let Loaded { settings, warnings } = load(args, file.as_deref(), &folder)?;
 
+    let exit_with = args.exit_with.map(ExitWith::from);
     let command = wire::command(&settings, &args.command);
     let service = Service { settings, command, forked: app.forked.clone() };
     if !service.has_workers() {
@@ -37,7 +38,8 @@ pub(crate) fn run(app: &App, args: &Run) -> Result<ExitCode, Failure> {
     for warning in warnings.iter().map(ToString::to_string).chain(service.warnings()) {
         tracing::warn!("{warning}");
     }
-    let mut finished = service.master(log).run().map_err(|error| service.run_failure(&error))?;
+    let master = service.master(log, exit_with)?;
+    let mut finished = master.run().map_err(|error| service.run_failure(&error))?;
     let (outcome, why) = (finished.outcome, finished.spawn_failure.take());
     #[expect(clippy::mem_forget, reason = "a signal on the way out must not change the exit code")]
     std::mem::forget(finished);

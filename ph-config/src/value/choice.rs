@@ -66,6 +66,18 @@ choice! {
 }
 
 choice! {
+    /// Whom the last signal of a stop reaches: `kill_mode`, as in systemd.
+    KillMode {
+        /// Everything that descends from the worker.
+        Tree = "tree",
+        /// The worker's process group.
+        Group = "group",
+        /// The worker alone.
+        Process = "process",
+    }
+}
+
+choice! {
     /// The least grave log line that is still written: `log_level`.
     LogLevel {
         /// Only what failed; gunicorn's `critical` is read as this too.
@@ -108,6 +120,15 @@ pub(crate) const STOP_SIGNAL: Kind<StopSignal> = Kind {
             };
             ValueError::new(StopSignal::expected(), mend)
         })
+    },
+};
+
+pub(crate) const KILL_MODE: Kind<KillMode> = Kind {
+    name: "tree, group or process",
+    shape: Shape::Line,
+    parse: |text, _| {
+        KillMode::named(text)
+            .ok_or_else(|| ValueError::new(KillMode::expected(), "write one of these words"))
     },
 };
 

@@ -7,17 +7,31 @@
 
 mod address;
 mod choice;
+mod environment;
+mod identity;
+mod limits;
 mod number;
 mod path;
 mod words;
 
 pub use address::Bind;
-pub use choice::{ExtraKeys, LogLevel, StopSignal};
+pub use choice::{ExtraKeys, KillMode, LogLevel, StopSignal};
+pub use environment::EnvFile;
+pub use identity::{Id, UserSpec};
+pub use limits::{CpuAffinity, Rlimit};
 pub use number::{Amount, WorkerCount, parse_boolean, parse_duration, parse_size};
 pub use path::LogTarget;
 
 pub(crate) use address::ADDRESSES;
-pub(crate) use choice::{EXTRA_KEYS, LOG_LEVEL, STOP_SIGNAL};
+pub(crate) use choice::{EXTRA_KEYS, KILL_MODE, LOG_LEVEL, STOP_SIGNAL};
+pub(crate) use environment::{
+    ENV_FILES, ENVIRONMENT, MAX_VARIABLES, check as check_variable, quoted,
+};
+pub(crate) use identity::{GROUP, UMASK, USER};
+pub(crate) use limits::{
+    CPUS, LIMIT_COUNT, LIMIT_MICROSECONDS, LIMIT_NICE, LIMIT_PRIORITY, LIMIT_SECONDS, LIMIT_SIZE,
+    NICE, OOM_SCORE,
+};
 pub(crate) use number::{
     AMOUNT, BOOLEAN, COUNT, COUNT_U64, DURATION, DURATION_ABOVE_ZERO, OPTIONAL_DURATION,
     WORKER_COUNT, WORKER_LIMIT,

@@ -239,14 +239,14 @@ pub fn parse_size(text: &str) -> Result<u64, ValueError> {
 }
 
 /// ASCII digits and nothing else; Rust's own parser would also take a plus sign.
-fn digits(text: &str) -> Option<u64> {
+pub(super) fn digits(text: &str) -> Option<u64> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
     text.parse().ok()
 }
 
-fn whole(text: &str, min: u64, max: u64) -> Result<u64, ValueError> {
+pub(super) fn whole(text: &str, min: u64, max: u64) -> Result<u64, ValueError> {
     digits(text).filter(|number| (min..=max).contains(number)).ok_or_else(|| {
         ValueError::new(
             format!("a whole number from {min} to {max}"),

@@ -2,6 +2,7 @@
 
 mod dialect;
 mod files;
+mod identity;
 mod names;
 mod random;
 mod report;

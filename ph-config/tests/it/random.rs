@@ -20,6 +20,7 @@ fn text() -> impl Strategy<Value = String> {
         proptest::sample::select(ph_config::SETTINGS).prop_map(|row| format!("\n{} =", row.name)),
         proptest::sample::select(ph_config::SETTINGS).prop_map(|row| format!("%({})s", row.name)),
         "[0-9]{1,20}(ms|s|m|h|d|%|KB)?",
+        "[A-C](=|-)(x|\"|'|\\\\){0,4}(,|\n )",
         "(unix:|\\[::1\\]|[a-z]{0,3}):[0-9]{0,6}",
         "\\PC{0,6}",
         any::<String>(),

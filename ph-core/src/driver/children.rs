@@ -7,7 +7,7 @@ use nix::unistd::Pid;
 
 use crate::arbiter::{Generation, Slot, WorkerId};
 use crate::sys::process::Ended;
-use crate::sys::spawn::Failure;
+use crate::sys::setup::Failure;
 
 /// A process that has not been reaped.
 #[derive(Debug)]
@@ -15,8 +15,8 @@ pub(super) struct Child {
     pub(super) pid: Pid,
     pub(super) slot: Slot,
     pub(super) generation: Generation,
-    /// Its line in shared memory, if it is a forked worker.
-    pub(super) seat: Option<usize>,
+    /// Its line in shared memory, if it is a forked worker, and its cgroup, if it has one.
+    pub(super) seat: usize,
     /// What says whether its command runs, until that is known.
     pub(super) report: Option<OwnedFd>,
     /// What kept its command from running.
@@ -35,16 +35,24 @@ pub(super) struct Children {
     by_pid: HashMap<Pid, WorkerId>,
     by_seat: HashMap<usize, WorkerId>,
     free_seats: BTreeSet<usize>,
+    /// All seats, of which those from here on were never taken.
+    fresh_seat: usize,
+    seats: usize,
 }
 
 impl Children {
     pub(super) fn with_seats(seats: usize) -> Self {
-        Self { free_seats: (0..seats).collect(), ..Self::default() }
+        Self { seats, ..Self::default() }
     }
 
-    /// The lowest free seat, so that few pages of shared memory are ever touched.
+    /// The lowest free seat, so that few pages of shared memory, and few cgroups, are ever made.
     pub(super) fn take_seat(&mut self) -> Option<usize> {
-        self.free_seats.pop_first()
+        if let Some(seat) = self.free_seats.pop_first() {
+            return Some(seat);
+        }
+        let seat = self.fresh_seat;
+        self.fresh_seat += usize::from(seat < self.seats);
+        (seat < self.seats).then_some(seat)
     }
 
     pub(super) fn give_seat_back(&mut self, seat: usize) {
@@ -53,22 +61,20 @@ impl Children {
 
     pub(super) fn insert(&mut self, worker: WorkerId, child: Child) {
         self.by_pid.insert(child.pid, worker);
-        if let Some(seat) = child.seat {
-            self.by_seat.insert(seat, worker);
-        }
+        self.by_seat.insert(child.seat, worker);
         self.by_worker.insert(worker, child);
     }
 
-    /// Forgets a reaped child and frees its seat.
+    /// Forgets a reaped child, whose seat may still be held by what it left behind.
     pub(super) fn remove(&mut self, worker: WorkerId) -> Option<Child> {
         let child = self.by_worker.remove(&worker)?;
         // A worker started meanwhile may have the same pid already.
         if self.by_pid.get(&child.pid) == Some(&worker) {
             self.by_pid.remove(&child.pid);
         }
-        if let Some(seat) = child.seat {
-            self.by_seat.remove(&seat);
-            self.give_seat_back(seat);
+        // And the one that follows it the same seat.
+        if self.by_seat.get(&child.seat) == Some(&worker) {
+            self.by_seat.remove(&child.seat);
         }
         Some(child)
     }

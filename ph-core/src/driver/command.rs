@@ -14,8 +14,8 @@ pub struct Command {
     expand: Option<Expand>,
 }
 
-/// Fills in what is known only per worker: (word, slot, generation).
-type Expand = fn(&OsStr, u32, u32) -> OsString;
+/// Fills in what is known only per worker: (word or value, slot, generation).
+pub type Expand = fn(&OsStr, u32, u32) -> OsString;
 
 impl Command {
     /// A command of at least one word; the first one names the program: a path if it has a slash,
@@ -54,7 +54,11 @@ impl Command {
     }
 
     /// Finds the program as `execvp` would, before any fork.
-    pub(super) fn resolve(&self, directory: Option<&Path>) -> Result<PathBuf, CommandError> {
+    pub(super) fn resolve(
+        &self,
+        directory: Option<&Path>,
+        search: Option<OsString>,
+    ) -> Result<PathBuf, CommandError> {
         let program = self.words.first().cloned().unwrap_or_default();
         let refused = |path: &Path, source| CommandError { path: path.to_owned(), source };
         let in_directory = |path: &Path| match directory {
@@ -69,7 +73,7 @@ impl Command {
             };
         }
         let mut best = io::Error::from_raw_os_error(libc::ENOENT);
-        let search = std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
+        let search = search.unwrap_or_else(|| "/usr/bin:/bin".into());
         if !program.is_empty() {
             for folder in std::env::split_paths(&search) {
                 let path = in_directory(&folder.join(&program));
@@ -119,7 +123,7 @@ pub(super) fn describe(step: &str, path: &Path, error: &io::Error) -> String {
     if errno == nix::errno::Errno::ENOEXEC {
         return format!("{sentence}: neither a binary of this machine nor a script with `#!`");
     }
-    if path.is_dir() {
+    if step == "exec" && path.is_dir() {
         return format!("{sentence}: it is a directory");
     }
     sentence
@@ -138,20 +142,25 @@ fn executable(path: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
 
+    fn search() -> Option<OsString> {
+        std::env::var_os("PATH")
+    }
+
     #[test]
     fn programs_are_found_as_a_shell_finds_them() {
-        assert!(Command::new(["sh"]).resolve(None).unwrap().ends_with("sh"));
-        let missing = Command::new(["no-such-program-anywhere"]).resolve(None).unwrap_err();
+        assert!(Command::new(["sh"]).resolve(None, search()).unwrap().ends_with("sh"));
+        let missing =
+            Command::new(["no-such-program-anywhere"]).resolve(None, search()).unwrap_err();
         assert_eq!(missing.code(), 127);
-        assert_eq!(Command::new(["/"]).resolve(None).unwrap_err().code(), 126);
-        assert_eq!(Command::new([""]).resolve(None).unwrap_err().code(), 127);
+        assert_eq!(Command::new(["/"]).resolve(None, search()).unwrap_err().code(), 126);
+        assert_eq!(Command::new([""]).resolve(None, search()).unwrap_err().code(), 127);
         let empty: [&str; 0] = [];
-        assert_eq!(Command::new(empty).resolve(None).unwrap_err().code(), 127);
+        assert_eq!(Command::new(empty).resolve(None, search()).unwrap_err().code(), 127);
     }
 
     #[test]
     fn a_relative_program_is_looked_for_where_the_worker_will_be() {
-        let found = Command::new(["bin/sh"]).resolve(Some(Path::new("/"))).unwrap();
+        let found = Command::new(["bin/sh"]).resolve(Some(Path::new("/")), None).unwrap();
         assert_eq!(found, Path::new("/bin/sh"));
     }
 

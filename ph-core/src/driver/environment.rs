@@ -1,14 +1,14 @@
 //! The environment of workers: the operator's own, less what belongs to the master, plus who the
 //! worker is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 
 use crate::worker::Identity;
 
 /// Whether a variable speaks to the master (or to the one that started it) and not to a worker.
-fn is_masters_own(name: &OsStr) -> bool {
+pub(super) fn is_masters_own(name: &OsStr) -> bool {
     let name = name.as_bytes();
     name == b"NOTIFY_SOCKET"
         || [&b"PH_"[..], b"LISTEN_", b"WATCHDOG_"].iter().any(|prefix| name.starts_with(prefix))
@@ -51,12 +51,34 @@ pub(super) fn listening(name: &str, listeners: usize) -> Vec<(OsString, OsString
 }
 
 /// Variables that tell one worker from another.
-pub(super) fn own(identity: &Identity) -> [(&'static str, String); 3] {
-    [
+pub(super) fn own(identity: &Identity) -> impl Iterator<Item = (OsString, OsString)> {
+    let pairs = [
         ("PH_SLOT", identity.slot.to_string()),
         ("PH_GENERATION", identity.generation.to_string()),
         ("PH_WORKER_ID", identity.worker_id.to_string()),
-    ]
+    ];
+    pairs.into_iter().map(|(name, value)| (name.into(), value.into()))
+}
+
+/// Of several variables of one name the last, in the order of the first of each.
+pub(super) fn merged(
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Vec<(OsString, OsString)> {
+    let mut places = HashMap::new();
+    let mut all: Vec<(OsString, OsString)> = Vec::new();
+    for (name, value) in variables {
+        match places.get(&name) {
+            Some(&place) => {
+                let (_, old): &mut (OsString, OsString) = &mut all[place];
+                *old = value;
+            }
+            None => {
+                places.insert(name.clone(), all.len());
+                all.push((name, value));
+            }
+        }
+    }
+    all
 }
 
 #[cfg(test)]
@@ -71,6 +93,13 @@ mod tests {
         for name in ["PATH", "PHONE", "LISTENER", "XPH_SLOT", "NOTIFY_SOCKETS"] {
             assert!(!is_masters_own(OsStr::new(name)), "{name}");
         }
+    }
+
+    #[test]
+    fn of_one_name_the_last_counts() {
+        let pairs = [("a", "1"), ("b", "2"), ("a", "3")].map(|(a, b)| (a.into(), b.into()));
+        let wanted = [("a", "3"), ("b", "2")].map(|(a, b)| (a.into(), b.into()));
+        assert_eq!(merged(pairs), wanted);
     }
 
     #[test]

@@ -63,6 +63,21 @@ pub enum RunError {
         /// The system's answer.
         source: io::Error,
     },
+    /// This process may not become who its workers are to be.
+    #[error("workers cannot have another user or group than the master's own: {}", named(source))]
+    Account {
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The conditions workers are to run under cannot be had.
+    #[error("{why}")]
+    Conditions {
+        /// Which one, by the name of the method of [`Master`](crate::Master) that asked for it, or of
+        /// the resource: `RLIMIT_NOFILE`.
+        condition: &'static str,
+        /// What was tried on what, and the system's answer.
+        why: String,
+    },
     /// The command cannot be executed.
     #[error(transparent)]
     Command(#[from] CommandError),
@@ -97,6 +112,8 @@ impl RunError {
             Self::Threads { .. }
             | Self::File { .. }
             | Self::Listen { .. }
+            | Self::Account { .. }
+            | Self::Conditions { .. }
             | Self::AppKey { .. }
             | Self::System { .. } => 1,
         }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -13,14 +12,19 @@ use tracing::{error, info};
 
 use super::children::Children;
 use super::command::Command;
+use super::conditions::{Conditions, KillMode};
 use super::error::{Finished, RunError, system};
+use super::helpers::{Helper, HelperPlace};
 use super::listeners::{Address, Listeners};
 use super::pidfile::Pidfile;
+use super::tree::Trees;
 use super::{Driver, WorkerSource, caught_signals, environment, new_epoll};
 use crate::arbiter::{Arbiter, Outcome, Policy, Readiness, WorkerKind};
 use crate::sys::environ::Environment;
 use crate::sys::fds::NofileLimit;
+use crate::sys::oom::OomCounter;
 use crate::sys::seats::Seats;
+use crate::sys::setup::Setup;
 use crate::sys::signals::{self, SignalQueue};
 use crate::sys::spawn::Program;
 use crate::sys::{fds, process, title};
@@ -36,7 +40,8 @@ pub(super) struct Settings {
     pub(super) policy: Policy,
     pub(super) addresses: Vec<Address>,
     pub(super) pidfile: Option<Pidfile>,
-    pub(super) directory: Option<PathBuf>,
+    pub(super) conditions: Conditions,
+    pub(super) helpers: Vec<Helper>,
     pub(super) stop_signal: Signal,
     pub(super) max_requests: u64,
     pub(super) app: Rc<BTreeMap<String, String>>,
@@ -53,7 +58,7 @@ enum WorkerSpec {
 ///
 /// A process has one master at a time.
 #[must_use = "a master does nothing until `run`"]
-pub struct Master(Settings);
+pub struct Master(pub(super) Settings);
 
 impl Master {
     /// A master of forked workers, each made by `factory` in its own process.
@@ -81,7 +86,8 @@ impl Master {
             policy,
             addresses: Vec::new(),
             pidfile: None,
-            directory: None,
+            conditions: Conditions::default(),
+            helpers: Vec::new(),
             stop_signal: Signal::SIGTERM,
             max_requests: 0,
             app: Rc::default(),
@@ -119,11 +125,9 @@ impl Master {
         self
     }
 
-    /// The workers' working directory. The default is the master's own.
-    pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
-        let directory = directory.into();
-        // Made absolute now; without a current directory it stays relative, and `run` says why.
-        self.0.directory = Some(std::path::absolute(&directory).unwrap_or(directory));
+    /// Adds a child that is not a worker. Helpers are started before the workers, in this order.
+    pub fn helper(mut self, helper: Helper) -> Self {
+        self.0.helpers.push(helper);
         self
     }
 
@@ -184,7 +188,7 @@ impl Master {
 impl Settings {
     /// What would fail in every worker fails here, once.
     fn check(&self) -> Result<(), RunError> {
-        if let Some(directory) = &self.directory {
+        if let Some(directory) = &self.conditions.directory {
             let source = match std::fs::metadata(directory) {
                 Ok(metadata) if metadata.is_dir() => None,
                 Ok(_) => Some(Errno::ENOTDIR.into()),
@@ -226,7 +230,11 @@ impl Settings {
         let signals = SignalQueue::install(&caught_signals(), stop_signal)
             .map_err(|source| RunError::System { call: "catch the signals", source })
             .map(|queue| &*signals.insert(queue))?;
-        let (source, children) = self.source(&listeners, nofile, signals, common)?;
+        let setup = self.conditions.setup(nofile, self.name.as_ref())?;
+        let seats = self.seats();
+        let trees =
+            Trees::new(self.conditions.kill_mode, seats, !is_forked).map_err(system("mmap"))?;
+        let source = self.source(&listeners, setup, signals, common)?;
         // What the caller had blocked must reach the master all the same.
         signals::set_mask(&SigSet::empty()).map_err(system("sigprocmask"))?;
         if let Some(pidfile) = &mut pidfile {
@@ -240,6 +248,8 @@ impl Settings {
             // Nothing can be heard of a command's heart, so its silence means nothing.
             policy.timeout = None;
         }
+        let helpers: Vec<_> = self.all_helpers().map(HelperPlace::new).collect();
+        let roles: Vec<_> = self.all_helpers().map(|helper| helper.role()).collect();
         let mut driver = Driver {
             settings: self,
             name: self.name.as_str().into(),
@@ -251,8 +261,11 @@ impl Settings {
             epoll: new_epoll().map_err(system("epoll_create"))?,
             nofile,
             output,
-            arbiter: Arbiter::new(policy),
-            children,
+            arbiter: Arbiter::new(policy).with_helpers(&roles),
+            children: Children::with_seats(seats),
+            helpers,
+            trees,
+            oom: OomCounter::find(),
             callers_children,
             reap_pending: false,
             lingering: Vec::new(),
@@ -265,44 +278,49 @@ impl Settings {
     fn source(
         &self,
         listeners: &Listeners,
-        nofile: NofileLimit,
+        setup: Setup,
         signals: &SignalQueue,
         common: Vec<(OsString, OsString)>,
-    ) -> Result<(WorkerSource, Children), RunError> {
-        let variables = environment::inherited().chain(common);
+    ) -> Result<WorkerSource, RunError> {
+        let variables = self.conditions.common_variables().into_iter().chain(common);
         let refused = |source| RunError::System { call: "prepare the environment", source };
         match &self.worker {
             WorkerSpec::Forked(factory) => {
-                // Twice `max_workers` processes at most, and some the kernel does not let go.
-                let count = (self.policy.max_workers.max(1) as usize).saturating_mul(3);
-                let seats = Rc::new(Seats::map(count).map_err(system("mmap"))?);
-                let children = Children::with_seats(seats.len());
-                let source = WorkerSource::Forked {
+                let environment = Environment::new(environment::merged(variables));
+                Ok(WorkerSource::Forked {
                     factory: Rc::clone(factory),
-                    seats,
-                    environment: Environment::new(variables).map_err(refused)?,
+                    seats: Rc::new(Seats::map(self.seats()).map_err(system("mmap"))?),
+                    environment: environment.map_err(refused)?,
+                    setup,
                     dev_null: fds::dev_null().map_err(system("open /dev/null"))?,
                     max_requests: self.max_requests,
-                };
-                Ok((source, children))
+                })
             }
             WorkerSpec::Command(command) => {
-                let directory = self.directory.as_deref();
-                let path = command.resolve(directory)?;
+                let directory = self.conditions.directory.as_deref();
+                let path = command.resolve(directory, self.conditions.search_path())?;
                 let listening = environment::listening(&self.name, listeners.sockets().len());
-                let program = Program::new(
-                    path.as_os_str(),
-                    Environment::new(variables.chain(listening)).map_err(refused)?,
-                    directory.map(Path::as_os_str),
-                    &listeners.fds(),
-                    nofile,
-                    signals.ignored(),
-                )
-                .map_err(|source| RunError::System { call: "prepare the command", source })?;
+                let variables = environment::merged(variables.chain(listening));
+                let environment = Environment::new(variables).map_err(refused)?;
+                let ignored = signals.ignored();
+                let name = path.as_os_str();
+                let program = Program::new(name, environment, setup, &listeners.fds(), ignored)
+                    .map_err(|source| RunError::System { call: "prepare the command", source })?;
                 let command = command.clone();
-                Ok((WorkerSource::Command { program, path, command }, Children::default()))
+                Ok(WorkerSource::Command { program, path, command })
             }
         }
+    }
+
+    /// Twice `max_workers` processes at most, and some the kernel does not let go.
+    fn seats(&self) -> usize {
+        (self.policy.max_workers.max(1) as usize).saturating_mul(3)
+    }
+
+    /// The warden first, so that nobody ever lives without one, where there is anything for it to do.
+    fn all_helpers(&self) -> impl Iterator<Item = Helper> {
+        let is_needed = self.conditions.kill_mode != KillMode::Process;
+        is_needed.then(Helper::warden).into_iter().chain(self.helpers.iter().cloned())
     }
 
     fn announce(&self, listeners: &Listeners, instance: u32) {

@@ -7,15 +7,20 @@
 
 mod children;
 mod command;
+mod conditions;
 mod environment;
 mod error;
+mod helpers;
 mod listeners;
 mod master;
 mod perform;
 mod pidfile;
+mod reap;
 mod report;
+mod tree;
+mod warden;
 
-use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::str::FromStr as _;
@@ -25,32 +30,37 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use tracing::info;
 
-pub use command::{Command, CommandError};
+pub use command::{Command, CommandError, Expand};
+pub use conditions::{CpuAffinity, KillMode};
 pub use error::{Finished, RunError};
+pub use helpers::{Helper, HelperContext};
 pub use listeners::Address;
 pub use master::Master;
 pub use pidfile::Pidfile;
 
-use crate::arbiter::{
-    Action, Arbiter, Event, ExitStatus, ORDERS, Order, Outcome, REAP_GRACE, Time, WorkerId,
-};
+use crate::arbiter::{Action, Arbiter, Event, ORDERS, Order, Outcome, Time, WorkerId};
 use crate::sys::clock;
 use crate::sys::environ::Environment;
 use crate::sys::fds::NofileLimit;
-use crate::sys::process::{self, Ended};
+use crate::sys::oom::OomCounter;
 use crate::sys::seats::Seats;
+use crate::sys::setup::{Failure, Setup};
 use crate::sys::signals::{Arrived, Sender, SignalQueue};
 use crate::sys::spawn::{self, Program, SpawnOutcome};
 use crate::worker::Factory;
 use children::{Child, Children};
+use helpers::HelperPlace;
 use listeners::Listeners;
 use master::Settings;
 use pidfile::HeldPidfile;
+use tree::Trees;
 
-/// What an epoll event is about: a signal came, a worker rang, or a command's start is decided.
+/// What an epoll event is about: a signal came, a worker rang, a command's start is decided, or a
+/// cgroup is empty.
 const SIGNAL: u64 = 0;
 const BELL: u64 = 1;
 const REPORTS_FROM: u64 = 2;
+const WATCHES_FROM: u64 = 1 << 63;
 
 /// Events taken in one wait; more are found in the next.
 const EVENTS_A_TURN: usize = 64;
@@ -65,6 +75,7 @@ enum WorkerSource {
         factory: Factory,
         seats: Rc<Seats>,
         environment: Environment,
+        setup: Setup,
         dev_null: OwnedFd,
         max_requests: u64,
     },
@@ -90,6 +101,9 @@ struct Driver<'a> {
     output: OwnedFd,
     arbiter: Arbiter,
     children: Children,
+    helpers: Vec<HelperPlace>,
+    trees: Trees,
+    oom: OomCounter,
     /// Those the program had before it became a master.
     callers_children: Vec<Pid>,
     /// There may be more to reap than one turn took.
@@ -99,7 +113,7 @@ struct Driver<'a> {
     /// Set by the arbiter's last action.
     outcome: Option<Outcome>,
     /// Why the last command that could not be executed was not.
-    spawn_failure: Option<(spawn::Failure, String)>,
+    spawn_failure: Option<(Failure, String)>,
 }
 
 impl Driver<'_> {
@@ -131,10 +145,12 @@ impl Driver<'_> {
         let mut orders = Vec::new();
         let mut rung = false;
         let mut started = Vec::new();
+        let mut is_emptied = false;
         for event in &ready[..found] {
             match event.data() {
                 SIGNAL => self.take_signals(&mut orders),
                 BELL => rung = true,
+                watch if watch >= WATCHES_FROM => is_emptied = true,
                 report => started.push(WorkerId(report - REPORTS_FROM)),
             }
         }
@@ -151,6 +167,9 @@ impl Driver<'_> {
             self.on_report(worker, now);
         }
         self.reap(now);
+        if is_emptied {
+            self.look_at_trees(now);
+        }
         for order in orders {
             self.step(now, Event::Ordered(order));
         }
@@ -214,7 +233,7 @@ impl Driver<'_> {
     fn look_at_seat(&mut self, worker: WorkerId, now: Time) {
         let WorkerSource::Forked { seats, .. } = &self.source else { return };
         let Some(child) = self.children.get_mut(worker) else { return };
-        let Some(seat) = child.seat.map(|seat| seats.seat(seat)) else { return };
+        let seat = seats.seat(child.seat);
         let is_ready =
             seat.is_ready() && !std::mem::replace(&mut child.ready_told, seat.is_ready());
         let is_recycle_due = seat.is_recycle_due() && !child.recycle_told;
@@ -246,88 +265,11 @@ impl Driver<'_> {
         }
     }
 
-    /// Reaps until nothing is left: signals merge, so one SIGCHLD may mean many ends. Only then are the
-    /// ends told, because looking for more walks over all children and would hold up those that the
-    /// answer starts.
-    fn reap(&mut self, now: Time) {
-        if !self.reap_pending {
-            return;
-        }
-        let mut ended = Vec::new();
-        for _ in 0..REAPS_A_TURN {
-            let Some(pid) = process::next_ended() else {
-                self.reap_pending = false;
-                break;
-            };
-            match self.children.worker_of(pid) {
-                Some(worker) if self.reap_worker(worker, pid, now) => ended.push(worker),
-                Some(worker) => self.lingering.push(worker),
-                None => {
-                    process::reap(pid);
-                }
-            }
-        }
-        let children = &self.children;
-        ended.extend(self.lingering.extract_if(.., |worker| {
-            children.get(*worker).is_none_or(|child| !process::group_has_children(child.pid))
-        }));
-        for worker in ended {
-            self.on_ended(worker, now);
-        }
-    }
-
-    /// Reaps a worker; says whether that is its end. A worker has ended when its group has. A crash
-    /// takes the rest of the group along at once, while its leader is still a zombie and the number
-    /// still its own. A command that was told to stop was told with its group, and what is left of
-    /// that has the same time to do so.
-    fn reap_worker(&mut self, worker: WorkerId, pid: Pid, now: Time) -> bool {
-        // The last words first: it may have been ready, or never executed.
-        self.look_at_seat(worker, now);
-        self.on_report(worker, now);
-        let is_graceful = match self.source {
-            WorkerSource::Forked { .. } => false,
-            WorkerSource::Command { .. } => self.arbiter.is_within_grace(worker),
-        };
-        if !is_graceful {
-            // ESRCH is what is hoped for: nobody is left.
-            let _ = process::signal_group(pid, Signal::SIGKILL);
-        }
-        if let Some(child) = self.children.get_mut(worker) {
-            child.reaped = process::reap(pid);
-        }
-        !(is_graceful && process::group_has_children(pid))
-    }
-
-    fn on_ended(&mut self, worker: WorkerId, now: Time) {
-        let Some(child) = self.children.get(worker) else { return };
-        let Some(ended) = child.reaped else { return };
-        let jitter = perform::jitter();
-        let event = match (child.failure, &self.source) {
-            (Some(failure), WorkerSource::Command { path, .. }) => {
-                let directory = self.settings.directory.as_deref();
-                let why = report::describe_failure(failure, path, directory);
-                tracing::error!("worker {}: {why}", child.slot);
-                let fault = perform::fault_of(failure, path);
-                self.spawn_failure = Some((failure, why));
-                Event::SpawnFailed { worker, fault, jitter }
-            }
-            (_, WorkerSource::Forked { .. } | WorkerSource::Command { .. }) => {
-                let status = match ended {
-                    Ended::Code(code) => ExitStatus::Code(code),
-                    Ended::Signal(number, core) => ExitStatus::Signal { number, core },
-                };
-                Event::Exited { worker, status, jitter }
-            }
-        };
-        self.step(now, event);
-        // Only now, so that the line about its end can name its pid.
-        self.children.remove(worker);
-    }
-
     /// The master's own descriptors, which no worker may keep.
     fn own_fds(&self) -> Vec<RawFd> {
         let mut own = vec![self.epoll.0.as_raw_fd(), self.output.as_raw_fd()];
         own.extend(self.signals.raw_fds());
+        own.extend(self.helpers.iter().filter_map(HelperPlace::lifeline).map(AsRawFd::as_raw_fd));
         own.extend(self.pidfile.map(HeldPidfile::raw_fd));
         if let WorkerSource::Forked { seats, dev_null, .. } = &self.source {
             own.extend([seats.raw_fd(), dev_null.as_raw_fd()]);
@@ -335,52 +277,22 @@ impl Driver<'_> {
         own
     }
 
-    /// The last resort of a master that cannot go on: nobody is left behind.
-    fn kill_everyone(&self) {
-        for child in self.children.iter().filter(|child| child.reaped.is_none()) {
-            let _ = process::signal(child.pid, Signal::SIGKILL);
-            let _ = process::signal_group(child.pid, Signal::SIGKILL);
+    /// What the master keeps open for its workers, which a helper has no use for.
+    fn fds_of_workers(&self) -> Vec<RawFd> {
+        let mut all: Vec<_> = self.listeners.fds().iter().map(AsRawFd::as_raw_fd).collect();
+        all.extend(
+            self.children.iter().filter_map(|child| child.report.as_ref()?.as_raw_fd().into()),
+        );
+        match &self.source {
+            WorkerSource::Forked { seats, .. } => all.extend(seats.raw_fds()),
+            WorkerSource::Command { program, .. } => all.extend(program.raw_fds()),
         }
-    }
-
-    /// Ends what workers left behind outside their groups. The master being their subreaper, such
-    /// processes have become its children when theirs ended, one generation after the other.
-    fn end_strays(&mut self) {
-        let until = now().after(REAP_GRACE);
-        let mut ended = 0;
-        loop {
-            for pid in std::iter::from_fn(process::next_ended).take(REAPS_A_TURN) {
-                process::reap(pid);
-            }
-            let mut strays = process::children();
-            strays.retain(|pid| {
-                let is_worker = self.children.worker_of(*pid).is_some();
-                !is_worker && !self.callers_children.contains(pid)
-            });
-            if strays.is_empty() {
-                break;
-            }
-            let left = until.since(now());
-            if left.is_zero() {
-                tracing::error!("processes left behind that do not end: {strays:?}");
-                break;
-            }
-            for pid in &strays {
-                ended += usize::from(process::signal(*pid, Signal::SIGKILL).is_ok());
-            }
-            // SIGCHLD ends the wait; whatever else comes is too late to matter.
-            let timeout = EpollTimeout::try_from(clock::millis(left)).unwrap_or(EpollTimeout::ZERO);
-            let _ = self.epoll.wait(&mut [EpollEvent::empty()], timeout);
-            drop(self.signals.take());
-        }
-        if ended > 0 {
-            tracing::warn!("killed what workers had left behind outside their groups: {ended}");
-        }
+        all
     }
 }
 
 impl Child {
-    fn new(pid: Pid, seat: Option<usize>) -> Self {
+    fn new(pid: Pid, seat: usize) -> Self {
         Self {
             pid,
             slot: crate::arbiter::Slot(0),

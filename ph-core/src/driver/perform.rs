@@ -1,7 +1,9 @@
 //! Actions become system calls. A failure becomes an event, to be told in the same turn.
 
+use std::ffi::OsString;
 use std::hash::{BuildHasher as _, RandomState};
-use std::os::fd::AsFd as _;
+use std::io;
+use std::os::fd::AsFd;
 use std::rc::Rc;
 
 use nix::errno::Errno;
@@ -11,12 +13,17 @@ use nix::unistd::Pid;
 use tracing::{error, warn};
 
 use super::children::Child;
+use super::conditions::KillMode;
+use super::helpers::HelperPlace;
+use super::tree::Census;
 use super::{Driver, REPORTS_FROM, WorkerSource, environment, report};
 use crate::arbiter::{
     Action, Event, Generation, Jitter, Slot, SpawnFault, Time, WorkerId, WorkerSignal,
 };
 use crate::sys::process::{self, Fork};
-use crate::sys::{signals, spawn};
+use crate::sys::setup::{Failure, Step};
+use crate::sys::signals;
+use crate::sys::spawn::Instance;
 use crate::worker::{self, Boot, Identity};
 
 impl Driver<'_> {
@@ -29,13 +36,16 @@ impl Driver<'_> {
                 None
             }
             Action::ReadHeartbeat { worker } => self.read_heartbeat(worker),
-            Action::SpawnHelper { .. } | Action::StopHelper { .. } | Action::KillHelper { .. } => {
+            Action::SpawnHelper { helper } => self.spawn_helper(helper),
+            Action::StopHelper { helper } => {
+                self.stop_helper(helper);
                 None
             }
-            Action::EndStrays => {
-                self.end_strays();
-                Some(Event::StraysCounted { left: 0 })
+            Action::KillHelper { helper } => {
+                self.kill_helper(helper);
+                None
             }
+            Action::EndStrays => self.end_strays(),
             Action::ReopenLog => {
                 signals::count_reopen();
                 tracing::info!("log files reopened");
@@ -43,7 +53,9 @@ impl Driver<'_> {
                 None
             }
             Action::Notify(notice) => {
-                report::report(notice, &self.children, self.settings.stop_signal);
+                let names = self.helpers.iter().map(HelperPlace::name).collect();
+                let who = report::People { children: &self.children, helpers: names };
+                report::report(notice, &who, self.settings.stop_signal);
                 None
             }
             Action::Exit(outcome) => {
@@ -53,22 +65,36 @@ impl Driver<'_> {
         }
     }
 
+    /// The first count of what workers left behind; the loop counts again when some have ended.
+    fn end_strays(&mut self) -> Option<Event> {
+        self.trees.begin_closing();
+        let census = Census::of(&self.children, &self.helpers, &self.callers_children);
+        let left = self.trees.end_strays(&census, &self.epoll)?;
+        if self.trees.ended > 0 {
+            warn!("killed what workers had left behind: {}", self.trees.ended);
+        }
+        Some(Event::StraysCounted { left })
+    }
+
     /// Forks with all signals blocked, so that one meant for the child waits until it can answer.
-    fn spawn(&mut self, worker: WorkerId, slot: Slot, generation: Generation) -> Option<Event> {
-        let failed = |what: String| {
-            error!("cannot start worker {slot}: {what}");
-            let fault = SpawnFault::Passing;
-            Some(Event::SpawnFailed { worker, fault, jitter: jitter() })
-        };
+    pub(super) fn with_signals_blocked<T>(
+        &mut self,
+        fork: impl FnOnce(&mut Self) -> io::Result<T>,
+    ) -> Result<T, String> {
         match process::thread_count() {
             Ok(1) => {}
-            Ok(threads) => return failed(format!("the master has {threads} threads")),
-            Err(error) => return failed(format!("/proc/self/task cannot be read: {error}")),
+            Ok(threads) => return Err(format!("the master has {threads} threads")),
+            Err(error) => return Err(format!("/proc/self/task cannot be read: {error}")),
         }
-        let mask = match signals::block_all() {
-            Ok(mask) => mask,
-            Err(errno) => return failed(format!("signals cannot be blocked: {errno}")),
-        };
+        let mask =
+            signals::block_all().map_err(|errno| format!("signals cannot be blocked: {errno}"))?;
+        let forked = fork(self);
+        // The mask was valid a moment ago, so it can be set again.
+        let _ = signals::set_mask(&mask);
+        forked.map_err(|error| error.to_string())
+    }
+
+    fn spawn(&mut self, worker: WorkerId, slot: Slot, generation: Generation) -> Option<Event> {
         let identity = Identity {
             name: Rc::clone(&self.name),
             slot: slot.0,
@@ -76,36 +102,47 @@ impl Driver<'_> {
             worker_id: worker.0,
             instance: self.instance,
         };
-        let spawned = match self.source {
-            WorkerSource::Forked { .. } => self.fork_worker(identity),
-            WorkerSource::Command { .. } => self.exec_worker(worker, &identity),
-        };
-        // The mask was valid a moment ago, so it can be set again.
-        let _ = signals::set_mask(&mask);
+        let spawned = self.with_signals_blocked(|driver| {
+            let seat = driver.children.take_seat().ok_or(Errno::EAGAIN)?;
+            let spawned = match driver.source {
+                WorkerSource::Forked { .. } => driver.fork_worker(seat, identity),
+                WorkerSource::Command { .. } => driver.exec_worker(worker, seat, &identity),
+            };
+            if spawned.is_err() {
+                driver.children.give_seat_back(seat);
+            }
+            spawned
+        });
         match spawned {
             Ok(child) => {
+                self.trees.on_spawned(child.seat, child.pid);
                 // A command whose start cannot be watched counts as executed; its exit will tell.
-                let is_unwatched = child.seat.is_none() && child.report.is_none();
+                let is_command = matches!(self.source, WorkerSource::Command { .. });
+                let is_unwatched = is_command && child.report.is_none();
                 self.children.insert(worker, Child { slot, generation, ..child });
                 is_unwatched.then_some(Event::Ready { worker })
             }
-            Err(error) => failed(error.to_string()),
+            Err(why) => {
+                error!("cannot start worker {slot}: {why}");
+                let fault = SpawnFault::Passing;
+                Some(Event::SpawnFailed { worker, fault, jitter: jitter() })
+            }
         }
     }
 
-    fn fork_worker(&mut self, identity: Identity) -> std::io::Result<Child> {
-        let WorkerSource::Forked { factory, seats, environment, dev_null, max_requests } =
+    fn fork_worker(&mut self, seat: usize, identity: Identity) -> io::Result<Child> {
+        let WorkerSource::Forked { factory, seats, environment, setup, dev_null, max_requests } =
             &self.source
         else {
             return Err(Errno::EINVAL.into());
         };
-        let environment = environment.table(&environment::own(&identity), None)?;
-        let seat_index = self.children.take_seat().ok_or(Errno::EAGAIN)?;
-        seats.seat(seat_index).reset();
+        let own = self.own_variables(&identity);
+        let environment = environment.table(&own, None)?;
+        seats.seat(seat).reset();
         let master = nix::unistd::getpid();
-        match process::fork() {
-            Ok(Fork::Master(pid)) => Ok(Child::new(pid, Some(seat_index))),
-            Ok(Fork::Child) => worker::enter(Boot {
+        match process::fork()? {
+            Fork::Master(pid) => Ok(Child::new(pid, seat)),
+            Fork::Child => worker::enter(Boot {
                 environment: &environment,
                 dev_null,
                 identity,
@@ -113,34 +150,44 @@ impl Driver<'_> {
                 factory,
                 listeners: self.listeners.sockets(),
                 seats,
-                seat_index,
+                seat_index: seat,
                 signals: self.signals,
-                not_mine: self.own_fds(),
-                nofile: self.nofile,
-                directory: self.settings.directory.as_deref(),
+                not_mine: [self.own_fds(), self.trees.raw_fds()].concat(),
+                setup,
                 logging: &self.settings.logging,
                 timeout: self.settings.policy.timeout,
                 max_requests: *max_requests,
                 app: &self.settings.app,
             }),
-            Err(errno) => {
-                self.children.give_seat_back(seat_index);
-                Err(errno.into())
-            }
         }
     }
 
-    fn exec_worker(&mut self, worker: WorkerId, identity: &Identity) -> std::io::Result<Child> {
+    fn own_variables(&self, identity: &Identity) -> Vec<(OsString, OsString)> {
+        let given = self.settings.conditions.own_variables(identity.slot, identity.generation);
+        environment::merged(given.into_iter().chain(environment::own(identity)))
+    }
+
+    fn exec_worker(
+        &mut self,
+        worker: WorkerId,
+        seat: usize,
+        identity: &Identity,
+    ) -> io::Result<Child> {
         let WorkerSource::Command { program, command, .. } = &self.source else {
             return Err(Errno::EINVAL.into());
         };
-        let words = command.words_of(identity.slot, identity.generation);
-        let own = environment::own(identity);
-        let (pid, report) = program.spawn(&words, &own, self.output.as_fd())?;
+        let cgroup = self.trees.cgroup_of(seat);
+        let (pid, report) = program.spawn(&Instance {
+            slot: identity.slot,
+            words: &command.words_of(identity.slot, identity.generation),
+            own: &self.own_variables(identity),
+            output: self.output.as_fd(),
+            cgroup: cgroup.as_ref().map(AsFd::as_fd),
+        })?;
         // Level-triggered: what is not read in this turn is read in the next.
         let event = EpollEvent::new(EpollFlags::EPOLLIN, REPORTS_FROM + worker.0);
         let watched = self.epoll.add(&report, event);
-        let mut child = Child::new(pid, None);
+        let mut child = Child::new(pid, seat);
         match watched {
             Ok(()) => child.report = Some(report),
             Err(errno) => warn!("cannot watch the start of pid {pid}: {errno}"),
@@ -152,20 +199,23 @@ impl Driver<'_> {
     fn signal(&mut self, worker: WorkerId, signal: WorkerSignal) {
         let Some(child) = self.children.get(worker) else { return };
         let pid = child.pid;
-        let is_command = child.seat.is_none();
+        let is_command = matches!(self.source, WorkerSource::Command { .. });
+        let is_group_told = is_command && self.trees.kill_mode != KillMode::Process;
         let sent = match signal {
-            // Its end is about to be told, or its group still stops; the group holds the number as
-            // long as it has a member.
-            WorkerSignal::Kill if child.reaped.is_some() => kill_group(pid),
+            // Its end is about to be told, or its tree still stops.
+            WorkerSignal::Kill if child.reaped.is_some() => {
+                self.trees.kill(child.seat, pid, true);
+                Ok(())
+            }
             _ if child.reaped.is_some() => Ok(()),
-            WorkerSignal::Stop if is_command => stop_group(pid, self.settings.stop_signal),
+            WorkerSignal::Stop if is_group_told => stop_group(pid, self.settings.stop_signal),
             WorkerSignal::Stop => wake_and_send(pid, self.settings.stop_signal),
             WorkerSignal::Abort => wake_and_send(pid, Signal::SIGABRT),
             WorkerSignal::Reopen => process::signal(pid, Signal::SIGUSR1),
             // Itself first: a child so young that it leads no group yet must not survive.
             WorkerSignal::Kill => {
                 let sent = process::signal(pid, Signal::SIGKILL);
-                let _ = process::signal_group(pid, Signal::SIGKILL);
+                self.trees.kill(child.seat, pid, false);
                 sent
             }
         };
@@ -175,7 +225,7 @@ impl Driver<'_> {
     }
 
     fn read_heartbeat(&self, worker: WorkerId) -> Option<Event> {
-        let seat = self.children.get(worker)?.seat?;
+        let seat = self.children.get(worker)?.seat;
         let WorkerSource::Forked { seats, .. } = &self.source else { return None };
         let beat = Time::from_nanos(seats.seat(seat).last_beat());
         Some(Event::Heartbeat { worker, beat })
@@ -200,14 +250,6 @@ fn stop_group(leader: Pid, signal: Signal) -> nix::Result<()> {
     process::signal_group(leader, Signal::SIGCONT)
 }
 
-/// Ends what is left of a group whose leader is reaped.
-fn kill_group(leader: Pid) -> nix::Result<()> {
-    if process::group_has_children(leader) {
-        process::signal_group(leader, Signal::SIGKILL)?;
-    }
-    Ok(())
-}
-
 /// A stopped process takes no signal but SIGCONT, so it follows every other.
 fn wake_and_send(pid: Pid, signal: Signal) -> nix::Result<()> {
     process::signal(pid, signal)?;
@@ -220,23 +262,17 @@ pub(super) fn jitter() -> Jitter {
     Jitter((bits >> 32) as u32)
 }
 
-/// What a failed `exec` means for the arbiter.
-pub(super) fn fault_of(failure: spawn::Failure, program: &std::path::Path) -> SpawnFault {
-    match (failure.step, Errno::from_raw(failure.errno)) {
-        (spawn::Step::Exec, Errno::ENOENT | Errno::ENOTDIR) if !program.exists() => {
-            SpawnFault::NotFound
-        }
-        (
-            spawn::Step::Exec,
-            Errno::EAGAIN | Errno::ENOMEM | Errno::ETXTBSY | Errno::ENFILE | Errno::EMFILE,
-        ) => SpawnFault::Passing,
-        (spawn::Step::Exec, _) => SpawnFault::NotExecutable,
-        (
-            spawn::Step::Session
-            | spawn::Step::Descriptors
-            | spawn::Step::Limits
-            | spawn::Step::Directory,
-            _,
-        ) => SpawnFault::Passing,
+/// What a failed spawn means for the arbiter. A failed step before the exec may be met no more by the
+/// next attempt.
+pub(super) fn fault_of(failure: Failure, program: &std::path::Path) -> SpawnFault {
+    const PASSING: [Errno; 5] =
+        [Errno::EAGAIN, Errno::ENOMEM, Errno::ETXTBSY, Errno::ENFILE, Errno::EMFILE];
+    let errno = Errno::from_raw(failure.errno);
+    if failure.step != Step::Exec || PASSING.contains(&errno) {
+        SpawnFault::Passing
+    } else if matches!(errno, Errno::ENOENT | Errno::ENOTDIR) && !program.exists() {
+        SpawnFault::NotFound
+    } else {
+        SpawnFault::NotExecutable
     }
 }

@@ -8,12 +8,14 @@ use tracing::{debug, error, info, warn};
 
 use super::children::Children;
 use super::command::describe;
+use super::conditions::Conditions;
 use crate::arbiter::{ExitStatus, Notice, SpawnFault, StopReason, WorkerId};
-use crate::sys::spawn::Failure;
+use crate::sys::setup::{Failure, Step};
 
 /// Writes the line of a notice. Of ends that were ordered, only the unusual ones are worth one.
-pub(super) fn report(notice: Notice, children: &Children, stop_signal: Signal) {
-    let who = |worker| Who { worker, children };
+pub(super) fn report(notice: Notice, people: &People<'_>, stop_signal: Signal) {
+    let children = people.children;
+    let who = |worker| who(worker, children);
     match notice {
         Notice::WorkerReady { worker, after } => {
             info!("{} is ready after {}", who(worker), span(after));
@@ -80,10 +82,12 @@ pub(super) fn report(notice: Notice, children: &Children, stop_signal: Signal) {
             let by = span(by);
             warn!("woke {by} late: silent workers get a fresh period before they count as stuck");
         }
-        Notice::HelperEnded { helper, respawn_in, .. } => {
+        Notice::HelperEnded { helper, status, respawn_in } => {
+            let name = people.helpers.get(helper.0 as usize).copied().unwrap_or("helper");
+            let what = status.map_or_else(|| "was not started".to_owned(), describe_status);
             let next =
                 respawn_in.map_or_else(String::new, |wait| format!(", next one {}", due(wait)));
-            warn!("helper {helper} ended{next}");
+            warn!("the {name} {what}{next}");
         }
         Notice::EndsWithWorkers { code } => {
             info!("the service ends with its workers, exit code {code}");
@@ -97,17 +101,28 @@ pub(super) fn report(notice: Notice, children: &Children, stop_signal: Signal) {
     }
 }
 
-/// Why a command did not run, as the user sees it at first boot.
-pub(super) fn describe_failure(failure: Failure, path: &Path, directory: Option<&Path>) -> String {
+/// Why a worker was not started, as the user sees it at first boot.
+pub(super) fn describe_failure(failure: Failure, what: &Path, conditions: &Conditions) -> String {
     let error = std::io::Error::from_raw_os_error(failure.errno);
-    let object = match (failure.step, directory) {
-        (crate::sys::spawn::Step::Directory, Some(directory)) => directory,
-        _ => path,
+    let object = match (failure.step, conditions.directory.as_deref()) {
+        (Step::Directory, Some(directory)) => directory,
+        _ => what,
     };
-    describe(failure.step.describe(), object, &error)
+    describe(&failure.tried(), object, &error)
 }
 
-struct Who<'a> {
+/// Whom notices are about.
+pub(super) struct People<'a> {
+    pub(super) children: &'a Children,
+    pub(super) helpers: Vec<&'a str>,
+}
+
+/// A worker's name in a line.
+pub(super) fn who(worker: WorkerId, children: &Children) -> Who<'_> {
+    Who { worker, children }
+}
+
+pub(super) struct Who<'a> {
     worker: WorkerId,
     children: &'a Children,
 }

@@ -17,9 +17,9 @@ pub(crate) fn coarse() -> u64 {
     read(ClockId::CLOCK_MONOTONIC_COARSE)
 }
 
-/// Waits a moment, before there is a loop that could be kept waiting: at the start, for another
-/// process that is about to finish something. A signal may cut it short.
-pub(crate) fn pause_at_start(wait: Duration) {
+/// Waits a moment, where there is no loop that could be kept waiting: at the start, for another process
+/// that is about to finish something, and in the warden. A signal may cut it short.
+pub(crate) fn pause(wait: Duration) {
     let _ = poll(&mut [], PollTimeout::try_from(wait).unwrap_or(PollTimeout::ZERO));
 }
 

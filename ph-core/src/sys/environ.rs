@@ -33,10 +33,10 @@ impl Environment {
     /// The table of a worker with variables of its own, and one more whose text the caller keeps.
     pub(crate) fn table(
         &self,
-        own: &[(&str, String)],
+        own: &[(OsString, OsString)],
         extra: Option<*const c_char>,
     ) -> io::Result<Table> {
-        let own = own.iter().map(|(name, value)| variable(OsStr::new(name), OsStr::new(value)));
+        let own = own.iter().map(|(name, value)| variable(name, value));
         let own = own.collect::<io::Result<Vec<_>>>()?;
         let strings = self.0.iter().chain(&own).map(|variable| variable.as_ptr());
         let pointers = strings.chain(extra).chain([ptr::null()]).collect();

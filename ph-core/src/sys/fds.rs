@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, open};
@@ -9,6 +10,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::Mode;
 use nix::unistd::pipe2;
+
+use super::clock;
 
 /// A pipe (read end, write end), close-on-exec and non-blocking at both ends.
 pub(crate) fn pipe() -> nix::Result<(OwnedFd, OwnedFd)> {
@@ -89,6 +92,35 @@ pub(crate) fn close_on_exec_from(first: RawFd) {
     unsafe {
         libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
     }
+}
+
+/// Waits until there is something to read, or the end of the stream; says whether that came in time.
+pub(crate) fn wait_readable(fd: impl AsFd, limit: Duration) -> bool {
+    let mut asked = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
+    poll(&mut asked, timeout(limit)) == Ok(1)
+}
+
+/// Waits until nobody has the other end of a pipe any more, however long that is.
+pub(crate) fn wait_for_end(fd: impl AsFd) {
+    loop {
+        let mut asked = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
+        // An interrupted wait is none.
+        let _ = poll(&mut asked, PollTimeout::NONE);
+        if read(&fd, &mut [0; 64]) == Ok(0) {
+            return;
+        }
+    }
+}
+
+/// Waits until a file of the kernel's, such as `cgroup.events`, has changed since it was last read.
+pub(crate) fn wait_changed(fd: impl AsFd, limit: Duration) {
+    let mut asked = [PollFd::new(fd.as_fd(), PollFlags::POLLPRI)];
+    // The caller looks again whatever comes of it.
+    let _ = poll(&mut asked, timeout(limit));
+}
+
+fn timeout(limit: Duration) -> PollTimeout {
+    PollTimeout::try_from(clock::millis(limit)).unwrap_or(PollTimeout::ZERO)
 }
 
 /// Whether a small write would not block: a pipe has room for a page, a file always has.

@@ -103,7 +103,7 @@ pub(crate) fn lock_folder(path: &Path) -> io::Result<File> {
         if try_lock(&folder)? {
             return Ok(folder);
         }
-        clock::pause_at_start(LOOK_PAUSE);
+        clock::pause(LOOK_PAUSE);
     }
     Err(io::Error::from(io::ErrorKind::WouldBlock))
 }
@@ -135,7 +135,7 @@ impl HeldByOther {
             if pid.is_some() {
                 return pid;
             }
-            clock::pause_at_start(LOOK_PAUSE);
+            clock::pause(LOOK_PAUSE);
         }
         None
     }

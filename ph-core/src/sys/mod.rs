@@ -4,15 +4,23 @@
 
 #![expect(unsafe_code, reason = "this ring is where the system is called")]
 
+pub(crate) mod cgroup;
 pub(crate) mod clock;
 pub(crate) mod environ;
 pub(crate) mod fds;
+pub(crate) mod leaders;
 pub(crate) mod lock;
+pub(crate) mod oom;
+pub(crate) mod privileges;
 pub(crate) mod process;
+pub(crate) mod procfs;
 pub(crate) mod seats;
+pub(crate) mod setup;
 pub(crate) mod signals;
 pub(crate) mod spawn;
 pub(crate) mod title;
 
+pub use nix::sys::resource::Resource;
 pub use nix::sys::signal::Signal;
+pub use privileges::{Account, AccountError};
 pub use signals::reopen_count;

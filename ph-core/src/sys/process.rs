@@ -1,11 +1,12 @@
 //! Processes: fork, reap, signal, and what a child must arrange before anything else.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::wait::WaitStatus;
 use nix::unistd::{ForkResult, Pid};
 
 /// Which side of a fork this is.
@@ -25,6 +26,30 @@ pub(crate) fn fork() -> nix::Result<Fork> {
         ForkResult::Child => Ok(Fork::Child),
     }
 }
+
+/// Forks into a cgroup, without glibc's part in it: for a child that only makes system calls and
+/// executes. `None`: this kernel, or a filter of system calls, does not allow it.
+pub(crate) fn fork_into(cgroup: BorrowedFd<'_>) -> Option<nix::Result<Fork>> {
+    // SAFETY: an all-zero clone_args asks for nothing.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = CLONE_INTO_CGROUP;
+    args.exit_signal = u64::from(libc::SIGCHLD.unsigned_abs());
+    args.cgroup = u64::from(cgroup.as_raw_fd().unsigned_abs());
+    // SAFETY: without CLONE_VM this is a fork: the child has its own copy of everything. Handlers of
+    // pthread_atfork do not run, which is why the child may not come back to any other code.
+    let pid =
+        unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) };
+    match Errno::result(pid) {
+        Ok(0) => Some(Ok(Fork::Child)),
+        Ok(pid) => Some(Ok(Fork::Master(Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX))))),
+        Err(Errno::EAGAIN) => Some(Err(Errno::EAGAIN)),
+        Err(Errno::ENOMEM) => Some(Err(Errno::ENOMEM)),
+        Err(_) => None,
+    }
+}
+
+/// In linux/sched.h; the C library's headers have it as an int, which it does not fit.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// The number of threads of this process. One system call where the answer is one: the link count of
 /// the folder of tasks is that number and two. Any other answer is checked by counting, because not
@@ -69,6 +94,25 @@ pub(crate) fn group_has_children(leader: Pid) -> bool {
     unsafe { libc::waitid(libc::P_PGID, group, &raw mut info, flags) == 0 }
 }
 
+/// Sends a signal to a process that need not be a child, if it is still the one that `is_meant` knows:
+/// the number is held fast first, so it cannot become another's in between.
+pub(crate) fn signal_if(pid: Pid, signal: Signal, is_meant: impl FnOnce() -> bool) -> bool {
+    // SAFETY: opens a descriptor, and touches no memory.
+    let opened = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
+    let Ok(handle) = Errno::result(opened) else { return false };
+    // SAFETY: the call has just made this descriptor, so nobody else owns it.
+    let handle = unsafe { OwnedFd::from_raw_fd(i32::try_from(handle).unwrap_or(-1)) };
+    if !is_meant() {
+        return false;
+    }
+    let no_info = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: sends a signal; a null siginfo means that of `kill`.
+    let sent = unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, handle.as_raw_fd(), signal as i32, no_info, 0)
+    };
+    sent == 0
+}
+
 /// All children of this process, as far as the kernel lists them.
 pub(crate) fn children() -> Vec<Pid> {
     let list = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
@@ -103,6 +147,16 @@ pub(crate) fn reap(pid: Pid) -> Option<Ended> {
     }
 }
 
+/// Waits for the end of a child that is about to end, reaps it, and says whether that was with code 0.
+pub(crate) fn reap_now(pid: Pid) -> bool {
+    loop {
+        match nix::sys::wait::waitpid(pid, None) {
+            Err(Errno::EINTR) => {}
+            status => return status == Ok(WaitStatus::Exited(pid, 0)),
+        }
+    }
+}
+
 /// Sends a signal to a child that has not been reaped.
 pub(crate) fn signal(pid: Pid, signal: Signal) -> nix::Result<()> {
     kill(pid, signal)
@@ -119,10 +173,15 @@ pub(crate) fn signal_group(leader: Pid, signal: Signal) -> nix::Result<()> {
 pub(crate) fn become_worker(master: Pid) -> nix::Result<()> {
     nix::unistd::setsid()?;
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+    leave_if_orphaned(master);
+    Ok(())
+}
+
+/// Ends a child whose master died before the kernel knew that the child is to die with it.
+pub(crate) fn leave_if_orphaned(master: Pid) {
     if nix::unistd::getppid() != master {
         exit_now(1);
     }
-    Ok(())
 }
 
 /// Makes this process the parent of every orphan below it, so that none escapes to pid 1.

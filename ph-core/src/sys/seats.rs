@@ -95,11 +95,6 @@ impl Seats {
         Ok(Self { header, seats, bell: fds::pipe()? })
     }
 
-    /// How many seats there are.
-    pub(crate) fn len(&self) -> usize {
-        self.seats.len()
-    }
-
     /// One seat.
     pub(crate) fn seat(&self, index: usize) -> &'static Seat {
         &self.seats[index]
@@ -113,6 +108,11 @@ impl Seats {
     /// The read end of the bell, which a forked worker closes.
     pub(crate) fn raw_fd(&self) -> i32 {
         self.bell.0.as_raw_fd()
+    }
+
+    /// Both ends of the bell, which a helper closes.
+    pub(crate) fn raw_fds(&self) -> [i32; 2] {
+        [self.bell.0.as_raw_fd(), self.bell.1.as_raw_fd()]
     }
 
     /// The seats somebody rang for since the last call; `None`: look at all of them. One call reads

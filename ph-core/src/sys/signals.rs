@@ -182,6 +182,15 @@ impl WorkerSignals {
         STOP.load(Ordering::Relaxed)
     }
 
+    /// Waits, at most so long, until a stop was asked for; says whether to go on. A signal may cut
+    /// the wait short.
+    pub(crate) fn wait(&self, limit: std::time::Duration) -> bool {
+        if !self.stop_asked() {
+            fds::wait_readable(self.stop_pipe(), limit);
+        }
+        !self.stop_asked()
+    }
+
     /// Becomes readable, and stays so, when a stop was asked for.
     pub(crate) fn stop_pipe(&self) -> impl AsFd {
         self.pipe.0.as_fd()

@@ -11,12 +11,13 @@ use std::ffi::{CString, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::ptr;
+use std::time::Duration;
 
-use nix::sys::signal::SigSet;
+use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::Pid;
 
 use super::environ::{Environment, Table, c_string};
-use super::fds::NofileLimit;
+use super::setup::{Failure, Setup, Step};
 use super::{fds, process, signals};
 
 /// `LISTEN_PID` is known only in the child, which writes its digits in place.
@@ -26,58 +27,29 @@ const LISTEN_PID_NAME: &[u8] = b"LISTEN_PID=";
 /// The first descriptor of the listeners, by the convention of systemd's socket activation.
 pub(crate) const LISTEN_FDS_START: RawFd = 3;
 
-/// A step of the child between fork and exec.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Step {
-    /// A session of its own, and death with the master.
-    Session = 1,
-    /// Standard streams and listeners in place.
-    Descriptors,
-    /// The descriptor limit the operator had set.
-    Limits,
-    /// The working directory.
-    Directory,
-    /// The program itself.
-    Exec,
-}
-
-impl Step {
-    const ALL: [Self; 5] =
-        [Self::Session, Self::Descriptors, Self::Limits, Self::Directory, Self::Exec];
-
-    /// What was tried, for people.
-    pub(crate) const fn describe(self) -> &'static str {
-        match self {
-            Self::Session => "start a session for",
-            Self::Descriptors => "set up the descriptors of",
-            Self::Limits => "restore the descriptor limit of",
-            Self::Directory => "enter the working directory of",
-            Self::Exec => "exec",
-        }
-    }
-}
-
-/// What kept a program from running.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Failure {
-    /// The step.
-    pub(crate) step: Step,
-    /// Its errno.
-    pub(crate) errno: i32,
-}
-
 /// A program with all its workers have in common.
 pub(crate) struct Program {
     path: CString,
     environment: Environment,
-    directory: Option<CString>,
+    setup: Setup,
     /// Copies numbered above all targets, so that no step of the child overwrites a source.
     listeners: Vec<OwnedFd>,
     dev_null: OwnedFd,
     /// Signals the master ignores, which `exec` would hand on.
     ignored: Vec<i32>,
-    nofile: NofileLimit,
+}
+
+/// What makes one worker of a program differ from another.
+pub(crate) struct Instance<'a> {
+    pub(crate) slot: u32,
+    /// The arguments, the name of the program first.
+    pub(crate) words: &'a [OsString],
+    /// The variables of this worker alone.
+    pub(crate) own: &'a [(OsString, OsString)],
+    /// Its stdout and stderr.
+    pub(crate) output: BorrowedFd<'a>,
+    /// The cgroup of its seat.
+    pub(crate) cgroup: Option<BorrowedFd<'a>>,
 }
 
 impl Program {
@@ -85,9 +57,8 @@ impl Program {
     pub(crate) fn new(
         path: &OsStr,
         environment: Environment,
-        directory: Option<&OsStr>,
+        setup: Setup,
         listeners: &[BorrowedFd<'_>],
-        nofile: NofileLimit,
         ignored: &[i32],
     ) -> io::Result<Self> {
         let lowest = targets_end(listeners.len());
@@ -95,76 +66,69 @@ impl Program {
         Ok(Self {
             path: c_string(path)?,
             environment,
-            directory: directory.map(c_string).transpose()?,
+            setup,
             listeners: listeners.iter().map(above).collect::<nix::Result<_>>()?,
             dev_null: fds::duplicate_above(fds::dev_null()?, lowest)?,
             ignored: ignored.to_vec(),
-            nofile,
         })
     }
 
-    /// Forks and executes. `words` are the arguments, the name of the program first; `own` are this
-    /// worker's variables; `output` becomes its stdout and stderr. The caller has blocked all signals, and restores its own mask.
+    /// Its own descriptors.
+    pub(crate) fn raw_fds(&self) -> impl Iterator<Item = RawFd> {
+        [&self.dev_null].into_iter().chain(&self.listeners).map(AsRawFd::as_raw_fd)
+    }
+
+    /// Forks and executes. The caller has blocked all signals, and restores its own mask.
     ///
     /// Gives the pid, and the pipe that says what became of it (see [`outcome`]).
-    pub(crate) fn spawn(
-        &self,
-        words: &[OsString],
-        own: &[(&str, String)],
-        output: BorrowedFd<'_>,
-    ) -> io::Result<(Pid, OwnedFd)> {
+    pub(crate) fn spawn(&self, instance: &Instance<'_>) -> io::Result<(Pid, OwnedFd)> {
         let listen_pid = LISTEN_PID.map(Cell::new);
         let has_listeners = !self.listeners.is_empty();
         let extra = has_listeners.then(|| listen_pid.as_ptr().cast());
-        let envp = self.environment.table(own, extra)?;
-        let words = words.iter().map(c_string).collect::<io::Result<Vec<_>>>()?;
+        let envp = self.environment.table(instance.own, extra)?;
+        let words = instance.words.iter().map(c_string).collect::<io::Result<Vec<_>>>()?;
         let mut argv: Vec<*const libc::c_char> = words.iter().map(|word| word.as_ptr()).collect();
         argv.push(ptr::null());
         let (report, failed) = fds::pipe()?;
-        // The copy is above every descriptor the child overwrites, like the listeners.
+        // The copies are above every descriptor the child overwrites, like the listeners.
         let lowest = targets_end(self.listeners.len());
         let failed = fds::duplicate_above(failed, lowest)?;
-        let output = fds::duplicate_above(output, lowest)?;
+        let output = fds::duplicate_above(instance.output, lowest)?;
+        let cgroup = instance.cgroup.map(|fd| fds::duplicate_above(fd, lowest)).transpose()?;
         let master = nix::unistd::getpid();
-        match process::fork()? {
+        let forked = cgroup.as_ref().and_then(|cgroup| process::fork_into(cgroup.as_fd()));
+        match forked.unwrap_or_else(process::fork)? {
             process::Fork::Master(pid) => Ok((pid, report)),
             process::Fork::Child => {
-                let failure = self.become_program(master, &output, &listen_pid, &argv, &envp);
-                let message = [failure.step as u8, 0, 0, 0];
-                let message = [message, failure.errno.to_le_bytes()];
-                let _ = fds::write(&failed, message.as_flattened());
+                let Err(failure) = (|| {
+                    process::become_worker(master).map_err(Failure::of(Step::Session))?;
+                    self.place_descriptors(&output).map_err(Failure::of(Step::Descriptors))?;
+                    self.setup.apply(instance.slot, master)?;
+                    self.execute(&listen_pid, &argv, &envp)
+                })();
+                tell(&failed, failure);
                 process::exit_now(127);
             }
         }
     }
 
-    /// The child's part; it comes back only if a step failed.
-    fn become_program(
+    fn place_descriptors(&self, output: &OwnedFd) -> nix::Result<()> {
+        let streams = [self.dev_null.as_fd(), output.as_fd(), output.as_fd()];
+        let listeners = self.listeners.iter().map(AsFd::as_fd);
+        for (target, source) in (0..).zip(streams.into_iter().chain(listeners)) {
+            duplicate_to(source, target)?;
+        }
+        fds::close_on_exec_from(targets_end(self.listeners.len()));
+        Ok(())
+    }
+
+    /// The child's last part; it comes back only if the program cannot be executed.
+    fn execute(
         &self,
-        master: Pid,
-        output: &OwnedFd,
         listen_pid: &[Cell<u8>],
         argv: &[*const libc::c_char],
         envp: &Table,
-    ) -> Failure {
-        let errno = |step: Step| move |errno: nix::Error| Failure { step, errno: errno as i32 };
-        let steps = || -> Result<(), Failure> {
-            process::become_worker(master).map_err(errno(Step::Session))?;
-            let streams = [self.dev_null.as_fd(), output.as_fd(), output.as_fd()];
-            let listeners = self.listeners.iter().map(AsFd::as_fd);
-            for (target, source) in (0..).zip(streams.into_iter().chain(listeners)) {
-                duplicate_to(source, target).map_err(errno(Step::Descriptors))?;
-            }
-            fds::close_on_exec_from(targets_end(self.listeners.len()));
-            self.nofile.restore().map_err(errno(Step::Limits))?;
-            if let Some(directory) = &self.directory {
-                nix::unistd::chdir(directory.as_c_str()).map_err(errno(Step::Directory))?;
-            }
-            Ok(())
-        };
-        if let Err(failure) = steps() {
-            return failure;
-        }
+    ) -> Result<std::convert::Infallible, Failure> {
         let digits = &listen_pid[LISTEN_PID_NAME.len()..];
         write_decimal(digits, nix::unistd::getpid().as_raw().unsigned_abs());
         for &signal in &self.ignored {
@@ -176,9 +140,47 @@ impl Program {
         // SAFETY: path is a C string; both tables end with a null pointer, and what they point to
         // was made before the fork and is still there.
         unsafe { libc::execve(self.path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
-        Failure { step: Step::Exec, errno: nix::errno::Errno::last_raw() }
+        Err(Failure::of(Step::Exec)(nix::errno::Errno::last()))
     }
 }
+
+/// Goes through a setup in a child that does nothing else, and gives the step that failed. For the
+/// start of a master only: it waits for the child.
+pub(crate) fn try_out(setup: &Setup) -> nix::Result<Option<Failure>> {
+    let (report, failed) = fds::pipe()?;
+    let master = nix::unistd::getpid();
+    match process::fork()? {
+        process::Fork::Child => {
+            if let Err(failure) = setup.apply(0, master) {
+                tell(&failed, failure);
+            }
+            process::exit_now(0);
+        }
+        process::Fork::Master(pid) => {
+            drop(failed);
+            // A folder of a file server that does not answer can hold the child up for ever.
+            if !fds::wait_readable(&report, TRIAL_LIMIT) {
+                process::signal(pid, Signal::SIGKILL)?;
+            }
+            let outcome = outcome(&report);
+            process::reap_now(pid);
+            Ok(match outcome {
+                SpawnOutcome::Failed(failure) => Some(failure),
+                SpawnOutcome::Running => None,
+                SpawnOutcome::Pending => Some(Failure::of(Step::Directory)(nix::Error::ETIMEDOUT)),
+            })
+        }
+    }
+}
+
+fn tell(failed: &OwnedFd, failure: Failure) {
+    let message = [failure.step as u8, failure.detail, 0, 0];
+    let message = [message, failure.errno.to_le_bytes()];
+    let _ = fds::write(failed, message.as_flattened());
+}
+
+/// How long a trial may take.
+const TRIAL_LIMIT: Duration = Duration::from_secs(10);
 
 /// What became of a spawn.
 #[derive(Clone, Copy, Debug)]
@@ -197,15 +199,15 @@ pub(crate) fn outcome(report: &OwnedFd) -> SpawnOutcome {
     match fds::read(report, &mut message) {
         Ok(0) => SpawnOutcome::Running,
         Ok(8) => {
-            let [step, _, _, _, a, b, c, d] = message;
-            let step = Step::ALL.into_iter().find(|known| *known as u8 == step);
+            let [step, detail, _, _, a, b, c, d] = message;
+            let step = Step::numbered(step).unwrap_or(Step::Exec);
             let errno = i32::from_le_bytes([a, b, c, d]);
-            SpawnOutcome::Failed(Failure { step: step.unwrap_or(Step::Exec), errno })
+            SpawnOutcome::Failed(Failure { step, errno, detail })
         }
         Err(nix::Error::EAGAIN) => SpawnOutcome::Pending,
         // A torn message cannot be: eight bytes are written at once. Whatever it is, the program
         // does not run, and the reaped exit code tells.
-        Ok(_) | Err(_) => SpawnOutcome::Failed(Failure { step: Step::Exec, errno: libc::EIO }),
+        Ok(_) | Err(_) => SpawnOutcome::Failed(Failure::of(Step::Exec)(nix::Error::EIO)),
     }
 }
 

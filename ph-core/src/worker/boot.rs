@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::os::fd::{OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::sys::signal::SigSet;
 use nix::unistd::Pid;
 
@@ -20,8 +20,9 @@ use super::context::Identity;
 use super::sync::{self, Listener};
 use super::{Context, Logging, Worker};
 use crate::sys::environ::Table;
-use crate::sys::fds::{self, NofileLimit};
+use crate::sys::fds;
 use crate::sys::seats::Seats;
+use crate::sys::setup::{Failure, Setup, Step};
 use crate::sys::signals::{self, SignalQueue};
 use crate::sys::{process, title};
 
@@ -49,8 +50,7 @@ pub(crate) struct Boot<'a> {
     pub(crate) signals: &'a SignalQueue,
     /// The master's own descriptors.
     pub(crate) not_mine: Vec<RawFd>,
-    pub(crate) nofile: NofileLimit,
-    pub(crate) directory: Option<&'a Path>,
+    pub(crate) setup: &'a Setup,
     pub(crate) environment: &'a Table,
     pub(crate) dev_null: &'a OwnedFd,
     pub(crate) logging: &'a Arc<dyn Logging>,
@@ -66,6 +66,12 @@ static LOGGING: OnceLock<Arc<dyn Logging>> = OnceLock::new();
 pub(crate) fn enter(boot: Boot<'_>) -> ! {
     let _bar = NoWayBack;
     leave(caught(|| live(boot)).unwrap_or(EXIT_BOOT_FAILED))
+}
+
+/// Runs something in a forked child that is no worker, and ends it with the code that comes of it.
+pub(crate) fn never_return(run: impl FnOnce() -> u8) -> ! {
+    let _bar = NoWayBack;
+    process::exit_now(caught(run).unwrap_or(EXIT_PANICKED))
 }
 
 /// Whatever unwinds past here would go on in the master's code, in a copy of the master: this ends
@@ -94,7 +100,7 @@ fn caught<T>(run: impl FnOnce() -> T) -> Option<T> {
 fn live(boot: Boot<'_>) -> u8 {
     let identity = &boot.identity;
     let (slot, generation) = (identity.slot, identity.generation);
-    let prepared = process::become_worker(boot.master);
+    let prepared = process::become_worker(boot.master).map_err(Failure::of(Step::Session));
     let replaced = process::replace_standard_input(boot.dev_null);
     fds::close_in_child(boot.not_mine.iter().copied());
     let worker_signals = boot.signals.become_worker();
@@ -106,15 +112,17 @@ fn live(boot: Boot<'_>) -> u8 {
     log_panics();
 
     let settled = prepared
-        .map_err(failed("lead a session of its own"))
-        .and_then(|()| boot.nofile.restore().map_err(failed("restore the descriptor limit")))
-        .and(replaced.map_err(failed("replace its standard input")))
-        .and_then(|()| enter_directory(boot.directory))
-        .and(worker_signals.map_err(|error| format!("set up its signals: {error}")));
-    let worker_signals = match settled {
+        .and(replaced.map_err(Failure::of(Step::Descriptors)))
+        .and_then(|()| boot.setup.apply(slot, boot.master));
+    if let Err(failure) = settled {
+        let (errno, tried) = (Errno::from_raw(failure.errno), failure.tried());
+        tracing::error!("cannot {tried} this worker: {} ({errno:?})", errno.desc());
+        return EXIT_FAILED;
+    }
+    let worker_signals = match worker_signals {
         Ok(worker_signals) => worker_signals,
-        Err(step) => {
-            tracing::error!("this worker cannot {step}");
+        Err(error) => {
+            tracing::error!("cannot set up the signals of this worker: {error}");
             return EXIT_FAILED;
         }
     };
@@ -161,16 +169,6 @@ fn work(ctx: &Context, factory: &Factory, listeners: &[Listener]) -> u8 {
         }
         None => EXIT_PANICKED,
     }
-}
-
-fn failed(step: &'static str) -> impl Fn(nix::Error) -> String {
-    move |errno| format!("{step}: {} ({errno:?})", errno.desc())
-}
-
-fn enter_directory(directory: Option<&Path>) -> Result<(), String> {
-    let Some(directory) = directory else { return Ok(()) };
-    nix::unistd::chdir(directory)
-        .map_err(|errno| format!("enter {}: {} ({errno:?})", directory.display(), errno.desc()))
 }
 
 /// The only way out of a worker: everything written is handed over, nothing of the master's runs.

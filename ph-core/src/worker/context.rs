@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-
 use crate::sys::seats::{Seat, Seats};
 use crate::sys::signals::WorkerSignals;
 use crate::sys::{clock, process};
@@ -93,17 +91,9 @@ impl Context {
                 break;
             }
             let wait = self.beat_every.map_or(left, |every| every.min(left));
-            self.wait_for_stop(wait);
+            self.signals.wait(wait);
         }
         self.running()
-    }
-
-    fn wait_for_stop(&self, wait: Duration) {
-        let stop = self.signals.stop_pipe();
-        let mut fds = [PollFd::new(std::os::fd::AsFd::as_fd(&stop), PollFlags::POLLIN)];
-        // An interrupted wait is a short one; the caller looks at the clock anyway.
-        let timeout = PollTimeout::try_from(clock::millis(wait)).unwrap_or(PollTimeout::ZERO);
-        let _ = poll(&mut fds, timeout);
     }
 
     /// Counts a request, and asks for a successor when the worker has served its share.

@@ -15,6 +15,11 @@ pub trait Logging: Send + Sync {
         let _ = (slot, generation);
     }
 
+    /// Called in a freshly forked helper of this name, in the same circumstances.
+    fn enter_helper(&self, name: &str) {
+        let _ = name;
+    }
+
     /// Called on every way out of a worker but SIGKILL: hand over what is queued. May be called more
     /// than once, and from a panic hook.
     fn flush(&self) {}

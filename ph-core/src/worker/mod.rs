@@ -9,7 +9,7 @@ mod context;
 mod logging;
 mod sync;
 
-pub(crate) use boot::{Boot, Factory, enter};
+pub(crate) use boot::{Boot, Factory, enter, never_return};
 pub use connection::{Connection, Peer};
 pub use context::Context;
 pub(crate) use context::Identity;

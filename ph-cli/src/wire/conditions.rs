@@ -1,0 +1,135 @@
+//! Settings about who workers are and what they may become the conditions of a master.
+
+use std::ffi::{OsStr, OsString};
+
+use ph_core::{Account, AccountError, CpuAffinity, Master, Resource};
+
+use super::Service;
+use crate::exit::Exit;
+use crate::failure::Failure;
+
+/// Every limit there is a setting for.
+const RESOURCES: [(&str, Resource); 16] = [
+    ("rlimit_as", Resource::RLIMIT_AS),
+    ("rlimit_core", Resource::RLIMIT_CORE),
+    ("rlimit_cpu", Resource::RLIMIT_CPU),
+    ("rlimit_data", Resource::RLIMIT_DATA),
+    ("rlimit_fsize", Resource::RLIMIT_FSIZE),
+    ("rlimit_locks", Resource::RLIMIT_LOCKS),
+    ("rlimit_memlock", Resource::RLIMIT_MEMLOCK),
+    ("rlimit_msgqueue", Resource::RLIMIT_MSGQUEUE),
+    ("rlimit_nice", Resource::RLIMIT_NICE),
+    ("rlimit_nofile", Resource::RLIMIT_NOFILE),
+    ("rlimit_nproc", Resource::RLIMIT_NPROC),
+    ("rlimit_rss", Resource::RLIMIT_RSS),
+    ("rlimit_rtprio", Resource::RLIMIT_RTPRIO),
+    ("rlimit_rttime", Resource::RLIMIT_RTTIME),
+    ("rlimit_sigpending", Resource::RLIMIT_SIGPENDING),
+    ("rlimit_stack", Resource::RLIMIT_STACK),
+];
+
+/// Puts a master's workers under the conditions of the settings.
+pub(super) fn apply(service: &Service, master: Master) -> Result<Master, Failure> {
+    let settings = &service.settings;
+    let user = settings.user.as_ref().map(|it| it.user.to_string());
+    let group = settings.effective_group().map(ToString::to_string);
+    let mut master = match (&user, &group) {
+        (None, None) => master,
+        (user, group) => {
+            let account = Account::find(user.as_deref(), group.as_deref())
+                .map_err(|error| not_found(service, &error))?;
+            master.account(account)
+        }
+    };
+    master = master.umask(settings.umask).clear_env(settings.clear_env);
+    for (key, limit) in settings.rlimits() {
+        let resource = RESOURCES.iter().find(|(name, _)| *name == key);
+        let (_, resource) = resource.expect("a test compares both lists");
+        master = master.limit(*resource, limit.soft, limit.hard);
+    }
+    if let Some(nice) = settings.nice {
+        master = master.nice(nice);
+    }
+    if let Some(score) = settings.oom_score_adj {
+        master = master.oom_score_adj(score);
+    }
+    if let Some(cpus) = &settings.cpu_affinity {
+        master = master.cpu_affinity(match cpus {
+            ph_config::CpuAffinity::Spread => CpuAffinity::Spread,
+            ph_config::CpuAffinity::List(list) => CpuAffinity::List(list.clone()),
+        });
+    }
+    let of_files = settings.file_environment().iter().cloned();
+    Ok(master
+        .environment(of_files)
+        .environment_expanded(settings.environment.iter().cloned(), bind_late))
+}
+
+/// Fills `%(slot)s` and `%(generation)s` into one word or value.
+pub(super) fn bind_late(word: &OsStr, slot: u32, generation: u32) -> OsString {
+    match word.to_str() {
+        Some(text) => ph_config::bind_late(text, slot, generation.into()).into(),
+        None => word.to_owned(),
+    }
+}
+
+/// There is no such user or group.
+fn not_found(service: &Service, error: &AccountError) -> Failure {
+    let settings = &service.settings;
+    let why = error.to_string();
+    match error {
+        AccountError::NoGroup(name) => {
+            let key = if settings.group.is_some() { "group" } else { "user" };
+            service.failure(Exit::Failed, &why, key).remedy(format!("getent group {name}"))
+        }
+        AccountError::NoEntry(uid) => service
+            .failure(Exit::Failed, &why, "user")
+            .remedy(format!("write the group too: user = {uid}:GROUP")),
+        AccountError::NoUser(name) | AccountError::Unanswered { name, .. } => {
+            let key = if settings.user.is_some() { "user" } else { "group" };
+            service.failure(Exit::Failed, &why, key).remedy(format!("getent passwd {name}"))
+        }
+    }
+}
+
+/// This process may not give its workers that user or group.
+pub(super) fn account_failure(service: &Service, why: &str) -> Failure {
+    let key = if service.settings.user.is_some() { "user" } else { "group" };
+    let remedy = "start the master as root, or take the line out";
+    service.failure(Exit::Failed, why, key).remedy(remedy)
+}
+
+/// One of the conditions cannot be had; `ph-core` has tried it once.
+pub(super) fn failure(service: &Service, condition: &str, code: Exit, why: &str) -> Failure {
+    let settings = &service.settings;
+    let key = match condition {
+        "account" => return account_failure(service, why),
+        "directory" if settings.directory.is_none() => "base_path".to_owned(),
+        other => other.to_lowercase(),
+    };
+    let failure = service.failure(code, why, &key);
+    match condition {
+        "directory" => failure.remedy("make the folder one that the workers' user can enter"),
+        "cpu_affinity" => failure.remedy("nproc --all says how many CPUs there are"),
+        _ if why.contains("EPERM") || why.contains("EACCES") => {
+            failure.remedy("only root may go beyond the limits it was given; ask for less")
+        }
+        _ => failure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_limit_of_the_table_of_settings_is_known() {
+        let settings = ph_config::SETTINGS.iter().map(|row| row.name);
+        let keys: Vec<_> = settings.filter(|name| name.starts_with("rlimit_")).collect();
+        let mut known = RESOURCES.map(|(name, _)| name).to_vec();
+        known.sort_unstable();
+        let mut sorted = keys.clone();
+        sorted.sort_unstable();
+        assert_eq!(known, sorted);
+    }
+}

@@ -1,0 +1,272 @@
+//! Helpers: children of the master that are not workers. The first one is the warden.
+//!
+//! The arbiter says when one is started, told to end, or killed, and backs off those that keep dying;
+//! what each *is* is known only here.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::rc::Rc;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+use tracing::{error, warn};
+
+use super::command::Command;
+use super::perform::jitter;
+use super::warden::Charge;
+use super::{Driver, environment};
+use crate::arbiter::{Event, ExitStatus, HelperId, HelperRole};
+use crate::sys::environ::Environment;
+use crate::sys::process::{self, Fork};
+use crate::sys::signals::{self, WorkerSignals};
+use crate::sys::spawn::{Instance, Program};
+use crate::sys::{fds, title};
+use crate::worker;
+
+/// A child of the master that is not a worker: it is kept alive, and never counted.
+///
+/// It leads a session of its own, dies with the master, and is told to stop by SIGTERM.
+#[derive(Clone)]
+pub struct Helper {
+    name: String,
+    pub(super) work: Work,
+    role: HelperRole,
+}
+
+#[derive(Clone)]
+pub(super) enum Work {
+    Warden,
+    Forked(Rc<dyn Fn(&HelperContext) -> worker::Result>),
+    Command(Command),
+}
+
+impl Helper {
+    /// Code of this program, in a process of its own. An error ends that with exit code 1, a panic
+    /// with 101.
+    pub fn forked(
+        name: impl Into<String>,
+        work: impl Fn(&HelperContext) -> worker::Result + 'static,
+    ) -> Self {
+        Self::new(name.into(), Work::Forked(Rc::new(work)))
+    }
+
+    /// Another program. Its output goes where that of command workers goes.
+    pub fn command(name: impl Into<String>, command: Command) -> Self {
+        Self::new(name.into(), Work::Command(command))
+    }
+
+    pub(super) fn warden() -> Self {
+        Self::new("warden".to_owned(), Work::Warden).ends_last(true)
+    }
+
+    fn new(name: String, work: Work) -> Self {
+        Self { name, work, role: HelperRole { respawn: true, ends_last: false } }
+    }
+
+    /// Whether it is started again when it ends. The default is yes.
+    #[must_use]
+    pub fn respawn(mut self, respawn: bool) -> Self {
+        self.role.respawn = respawn;
+        self
+    }
+
+    /// Whether it ends after the last worker. The default is no: it is told to stop when they are.
+    #[must_use]
+    pub fn ends_last(mut self, ends_last: bool) -> Self {
+        self.role.ends_last = ends_last;
+        self
+    }
+
+    pub(super) fn role(&self) -> HelperRole {
+        self.role
+    }
+}
+
+/// A forked helper's view of itself.
+#[derive(Debug)]
+pub struct HelperContext {
+    signals: WorkerSignals,
+}
+
+impl HelperContext {
+    /// Whether the helper is to go on.
+    #[must_use]
+    pub fn running(&self) -> bool {
+        !self.signals.stop_asked()
+    }
+
+    /// Waits; ends early when the helper is to stop. Says whether to go on.
+    pub fn sleep(&self, duration: Duration) -> bool {
+        self.signals.wait(duration)
+    }
+}
+
+/// A helper and the process it has.
+pub(super) struct HelperPlace {
+    helper: Helper,
+    pub(super) process: Option<Pid>,
+    /// The master's end of the warden's pipe: when it is closed, the warden sets to work.
+    lifeline: Option<OwnedFd>,
+}
+
+impl HelperPlace {
+    pub(super) fn new(helper: Helper) -> Self {
+        Self { helper, process: None, lifeline: None }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.helper.name
+    }
+
+    pub(super) fn lifeline(&self) -> Option<&OwnedFd> {
+        self.lifeline.as_ref()
+    }
+}
+
+impl Driver<'_> {
+    pub(super) fn spawn_helper(&mut self, helper: HelperId) -> Option<Event> {
+        let place = self.helpers.get(helper.0 as usize)?;
+        let (name, work) = (place.helper.name.clone(), place.helper.work.clone());
+        let spawned = self.with_signals_blocked(|driver| match &work {
+            Work::Warden => driver.fork_warden(),
+            Work::Forked(work) => driver.fork_helper(&name, &**work).map(|pid| (pid, None)),
+            Work::Command(command) => driver.exec_helper(command).map(|pid| (pid, None)),
+        });
+        match spawned {
+            Ok((pid, lifeline)) => {
+                let place = self.helpers.get_mut(helper.0 as usize)?;
+                (place.process, place.lifeline) = (Some(pid), lifeline);
+                None
+            }
+            Err(error) => {
+                error!("cannot start the helper {name}: {error}");
+                Some(Event::HelperEnded { helper, status: None, jitter: jitter() })
+            }
+        }
+    }
+
+    fn fork_warden(&mut self) -> std::io::Result<(Pid, Option<OwnedFd>)> {
+        let (lifeline, own_end) = fds::pipe()?;
+        let master = nix::unistd::getpid();
+        match self.trees.inherited(process::fork)?? {
+            Fork::Master(pid) => Ok((pid, Some(own_end))),
+            Fork::Child => worker::never_return(|| {
+                drop(own_end);
+                self.settle_helper("warden");
+                let service = &*self.name;
+                let charge = Charge { trees: &self.trees, lifeline: &lifeline, master, service };
+                let ended = charge.watch();
+                if ended > 0 {
+                    warn!("the master, pid {master}, is gone: killed what it left, {ended} in all");
+                }
+                0
+            }),
+        }
+    }
+
+    fn fork_helper(
+        &mut self,
+        name: &str,
+        work: &dyn Fn(&HelperContext) -> worker::Result,
+    ) -> std::io::Result<Pid> {
+        let master = nix::unistd::getpid();
+        match process::fork()? {
+            Fork::Master(pid) => Ok(pid),
+            Fork::Child => worker::never_return(|| {
+                let prepared = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
+                process::leave_if_orphaned(master);
+                let signals = self.signals.become_worker();
+                self.settle_helper(name);
+                fds::close_in_child(self.trees.raw_fds());
+                let done = prepared
+                    .map_err(worker::Error::from)
+                    .and_then(|()| Ok(self.nofile.restore()?))
+                    .and_then(|()| Ok(HelperContext { signals: signals? }))
+                    .and_then(|context| {
+                        signals::set_mask(&nix::sys::signal::SigSet::empty())?;
+                        work(&context)
+                    });
+                match done {
+                    Ok(()) => 0,
+                    Err(why) => {
+                        error!("the helper {name} failed: {why}");
+                        1
+                    }
+                }
+            }),
+        }
+    }
+
+    /// A helper's first steps, in the child: nothing that is the master's or the workers' stays open,
+    /// but what holds the trees. No terminal and no group of the master's reaches it.
+    fn settle_helper(&self, name: &str) {
+        // A fresh child leads no group, so this cannot fail.
+        let _ = nix::unistd::setsid();
+        if let Ok(dev_null) = fds::dev_null() {
+            // Where there is no descriptor left, it keeps the master's, of which it reads nothing.
+            let _ = process::replace_standard_input(&dev_null);
+        }
+        fds::close_in_child(self.own_fds());
+        fds::close_in_child(self.fds_of_workers());
+        title::set(&format!("ph: {name} [{}]", self.name));
+        self.settings.logging.enter_helper(name);
+    }
+
+    fn exec_helper(&mut self, command: &Command) -> std::io::Result<Pid> {
+        let path = command
+            .resolve(None, std::env::var_os("PATH"))
+            .map_err(|error| std::io::Error::other(error.to_string()))?;
+        let common = environment::common(&self.name, self.instance, &self.settings.app);
+        let variables = environment::merged(environment::inherited().chain(common));
+        let setup = crate::sys::setup::Setup::plain(self.nofile);
+        let environment = Environment::new(variables)?;
+        let ignored = self.signals.ignored();
+        let program = Program::new(path.as_os_str(), environment, setup, &[], ignored)?;
+        let words = command.words_of(0, 1);
+        let instance = Instance {
+            slot: 0,
+            words: &words,
+            own: &[],
+            output: self.output.as_fd(),
+            cgroup: None,
+        };
+        // What is wrong with the program is seen in how its process ends.
+        let (pid, _report) = program.spawn(&instance)?;
+        Ok(pid)
+    }
+
+    /// The warden is told by the end of its pipe.
+    pub(super) fn stop_helper(&mut self, helper: HelperId) {
+        let Some(place) = self.helpers.get_mut(helper.0 as usize) else { return };
+        if place.lifeline.take().is_some() {
+            return;
+        }
+        if let Some(pid) = place.process {
+            // It is reaped here only, so it is still there, at least as a zombie.
+            let _ = process::signal(pid, Signal::SIGTERM);
+            let _ = process::signal(pid, Signal::SIGCONT);
+        }
+    }
+
+    pub(super) fn kill_helper(&mut self, helper: HelperId) {
+        let Some(place) = self.helpers.get(helper.0 as usize) else { return };
+        if let Some(pid) = place.process {
+            warn!("killing the helper {} (pid {pid}): it did not end in time", place.name());
+            let _ = process::signal(pid, Signal::SIGKILL);
+            let _ = process::signal_group(pid, Signal::SIGKILL);
+        }
+    }
+
+    pub(super) fn helper_of(&self, pid: Pid) -> Option<HelperId> {
+        let index = self.helpers.iter().position(|place| place.process == Some(pid))?;
+        u32::try_from(index).ok().map(HelperId)
+    }
+
+    /// A helper's process was reaped.
+    pub(super) fn helper_ended(&mut self, helper: HelperId, status: ExitStatus) -> Event {
+        if let Some(place) = self.helpers.get_mut(helper.0 as usize) {
+            (place.process, place.lifeline) = (None, None);
+        }
+        Event::HelperEnded { helper, status: Some(status), jitter: jitter() }
+    }
+}

@@ -1,0 +1,149 @@
+//! Ends: which child has ended, when that is the end of a worker, and what is told of it.
+
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+use super::tree::Census;
+use super::{Driver, REAPS_A_TURN, WorkerSource, perform, report};
+use crate::arbiter::{Event, ExitStatus, Time, WorkerId};
+use crate::sys::process::{self, Ended};
+
+impl Driver<'_> {
+    /// Reaps until nothing is left: signals merge, so one SIGCHLD may mean many ends. Only then are the
+    /// ends told, because looking for more walks over all children and would hold up those that the
+    /// answer starts.
+    pub(super) fn reap(&mut self, now: Time) {
+        if !self.reap_pending {
+            return;
+        }
+        let mut ended = Vec::new();
+        let mut helpers = Vec::new();
+        for _ in 0..REAPS_A_TURN {
+            let Some(pid) = process::next_ended() else {
+                self.reap_pending = false;
+                break;
+            };
+            if let Some(worker) = self.children.worker_of(pid) {
+                if self.reap_worker(worker, pid, now) {
+                    ended.push(worker);
+                } else {
+                    self.lingering.push(worker);
+                }
+            } else if let Some(helper) = self.helper_of(pid) {
+                helpers.extend(process::reap(pid).map(|ended| (helper, ended)));
+            } else {
+                process::reap(pid);
+            }
+        }
+        for (helper, ended) in helpers {
+            let event = self.helper_ended(helper, status_of(ended));
+            self.step(now, event);
+        }
+        for worker in ended {
+            self.on_ended(worker, now);
+        }
+        self.look_at_trees(now);
+    }
+
+    /// Looks at what is left of workers whose leader has ended.
+    pub(super) fn look_at_trees(&mut self, now: Time) {
+        let (children, trees, epoll) = (&self.children, &mut self.trees, &self.epoll);
+        let has_ended = |worker: &mut WorkerId| {
+            let child = children.get(*worker);
+            child.is_none_or(|child| trees.has_ended(child.seat, child.pid, epoll))
+        };
+        let ended: Vec<_> = self.lingering.extract_if(.., has_ended).collect();
+        for worker in ended {
+            self.on_ended(worker, now);
+        }
+        let census = Census::of(&self.children, &self.helpers, &self.callers_children);
+        for seat in self.trees.emptied(&census, &self.epoll) {
+            self.children.give_seat_back(seat);
+        }
+        let census = Census::of(&self.children, &self.helpers, &self.callers_children);
+        if let Some(left) = self.trees.end_strays(&census, &self.epoll) {
+            self.step(now, Event::StraysCounted { left });
+        }
+    }
+
+    /// Reaps a worker; says whether that is its end. A crash takes the rest of its tree along at once,
+    /// while its leader is still a zombie and the number still its own. A command that was told to stop
+    /// was told with its group, and what is left of its tree has the same time to do so.
+    fn reap_worker(&mut self, worker: WorkerId, pid: Pid, now: Time) -> bool {
+        // The last words first: it may have been ready, or never executed.
+        self.look_at_seat(worker, now);
+        self.on_report(worker, now);
+        let is_graceful = match self.source {
+            WorkerSource::Forked { .. } => false,
+            WorkerSource::Command { .. } => self.arbiter.is_within_grace(worker),
+        };
+        let Some(child) = self.children.get_mut(worker) else { return true };
+        let seat = child.seat;
+        if is_graceful {
+            self.trees.tell_rest(seat, pid, self.settings.stop_signal);
+        } else {
+            self.trees.kill(seat, pid, false);
+        }
+        child.reaped = process::reap(pid);
+        !is_graceful || self.trees.has_ended(seat, pid, &self.epoll)
+    }
+
+    fn on_ended(&mut self, worker: WorkerId, now: Time) {
+        let Some(child) = self.children.get(worker) else { return };
+        let Some(ended) = child.reaped else { return };
+        let jitter = perform::jitter();
+        let event = match (child.failure, &self.source) {
+            (Some(failure), WorkerSource::Command { path, .. }) => {
+                let why = report::describe_failure(failure, path, &self.settings.conditions);
+                tracing::error!("worker {}: {why}", child.slot);
+                let fault = perform::fault_of(failure, path);
+                self.spawn_failure = Some((failure, why));
+                Event::SpawnFailed { worker, fault, jitter }
+            }
+            (_, WorkerSource::Forked { .. } | WorkerSource::Command { .. }) => {
+                let status = status_of(ended);
+                self.name_the_killer(worker, status);
+                Event::Exited { worker, status, jitter }
+            }
+        };
+        let (seat, pid) = (child.seat, child.pid);
+        // Its seat may be free for the one who follows at once.
+        let is_free = self.trees.release(seat, pid, &self.epoll);
+        if is_free {
+            self.children.give_seat_back(seat);
+        }
+        self.step(now, event);
+        // Only now, so that the line about its end can name its pid.
+        self.children.remove(worker);
+    }
+
+    /// A SIGKILL that nobody here has sent may be the kernel's, for want of memory.
+    fn name_the_killer(&self, worker: WorkerId, status: ExitStatus) {
+        let is_killed = matches!(status, ExitStatus::Signal { number: libc::SIGKILL, .. });
+        let is_told = self.arbiter.worker(worker).is_none_or(|it| it.state.reason().is_some());
+        if is_killed && !is_told && self.oom.has_grown() {
+            tracing::error!(
+                "out of memory: the kernel has killed {}",
+                report::who(worker, &self.children)
+            );
+        }
+    }
+
+    /// The last resort of a master that cannot go on: nobody is left behind.
+    pub(super) fn kill_everyone(&self) {
+        for child in self.children.iter() {
+            let is_reaped = child.reaped.is_some();
+            if !is_reaped {
+                let _ = process::signal(child.pid, Signal::SIGKILL);
+            }
+            self.trees.kill(child.seat, child.pid, is_reaped);
+        }
+    }
+}
+
+fn status_of(ended: Ended) -> ExitStatus {
+    match ended {
+        Ended::Code(code) => ExitStatus::Code(code),
+        Ended::Signal(number, core) => ExitStatus::Signal { number, core },
+    }
+}

@@ -1,0 +1,127 @@
+//! The warden: outlives a master that was killed, and ends everything that master left.
+//!
+//! It is forked before any worker, holds nothing but one end of a pipe, and waits for the other end to
+//! close: the master is the only process that has it. It takes no signal but SIGKILL. Then it kills until
+//! nothing is left, removes the cgroups and ends. At an ordered stop it finds nothing to do.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+use super::tree::{Hold, Trees};
+use crate::sys::cgroup::{self, Cgroup};
+use crate::sys::leaders::Leaders;
+use crate::sys::procfs::{self, Facts};
+use crate::sys::{clock, fds, process};
+
+/// How long it goes on killing, at most.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// The pause between two looks for what is left.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// Looks in a row that find nobody, before nobody is left: an end is not seen by all of /proc at once.
+const QUIET_LOOKS: usize = 2;
+
+/// What the warden knows of its master.
+pub(super) struct Charge<'a> {
+    pub(super) trees: &'a Trees,
+    /// The end of the pipe that is closed when the master is no more.
+    pub(super) lifeline: &'a OwnedFd,
+    pub(super) master: Pid,
+    pub(super) service: &'a str,
+}
+
+impl Charge<'_> {
+    /// Waits for the end of the master, and then for that of everything else. Says how many had to
+    /// be killed.
+    pub(super) fn watch(&self) -> usize {
+        let master = procfs::facts(self.master);
+        fds::wait_for_end(self.lifeline);
+        match &self.trees.hold {
+            Hold::Cgroups(cgroup) => end_cgroup(cgroup),
+            Hold::Sessions(leaders) => {
+                let namespace = procfs::pid_namespace(Pid::this());
+                let started = master.map_or(u64::MAX, |master| master.started);
+                self.end_sessions(leaders, started, namespace.as_deref())
+            }
+            Hold::Groups(leaders) => {
+                let leaders: Vec<_> = leaders.all().collect();
+                for leader in &leaders {
+                    // ESRCH is what is hoped for: nobody is left.
+                    let _ = process::signal_group(*leader, Signal::SIGKILL);
+                }
+                leaders.len()
+            }
+            Hold::Nothing => 0,
+        }
+    }
+
+    /// Kills what is in the sessions and groups of the master's workers, what bears their mark, and
+    /// what is below any of these.
+    fn end_sessions(&self, leaders: &Leaders, started: u64, namespace: Option<&Path>) -> usize {
+        let until = clock::monotonic().saturating_add(nanos(LIMIT));
+        let (mut ended, mut quiet) = (std::collections::BTreeSet::new(), 0);
+        let leaders: Vec<_> = leaders.all().collect();
+        while quiet < QUIET_LOOKS && clock::monotonic() < until {
+            let mut all = procfs::all();
+            all.retain(|it| !it.is_zombie && it.pid != Pid::this() && it.started >= started);
+            let is_ours = |it: &Facts| {
+                leaders.contains(&it.session)
+                    || leaders.contains(&it.group)
+                    || self.bears_mark(it, namespace)
+            };
+            let roots: Vec<_> = all.into_iter().filter(is_ours).collect();
+            quiet = if roots.is_empty() { quiet + 1 } else { 0 };
+            ended.extend(roots.iter().map(|it| (it.pid, it.started)));
+            super::tree::kill_trees(roots.into_iter().map(|it| it.pid));
+            clock::pause(LOOK_EVERY);
+        }
+        ended.len()
+    }
+
+    /// The mark means this master only in its own pid namespace.
+    fn bears_mark(&self, process: &Facts, namespace: Option<&Path>) -> bool {
+        let [master, name] = procfs::variables(process.pid, ["PH_MASTER_PID", "PH_NAME"]);
+        let own = self.master.to_string();
+        let is_marked = master.is_some_and(|master| *master == *own)
+            && name.is_some_and(|name| *name == *self.service);
+        (is_marked || self.bears_title(process))
+            && procfs::pid_namespace(process.pid).as_deref() == namespace
+    }
+
+    /// What a forked worker has forked in its turn, without an exec, has its title, which names the
+    /// service. One of another master of the same name is below that, or a worker of it.
+    fn bears_title(&self, process: &Facts) -> bool {
+        let Some((title, program)) = procfs::title(process.pid) else { return false };
+        let is_worker = title.starts_with("ph: worker ")
+            && title.ends_with(&format!("[{}]", self.service))
+            && Some(program) == std::env::current_exe().ok();
+        is_worker
+            && procfs::title(process.parent)
+                .is_none_or(|(title, _)| !title.starts_with("ph: master "))
+    }
+}
+
+/// Kills all in the cgroup, again and again should that be needed, and removes it.
+fn end_cgroup(cgroup: &Cgroup) -> usize {
+    let until = clock::monotonic().saturating_add(nanos(LIMIT));
+    let members = cgroup.members(None);
+    let Ok(events) = cgroup.events(None) else { return 0 };
+    while cgroup::is_populated(&events) && clock::monotonic() < until {
+        // A failed kill is tried again; the pause is only an upper bound of the wait for the end.
+        let _ = cgroup.kill(None);
+        fds::wait_changed(&events, LOOK_EVERY);
+    }
+    while !cgroup.remove() && clock::monotonic() < until {
+        clock::pause(LOOK_EVERY);
+    }
+    members.len()
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

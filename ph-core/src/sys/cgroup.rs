@@ -1,0 +1,285 @@
+//! One cgroup for each seat, where this process may make any: a tree that nothing leaves by forking.
+//!
+//! The folder is found through /proc, never assumed: the cgroup v2 mount that shows this process's own
+//! cgroup. Below that a folder of the master's is made, and a folder for a seat when it is first used;
+//! both go at the end. The kernel kills all of one with one write, in one step, whatever forks there
+//! meanwhile, and says when nobody is left.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::ffi::{CString, OsStr};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, open, openat};
+use nix::sys::stat::{Mode, mkdirat};
+use nix::unistd::{AccessFlags, Pid, UnlinkatFlags, faccessat, unlinkat};
+
+use super::environ::c_string;
+use super::{fds, process};
+
+const DIRECTORY: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_CLOEXEC).union(OFlag::O_NOFOLLOW);
+
+/// How deep what workers make of cgroups in their own is looked into.
+const DEPTH: u32 = 16;
+
+/// Members that are listed of one tree, at most; a kill reaches all of them.
+const MEMBERS: usize = 4096;
+
+/// The master's own cgroup.
+#[derive(Debug)]
+pub(crate) struct Cgroup {
+    folder: OwnedFd,
+    parent: OwnedFd,
+    name: CString,
+    path: PathBuf,
+    /// Seats whose cgroup was killed since it was made. Linux 6.14 and later kill whoever is born into
+    /// such a one from a cgroup that was not killed as often, so it is not used again.
+    killed: RefCell<BTreeSet<usize>>,
+}
+
+impl Cgroup {
+    /// Makes one; `None` where that cannot be done.
+    pub(crate) fn make(unique: u32) -> Option<Self> {
+        let own = own_folder(
+            &std::fs::read_to_string("/proc/self/cgroup").ok()?,
+            &std::fs::read_to_string("/proc/self/mountinfo").ok()?,
+            "",
+        )?;
+        let parent = open(&own, DIRECTORY, Mode::empty()).ok()?;
+        let name = format!("ph-{}-{unique:08x}", std::process::id());
+        let path = own.join(&name);
+        let name = c_string(OsStr::new(&name)).ok()?;
+        mkdirat(&parent, name.as_c_str(), Mode::from_bits_truncate(0o755)).ok()?;
+        let made = openat(&parent, name.as_c_str(), DIRECTORY, Mode::empty())
+            .ok()
+            .map(|folder| Self { folder, parent, name, path, killed: RefCell::default() })?;
+        // Older kernels (before 5.14) cannot kill a whole cgroup; there it is of no use.
+        let can_kill = faccessat(&made.folder, c"cgroup.kill", AccessFlags::W_OK, AtFlags::empty());
+        if can_kill.is_err() {
+            return None;
+        }
+        // Nor is it of use where a process cannot be born into one: to move there afterwards takes a
+        // lock that holds up every fork of the machine, for milliseconds.
+        match process::fork_into(made.folder.as_fd())? {
+            Ok(process::Fork::Child) => process::exit_now(0),
+            Ok(process::Fork::Master(pid)) => process::reap_now(pid).then_some(made),
+            Err(_) => None,
+        }
+    }
+
+    /// Where it is, for people.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The cgroup of a seat, made if this is the first time it is needed.
+    pub(crate) fn seat(&self, seat: usize) -> nix::Result<OwnedFd> {
+        let name = seat_name(seat);
+        if self.killed.borrow_mut().remove(&seat) {
+            remove_below(&self.folder, Some(&name), DEPTH);
+        }
+        let open = || openat(&self.folder, name.as_str(), DIRECTORY, Mode::empty());
+        match open() {
+            Err(Errno::ENOENT) => {
+                mkdirat(&self.folder, name.as_str(), Mode::from_bits_truncate(0o755))?;
+                open()
+            }
+            done => done,
+        }
+    }
+
+    /// What becomes readable, as priority data, whenever somebody enters an empty tree or the last one
+    /// has left it: the tree of a seat, or of all.
+    pub(crate) fn events(&self, seat: Option<usize>) -> nix::Result<OwnedFd> {
+        openat(&self.folder, file_of(seat, "cgroup.events").as_str(), READ, Mode::empty())
+    }
+
+    /// Whether anybody is in the tree of a seat. One that cannot be asked is taken for empty: it was
+    /// never made, or it is gone.
+    pub(crate) fn is_populated(&self, seat: Option<usize>) -> bool {
+        self.events(seat).is_ok_and(|events| is_populated(&events))
+    }
+
+    /// SIGKILL to all in the tree of a seat, or of all seats, at once.
+    pub(crate) fn kill(&self, seat: Option<usize>) -> nix::Result<()> {
+        let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+        let file = file_of(seat, "cgroup.kill");
+        let kill = openat(&self.folder, file.as_str(), flags, Mode::empty())?;
+        fds::write(&kill, b"1")?;
+        self.killed.borrow_mut().extend(seat);
+        Ok(())
+    }
+
+    /// Who is in the tree of a seat, or of all.
+    pub(crate) fn members(&self, seat: Option<usize>) -> Vec<Pid> {
+        let mut found = Vec::new();
+        let folder = match seat {
+            Some(seat) => self.seat(seat),
+            None => self.folder.try_clone().map_err(|_| Errno::EMFILE),
+        };
+        if let Ok(folder) = folder {
+            walk(&folder, DEPTH, &mut |folder| {
+                let listed = read_file(folder, "cgroup.procs");
+                let pids = listed.split_ascii_whitespace().filter_map(|pid| pid.parse().ok());
+                let room = MEMBERS.saturating_sub(found.len());
+                // Those outside of this pid namespace are shown as 0.
+                found.extend(pids.filter(|pid| *pid > 0).map(Pid::from_raw).take(room));
+            });
+        }
+        found
+    }
+
+    /// Its own descriptors, which no worker may keep.
+    pub(crate) fn raw_fds(&self) -> [i32; 2] {
+        [self.folder.as_raw_fd(), self.parent.as_raw_fd()]
+    }
+
+    /// Removes all folders that are empty, and says whether none is left.
+    pub(crate) fn remove(&self) -> bool {
+        remove_below(&self.folder, None, DEPTH);
+        let removed = unlinkat(&self.parent, self.name.as_c_str(), UnlinkatFlags::RemoveDir);
+        matches!(removed, Ok(()) | Err(Errno::ENOENT))
+    }
+}
+
+impl Drop for Cgroup {
+    /// In the master; children leave by `_exit`, or by an exec.
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+const READ: OFlag = OFlag::O_RDONLY.union(OFlag::O_CLOEXEC);
+
+/// What an open `cgroup.events` says now.
+pub(crate) fn is_populated(events: &OwnedFd) -> bool {
+    let mut text = [0; 256];
+    let length = nix::sys::uio::pread(events, &mut text, 0).unwrap_or(0);
+    text[..length].split(|byte| *byte == b'\n').any(|line| line == b"populated 1")
+}
+
+fn seat_name(seat: usize) -> String {
+    format!("seat.{seat}")
+}
+
+fn file_of(seat: Option<usize>, file: &str) -> String {
+    match seat {
+        Some(seat) => format!("{}/{file}", seat_name(seat)),
+        None => file.to_owned(),
+    }
+}
+
+fn read_file(folder: impl AsFd, name: &str) -> String {
+    let text = openat(folder, name, READ, Mode::empty()).map_err(io::Error::from);
+    text.and_then(|file| io::read_to_string(std::fs::File::from(file))).unwrap_or_default()
+}
+
+/// Visits a folder and those below it, a bounded way down.
+fn walk(folder: &OwnedFd, depth: u32, visit: &mut impl FnMut(&OwnedFd)) {
+    visit(folder);
+    if depth == 0 {
+        return;
+    }
+    for name in folders_in(folder) {
+        if let Ok(below) = openat(folder, name.as_c_str(), DIRECTORY, Mode::empty()) {
+            walk(&below, depth - 1, visit);
+        }
+    }
+}
+
+/// Removes what is below a folder, or of that one folder only, the deepest first. What has members
+/// stays.
+fn remove_below(folder: &OwnedFd, only: Option<&str>, depth: u32) {
+    let is_meant = |name: &CString| only.is_none_or(|only| name.to_bytes() == only.as_bytes());
+    for name in folders_in(folder).into_iter().filter(is_meant) {
+        let below = openat(folder, name.as_c_str(), DIRECTORY, Mode::empty());
+        if let (Ok(below), true) = (below, depth > 0) {
+            remove_below(&below, None, depth - 1);
+        }
+        // Busy or gone; whoever asked looks whether the whole is removed.
+        let _ = unlinkat(folder, name.as_c_str(), UnlinkatFlags::RemoveDir);
+    }
+}
+
+fn folders_in(folder: &OwnedFd) -> Vec<CString> {
+    let again = openat(folder, ".", DIRECTORY | OFlag::O_RDONLY, Mode::empty());
+    let Ok(mut entries) = again.and_then(nix::dir::Dir::from_fd) else { return Vec::new() };
+    let is_folder = |entry: &nix::dir::Entry| {
+        entry.file_type() == Some(nix::dir::Type::Directory)
+            && !matches!(entry.file_name().to_bytes(), b"." | b"..")
+    };
+    entries.iter().flatten().filter(is_folder).map(|entry| entry.file_name().to_owned()).collect()
+}
+
+/// The folder that shows the cgroup this process is in, by the contents of /proc/self/cgroup and
+/// /proc/self/mountinfo: of version 2, or of a controller of version 1.
+pub(super) fn own_folder(cgroups: &str, mounts: &str, controller: &str) -> Option<PathBuf> {
+    let own = cgroups.lines().find_map(|line| {
+        let (controllers, own) = line.split_once(':')?.1.split_once(':')?;
+        controllers.split(',').any(|name| name == controller).then_some(own)
+    })?;
+    mounts.lines().find_map(|line| {
+        let (before, after) = line.split_once(" - ")?;
+        let mut fields = before.split(' ').skip(3);
+        let (root, point) = (unescape(fields.next()?), unescape(fields.next()?));
+        let mut fields = after.split(' ');
+        let (kind, options) = (fields.next()?, fields.nth(1)?);
+        let is_meant = match controller {
+            "" => kind == "cgroup2",
+            _ => kind == "cgroup" && options.split(',').any(|name| name == controller),
+        };
+        let below = Path::new(own).strip_prefix(&root).ok().filter(|_| is_meant)?;
+        // A cgroup outside of what this namespace shows is written as `/..`.
+        let is_shown = !below.components().any(|part| part.as_os_str() == "..");
+        is_shown.then(|| point.join(below))
+    })
+}
+
+/// Blanks in mountinfo are written `\040`, and so on.
+fn unescape(field: &str) -> PathBuf {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let digits = after.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+        let code = digits.and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        match code.filter(|_| first == b'\\') {
+            Some(code) => {
+                bytes.push(code);
+                rest = &after[3..];
+            }
+            None => {
+                bytes.push(first);
+                rest = after;
+            }
+        }
+    }
+    PathBuf::from(OsStr::from_bytes(&bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOUNTS: &str = "\
+24 23 0:22 / /proc rw - proc proc rw
+38 31 0:31 / /sys/fs/cgroup/pids rw,relatime - cgroup cgroup rw,pids
+41 31 0:38 /a\\040b /sys/fs/with\\040blank rw,relatime shared:9 - cgroup2 cgroup2 rw
+42 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw";
+
+    #[test]
+    fn the_own_folder_is_found_below_the_mount_that_shows_it() {
+        let folder = |own: &str| own_folder(&format!("9:pids:/x\n0::{own}\n"), MOUNTS, "");
+        assert_eq!(folder("/").unwrap(), Path::new("/sys/fs/cgroup/unified"));
+        assert_eq!(folder("/a b/c").unwrap(), Path::new("/sys/fs/with blank/c"));
+        assert_eq!(folder("/a").unwrap(), Path::new("/sys/fs/cgroup/unified/a"));
+        assert_eq!(folder("/../outside"), None);
+        assert_eq!(own_folder("9:pids:/x\n", MOUNTS, ""), None, "version 1 only");
+        assert_eq!(own_folder("0::/\n", "", ""), None);
+        let pids = own_folder("9:cpu,pids:/x\n0::/\n", MOUNTS, "pids").unwrap();
+        assert_eq!(pids, Path::new("/sys/fs/cgroup/pids/x"));
+    }
+}

@@ -1,0 +1,134 @@
+//! What /proc says of processes that need not be children. Whatever has ended meanwhile gives `None`.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::PathBuf;
+
+use nix::unistd::Pid;
+
+/// The bytes of an environment that are looked through, at most.
+const ENVIRONMENT: u64 = 1 << 20;
+
+/// One process at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Facts {
+    pub(crate) pid: Pid,
+    pub(crate) parent: Pid,
+    pub(crate) group: Pid,
+    pub(crate) session: Pid,
+    /// When it started, in clock ticks since the machine did: with the pid, an identity.
+    pub(crate) started: u64,
+    /// It has ended, and was not reaped.
+    pub(crate) is_zombie: bool,
+}
+
+/// What is known of a process.
+pub(crate) fn facts(pid: Pid) -> Option<Facts> {
+    // The name may hold anything, also what is not UTF-8.
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    parse(pid, &String::from_utf8_lossy(&stat))
+}
+
+fn parse(pid: Pid, stat: &str) -> Option<Facts> {
+    let mut fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace();
+    let is_zombie = matches!(fields.next()?, "Z" | "X");
+    let mut id = || fields.next()?.parse().ok().map(Pid::from_raw);
+    let (parent, group, session) = (id()?, id()?, id()?);
+    let started = fields.nth(15)?.parse().ok()?;
+    Some(Facts { pid, parent, group, session, started, is_zombie })
+}
+
+/// What a process calls itself, and the file it executes.
+pub(crate) fn title(pid: Pid) -> Option<(String, PathBuf)> {
+    let title = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let title = String::from_utf8_lossy(&title).trim_end_matches('\0').to_owned();
+    Some((title, std::fs::read_link(format!("/proc/{pid}/exe")).ok()?))
+}
+
+/// The short name of a process, for people.
+pub(crate) fn name(pid: Pid) -> String {
+    let name = std::fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
+    String::from_utf8_lossy(&name).trim_end().escape_debug().to_string()
+}
+
+/// All processes this one can see.
+pub(crate) fn all() -> Vec<Facts> {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    names.filter_map(|name| facts(Pid::from_raw(name.parse().ok()?))).collect()
+}
+
+/// The children of a process, of all its threads.
+pub(crate) fn children(pid: Pid) -> Vec<Pid> {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    let lists = threads
+        .filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("children")).ok());
+    let numbers = lists.flat_map(|list| {
+        let numbers = list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok());
+        numbers.collect::<Vec<i32>>()
+    });
+    numbers.map(Pid::from_raw).collect()
+}
+
+/// Some processes and all below them, at most so many.
+pub(crate) fn trees(roots: impl IntoIterator<Item = Pid>, most: usize) -> BTreeSet<Pid> {
+    let mut found = BTreeSet::new();
+    let mut waiting: Vec<_> = roots.into_iter().collect();
+    while let Some(pid) = waiting.pop() {
+        if found.len() < most && found.insert(pid) {
+            waiting.extend(children(pid));
+        }
+    }
+    found
+}
+
+/// Variables from the environment a process was executed with, in the order asked for.
+pub(crate) fn variables<const N: usize>(pid: Pid, names: [&str; N]) -> [Option<OsString>; N] {
+    use std::io::Read as _;
+    let mut bytes = Vec::new();
+    if let Ok(file) = std::fs::File::open(format!("/proc/{pid}/environ")) {
+        // What cannot be read is not there.
+        let _ = file.take(ENVIRONMENT).read_to_end(&mut bytes);
+    }
+    names.map(|name| {
+        let value = bytes
+            .split(|byte| *byte == 0)
+            .find_map(|variable| variable.strip_prefix(name.as_bytes())?.strip_prefix(b"="))?;
+        Some(OsString::from_vec(value.to_vec()))
+    })
+}
+
+/// The pid namespace of a process: two processes of one namespace mean the same by a number.
+pub(crate) fn pid_namespace(pid: Pid) -> Option<PathBuf> {
+    std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn facts_are_read_behind_a_hostile_name() {
+        let fields: Vec<_> = (4..=52).map(|field| field.to_string()).collect();
+        let stat = format!("7 (a) Z (b) S {}", fields.join(" "));
+        let wanted = Facts {
+            pid: Pid::from_raw(7),
+            parent: Pid::from_raw(4),
+            group: Pid::from_raw(5),
+            session: Pid::from_raw(6),
+            started: 22,
+            is_zombie: false,
+        };
+        assert_eq!(parse(Pid::from_raw(7), &stat), Some(wanted));
+        assert_eq!(parse(Pid::from_raw(7), "7 (x) S 1"), None);
+    }
+
+    #[test]
+    fn this_process_is_there() {
+        let own = facts(Pid::this()).unwrap();
+        assert_eq!((own.parent, own.is_zombie), (Pid::parent(), false));
+        assert!(all().contains(&own));
+        assert!(trees([Pid::parent()], 4096).contains(&Pid::this()));
+    }
+}
