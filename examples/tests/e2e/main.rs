@@ -3,7 +3,9 @@
 //! One file a subject; what they stand on is in `tests/support`. `misbehave` is the worker that
 //! does whatever is asked, `jobexecute` and `minimal` are examples as people read them.
 
+mod conditions;
 mod deaths;
+mod helpers;
 mod identity;
 mod instances;
 mod listeners;

@@ -22,5 +22,5 @@ pub(crate) use client::Client;
 pub(crate) use log::{Line, Log};
 pub(crate) use master::{Master, Worker};
 pub(crate) use process::Process;
-pub(crate) use stage::Stage;
+pub(crate) use stage::{Stage, needs_root};
 pub(crate) use wait::{eventually, let_pass, timed};

@@ -5,6 +5,8 @@
 //! wanted change `UPDATE_EXPECT=1 cargo test -p ph-cli --test e2e` writes it anew.
 
 mod commands;
+mod conditions;
+mod ends;
 mod failures;
 mod inheritance;
 mod life;
