@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 
 use nix::unistd::Pid;
 
+use super::tree::Leader;
 use crate::arbiter::{Generation, Slot, WorkerId};
 use crate::sys::process::Ended;
 use crate::sys::setup::Failure;
@@ -26,6 +27,28 @@ pub(super) struct Child {
     pub(super) reaped: Option<Ended>,
     pub(super) ready_told: bool,
     pub(super) recycle_told: bool,
+}
+
+impl Child {
+    /// A child that was forked a moment ago.
+    pub(super) fn new(pid: Pid, slot: Slot, generation: Generation, seat: usize) -> Self {
+        Self {
+            pid,
+            slot,
+            generation,
+            seat,
+            report: None,
+            failure: None,
+            reaped: None,
+            ready_told: false,
+            recycle_told: false,
+        }
+    }
+
+    /// Where the leader of the worker is in its life, as far as is known here.
+    pub(super) fn leader(&self) -> Leader {
+        if self.reaped.is_some() { Leader::Reaped } else { Leader::Lives }
+    }
 }
 
 /// All children, by worker and by pid, and the seats that are free.

@@ -48,7 +48,7 @@ use crate::sys::setup::{Failure, Setup};
 use crate::sys::signals::{Arrived, Sender, SignalQueue};
 use crate::sys::spawn::{self, Program, SpawnOutcome};
 use crate::worker::Factory;
-use children::{Child, Children};
+use children::Children;
 use helpers::HelperPlace;
 use listeners::Listeners;
 use master::Settings;
@@ -288,22 +288,6 @@ impl Driver<'_> {
             WorkerSource::Command { program, .. } => all.extend(program.raw_fds()),
         }
         all
-    }
-}
-
-impl Child {
-    fn new(pid: Pid, seat: usize) -> Self {
-        Self {
-            pid,
-            slot: crate::arbiter::Slot(0),
-            generation: crate::arbiter::Generation(0),
-            seat,
-            report: None,
-            failure: None,
-            reaped: None,
-            ready_told: false,
-            recycle_told: false,
-        }
     }
 }
 

@@ -119,7 +119,7 @@ impl Driver<'_> {
                 // A command whose start cannot be watched counts as executed; its exit will tell.
                 let is_command = matches!(self.source, WorkerSource::Command { .. });
                 let is_unwatched = is_command && child.report.is_none();
-                self.children.insert(worker, Child { slot, generation, ..child });
+                self.children.insert(worker, child);
                 is_unwatched.then_some(Event::Ready { worker })
             }
             Err(why) => {
@@ -136,12 +136,13 @@ impl Driver<'_> {
         else {
             return Err(Errno::EINVAL.into());
         };
+        let (slot, generation) = (identity.slot, identity.generation);
         let own = self.own_variables(&identity);
         let environment = environment.table(&own, None)?;
         seats.seat(seat).reset();
         let master = nix::unistd::getpid();
         match process::fork()? {
-            Fork::Master(pid) => Ok(Child::new(pid, seat)),
+            Fork::Master(pid) => Ok(Child::new(pid, Slot(slot), Generation(generation), seat)),
             Fork::Child => worker::enter(Boot {
                 environment: &environment,
                 dev_null,
@@ -187,7 +188,8 @@ impl Driver<'_> {
         // Level-triggered: what is not read in this turn is read in the next.
         let event = EpollEvent::new(EpollFlags::EPOLLIN, REPORTS_FROM + worker.0);
         let watched = self.epoll.add(&report, event);
-        let mut child = Child::new(pid, seat);
+        let place = (Slot(identity.slot), Generation(identity.generation));
+        let mut child = Child::new(pid, place.0, place.1, seat);
         match watched {
             Ok(()) => child.report = Some(report),
             Err(errno) => warn!("cannot watch the start of pid {pid}: {errno}"),
@@ -202,9 +204,9 @@ impl Driver<'_> {
         let is_command = matches!(self.source, WorkerSource::Command { .. });
         let is_group_told = is_command && self.trees.kill_mode != KillMode::Process;
         let sent = match signal {
-            // Its end is about to be told, or its tree still stops.
-            WorkerSignal::Kill if child.reaped.is_some() => {
-                self.trees.kill(child.seat, pid, true);
+            WorkerSignal::Kill => {
+                // If it is reaped, its end is about to be told, or its tree still stops.
+                self.trees.kill(child.seat, pid, child.leader());
                 Ok(())
             }
             _ if child.reaped.is_some() => Ok(()),
@@ -212,12 +214,6 @@ impl Driver<'_> {
             WorkerSignal::Stop => wake_and_send(pid, self.settings.stop_signal),
             WorkerSignal::Abort => wake_and_send(pid, Signal::SIGABRT),
             WorkerSignal::Reopen => process::signal(pid, Signal::SIGUSR1),
-            // Itself first: a child so young that it leads no group yet must not survive.
-            WorkerSignal::Kill => {
-                let sent = process::signal(pid, Signal::SIGKILL);
-                self.trees.kill(child.seat, pid, false);
-                sent
-            }
         };
         if let Err(errno) = sent {
             warn!("cannot send {signal:?} to pid {pid}: {errno}");

@@ -1,9 +1,8 @@
 //! Ends: which child has ended, when that is the end of a worker, and what is told of it.
 
-use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
-use super::tree::Census;
+use super::tree::{Census, Leader};
 use super::{Driver, REAPS_A_TURN, WorkerSource, perform, report};
 use crate::arbiter::{Event, ExitStatus, Time, WorkerId};
 use crate::sys::process::{self, Ended};
@@ -82,7 +81,7 @@ impl Driver<'_> {
         if is_graceful {
             self.trees.tell_rest(seat, pid, self.settings.stop_signal);
         } else {
-            self.trees.kill(seat, pid, false);
+            self.trees.kill(seat, pid, Leader::Ended);
         }
         child.reaped = process::reap(pid);
         !is_graceful || self.trees.has_ended(seat, pid, &self.epoll)
@@ -132,11 +131,7 @@ impl Driver<'_> {
     /// The last resort of a master that cannot go on: nobody is left behind.
     pub(super) fn kill_everyone(&self) {
         for child in self.children.iter() {
-            let is_reaped = child.reaped.is_some();
-            if !is_reaped {
-                let _ = process::signal(child.pid, Signal::SIGKILL);
-            }
-            self.trees.kill(child.seat, child.pid, is_reaped);
+            self.trees.kill(child.seat, child.pid, child.leader());
         }
     }
 }

@@ -23,10 +23,14 @@ use super::perform::jitter;
 use crate::arbiter::WorkerId;
 use crate::sys::cgroup::{self, Cgroup};
 use crate::sys::leaders::Leaders;
-use crate::sys::{process, procfs};
+use crate::sys::process::{self, Held};
+use crate::sys::procfs;
 
 /// Processes one look at a tree takes in, at most: the next look takes the others.
 const MEMBERS_A_LOOK: usize = 4096;
+
+/// Members of a tree that are told to stop one by one, at most: each takes a descriptor meanwhile.
+const TOLD: usize = 512;
 
 /// How often what is stopped before it is killed is looked for once more.
 const LOOKS: usize = 8;
@@ -46,6 +50,16 @@ pub(super) enum Hold {
 #[derive(Clone, Copy, Debug)]
 struct Remnant {
     leader: Pid,
+}
+
+/// Where the leader of a worker is in its life. The number of its group is its own as long as it is not
+/// reaped, or somebody is in the group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leader {
+    Lives,
+    /// A zombie.
+    Ended,
+    Reaped,
 }
 
 /// Whose a process is that the master became the parent of.
@@ -133,8 +147,7 @@ impl Trees {
         })
     }
 
-    /// The cgroup for the next worker of a seat. If none can be had, the worker is held together like
-    /// those of machines that have none.
+    /// The cgroup for the next worker of a seat. If none can be had there is a worker all the same.
     pub(super) fn cgroup_of(&self, seat: usize) -> Option<OwnedFd> {
         let Hold::Cgroups(cgroup) = &self.hold else { return None };
         match cgroup.seat(seat) {
@@ -158,13 +171,20 @@ impl Trees {
         }
     }
 
-    /// SIGKILL to whatever the end of a worker reaches, its leader aside. A group's number is its own as
-    /// long as its leader is not reaped, or somebody is in it.
-    pub(super) fn kill(&self, seat: usize, leader: Pid, is_reaped: bool) {
+    /// SIGKILL to whatever the end of a worker reaches, itself included.
+    pub(super) fn kill(&self, seat: usize, leader: Pid, state: Leader) {
+        if state == Leader::Lives {
+            if matches!(self.hold, Hold::Sessions(_)) {
+                // Now its descendants can be told from others, whatever they did.
+                kill_trees([leader]);
+            }
+            // One so young that it leads no group yet must not survive.
+            let _ = process::signal(leader, Signal::SIGKILL);
+        }
         if self.kill_mode == KillMode::Process {
             return;
         }
-        if !is_reaped || process::group_has_children(leader) {
+        if state != Leader::Reaped || process::group_has_children(leader) {
             // ESRCH is what is hoped for: nobody is left.
             let _ = process::signal_group(leader, Signal::SIGKILL);
         }
@@ -173,10 +193,6 @@ impl Trees {
                 if let Err(errno) = cgroup.kill(Some(seat)) {
                     warn!("cannot kill the cgroup of seat {seat}: {errno}");
                 }
-            }
-            // While the leader lives its descendants can be told from others whatever they did.
-            Hold::Sessions(_) if !is_reaped => {
-                kill_trees(procfs::children(leader));
             }
             Hold::Cgroups(_) | Hold::Sessions(_) | Hold::Groups(_) | Hold::Nothing => {}
         }
@@ -188,15 +204,13 @@ impl Trees {
         if !cgroup.is_populated(Some(seat)) {
             return;
         }
-        for pid in cgroup.members(Some(seat)) {
-            let is_meant = || {
-                getpgid(Some(pid)).is_ok_and(|group| group != leader)
-                    && cgroup.members(Some(seat)).contains(&pid)
-            };
-            if process::signal_if(pid, signal, is_meant) {
-                process::signal_if(pid, Signal::SIGCONT, || {
-                    cgroup.members(Some(seat)).contains(&pid)
-                });
+        let members = cgroup.members(Some(seat)).into_iter().take(TOLD);
+        let held: Vec<_> = members.filter_map(|pid| Some((pid, Held::of(pid)?))).collect();
+        // Whoever is still a member after it was taken hold of is meant.
+        let members: BTreeSet<_> = cgroup.members(Some(seat)).into_iter().collect();
+        for (pid, held) in held.iter().filter(|(pid, _)| members.contains(pid)) {
+            if getpgid(Some(*pid)).is_ok_and(|group| group != leader) && held.signal(signal) {
+                held.signal(Signal::SIGCONT);
             }
         }
     }
@@ -205,7 +219,10 @@ impl Trees {
     /// is, the loop hears of the end: from the cgroup, or as SIGCHLD.
     pub(super) fn has_ended(&mut self, seat: usize, leader: Pid, epoll: &Epoll) -> bool {
         match &self.hold {
-            Hold::Cgroups(_) => self.is_empty_or_watched(Some(seat), epoll),
+            Hold::Cgroups(_) => {
+                // A worker for which no cgroup could be had is held together by its group.
+                self.is_empty_or_watched(Some(seat), epoll) && !process::group_has_children(leader)
+            }
             Hold::Sessions(_) | Hold::Groups(_) => !process::group_has_children(leader),
             Hold::Nothing => true,
         }
@@ -400,6 +417,9 @@ pub(super) fn kill_trees(roots: impl IntoIterator<Item = Pid>) -> usize {
     stopped.len()
 }
 
-fn send(pid: Pid, started: u64, signal: Signal) -> bool {
-    process::signal_if(pid, signal, || procfs::facts(pid).is_some_and(|it| it.started == started))
+fn send(pid: Pid, started: u64, signal: Signal) {
+    let Some(held) = Held::of(pid) else { return };
+    if procfs::facts(pid).is_some_and(|it| it.started == started) {
+        held.signal(signal);
+    }
 }

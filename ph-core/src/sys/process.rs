@@ -94,23 +94,28 @@ pub(crate) fn group_has_children(leader: Pid) -> bool {
     unsafe { libc::waitid(libc::P_PGID, group, &raw mut info, flags) == 0 }
 }
 
-/// Sends a signal to a process that need not be a child, if it is still the one that `is_meant` knows:
-/// the number is held fast first, so it cannot become another's in between.
-pub(crate) fn signal_if(pid: Pid, signal: Signal, is_meant: impl FnOnce() -> bool) -> bool {
-    // SAFETY: opens a descriptor, and touches no memory.
-    let opened = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
-    let Ok(handle) = Errno::result(opened) else { return false };
-    // SAFETY: the call has just made this descriptor, so nobody else owns it.
-    let handle = unsafe { OwnedFd::from_raw_fd(i32::try_from(handle).unwrap_or(-1)) };
-    if !is_meant() {
-        return false;
+/// A process that need not be a child, held fast: while this lives, its number means nobody else.
+pub(crate) struct Held(OwnedFd);
+
+impl Held {
+    /// Takes hold of whoever has the number now. Who that is has to be looked at afterwards.
+    pub(crate) fn of(pid: Pid) -> Option<Self> {
+        // SAFETY: opens a descriptor, and touches no memory.
+        let opened = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
+        let number = i32::try_from(Errno::result(opened).ok()?).ok()?;
+        // SAFETY: the call has just made this descriptor, so nobody else owns it.
+        Some(Self(unsafe { OwnedFd::from_raw_fd(number) }))
     }
-    let no_info = std::ptr::null::<libc::siginfo_t>();
-    // SAFETY: sends a signal; a null siginfo means that of `kill`.
-    let sent = unsafe {
-        libc::syscall(libc::SYS_pidfd_send_signal, handle.as_raw_fd(), signal as i32, no_info, 0)
-    };
-    sent == 0
+
+    /// Sends it a signal; says whether it was still there.
+    pub(crate) fn signal(&self, signal: Signal) -> bool {
+        let fd = self.0.as_raw_fd();
+        let no_info = std::ptr::null::<libc::siginfo_t>();
+        // SAFETY: sends a signal; a null siginfo means that of `kill`.
+        let sent =
+            unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal as i32, no_info, 0) };
+        sent == 0
+    }
 }
 
 /// All children of this process, as far as the kernel lists them.
