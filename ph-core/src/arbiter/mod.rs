@@ -160,7 +160,7 @@ impl Arbiter {
             Phase::New | Phase::Exited => None,
             Phase::Running if self.is_unsettled() => Some(self.now),
             Phase::Running => self.earliest(),
-            Phase::Stopping(stop) => earliest(self.earliest(), stop.deadline()),
+            Phase::Stopping(stop) => earliest(self.earliest(), stop.deadline(self.asleep)),
         }
     }
 
@@ -325,7 +325,7 @@ impl Arbiter {
             self.fail_first_boot(Outcome::BootFailed { code });
         }
         let (slot, reason) = (record.slot, record.state.reason());
-        if reason.is_none_or(StopReason::is_fault) {
+        if held && reason.is_none_or(StopReason::is_fault) {
             self.on_own_end(slot, status, actions);
         }
         let life = self.now.since(record.spawned_at);

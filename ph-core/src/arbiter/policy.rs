@@ -126,7 +126,9 @@ pub enum WorkerKind {
 pub enum ExitWith {
     /// The first worker to end; its code counts.
     Any,
-    /// The last: nobody is replaced. Code 0 if all ended with 0, else the first other code.
+    /// The last: nobody is replaced. Code 0 if all ended with 0, else the first other code. A
+    /// worker that ends while another one has its slot is not a slot's last, and its code does not
+    /// count.
     All,
     /// The worker of slot 0; its code counts, and the other slots are refilled as ever.
     First,

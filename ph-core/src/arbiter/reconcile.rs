@@ -24,7 +24,6 @@ impl Arbiter {
                 Due::Worker(worker) => self.on_worker_due(worker, actions),
             }
         }
-        self.helpers.expire(self.now, actions);
     }
 
     fn on_wait_over(&mut self, slot: Slot) {
@@ -111,11 +110,13 @@ impl Arbiter {
         }
     }
 
-    /// Compares what is with what is wanted and does something about it.
+    /// Compares what is with what is wanted and does something about it. Helpers come first, because
+    /// workers may need them; in a stop, after it, because some are not wanted any more.
     pub(super) fn reconcile(&mut self, actions: &mut Vec<Action>) {
         match self.phase {
             Phase::New | Phase::Exited => {}
             Phase::Running => {
+                self.helpers.expire(self.now, actions);
                 let mut spawns = 0;
                 loop {
                     self.fill_slots(&mut spawns, actions);

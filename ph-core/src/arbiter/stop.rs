@@ -5,10 +5,11 @@
 //! survived by somebody who cleans up. Each part has its limit, and all of them together have one (I7).
 
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use super::action::{Action, Notice, Outcome, StopReason};
 use super::event::{ExitStatus, Slot};
-use super::policy::{CLOSING_GRACE, ExitWith, REAP_GRACE};
+use super::policy::{CLOSING_GRACE, ExitWith, REAP_GRACE, is_too_late};
 use super::time::Time;
 use super::worker::State;
 use super::{Arbiter, Phase};
@@ -22,7 +23,8 @@ pub(super) struct Stop {
     is_ordered: bool,
     outcome: Outcome,
     closing: Closing,
-    /// When the master leaves, whatever is left. Known once the stop is carried out.
+    /// When the master leaves, whatever is left, on the master's waking time: what it oversleeps
+    /// was nobody's time to end. Known once the stop is carried out.
     end_by: Time,
 }
 
@@ -48,12 +50,13 @@ enum Closing {
 }
 
 impl Stop {
-    /// When the next part begins although the one before is not over.
-    pub(super) fn deadline(&self) -> Option<Time> {
+    /// When the next part begins although the one before is not over; `asleep` is for how long the
+    /// master has overslept in all.
+    pub(super) fn deadline(&self, asleep: Duration) -> Option<Time> {
         match self.closing {
             Closing::Workers => None,
             Closing::Strays { until, .. } => Some(until),
-            Closing::Helpers { .. } => Some(self.end_by),
+            Closing::Helpers { .. } => Some(self.end_by.after(asleep)),
         }
     }
 }
@@ -87,15 +90,18 @@ impl Arbiter {
         }
     }
 
-    /// A worker ended, and nobody had told it to: perhaps the service ends with it.
+    /// A worker ended that had its slot, and nobody had told it to: perhaps the service ends with
+    /// it.
     pub(super) fn on_own_end(&mut self, slot: Slot, status: ExitStatus, actions: &mut Vec<Action>) {
         let Some(exit_with) = self.policy.exit_with.filter(|_| !self.is_stopping()) else { return };
         let code = status.shell_code();
         let verdict = match exit_with {
             ExitWith::Any => Some(code),
             ExitWith::First => (slot == Slot(0)).then_some(code),
+            ExitWith::All if self.roster.place(slot).is_some_and(|it| it.current.is_some()) => None,
             ExitWith::All => {
                 self.finished.insert(slot);
+                self.recycling.remove(&slot);
                 if self.finished_code == 0 {
                     self.finished_code = code;
                 }
@@ -133,13 +139,14 @@ impl Arbiter {
             stop.done = Some(stop.wanted);
             let grace = match stop.wanted {
                 Pace::Graceful => self.policy.graceful_timeout,
-                Pace::AtOnce => core::time::Duration::ZERO,
+                Pace::AtOnce => Duration::ZERO,
             };
-            let end_by = self.now.after(grace).after(REAP_GRACE);
+            let end_by = self.now.before(self.asleep).after(grace).after(REAP_GRACE);
             stop.end_by = if is_first { end_by } else { stop.end_by.min(end_by) };
             self.stop_all(stop.wanted, actions);
         }
         self.close(&mut stop, actions);
+        self.helpers.expire(self.now, actions);
         self.phase = Phase::Stopping(stop);
         self.leave_if_done(stop, actions);
     }
@@ -156,7 +163,7 @@ impl Arbiter {
         }));
         let grace = match pace {
             Pace::Graceful => CLOSING_GRACE,
-            Pace::AtOnce => core::time::Duration::ZERO,
+            Pace::AtOnce => Duration::ZERO,
         };
         self.helpers.stop(false, self.now.after(grace), actions);
         let mut last = None;
@@ -178,23 +185,28 @@ impl Arbiter {
     /// Goes on to the next part of the end where the one before is over, or its time is.
     fn close(&mut self, stop: &mut Stop, actions: &mut Vec<Action>) {
         let counts = self.roster.counts();
+        let end_by = stop.end_by.after(self.asleep).max(self.now);
         if stop.closing == Closing::Workers && counts.live() == counts.unreaped {
-            let until = self.now.after(CLOSING_GRACE).min(stop.end_by.max(self.now));
+            let until = self.now.after(CLOSING_GRACE).min(end_by);
             stop.closing = Closing::Strays { left: None, until };
             actions.push(Action::EndStrays);
         }
-        if let Closing::Strays { left, until } = stop.closing
-            && (left == Some(0) || (left.is_some() && self.now >= until))
-        {
-            let strays = left.unwrap_or(0);
-            if strays > 0 {
-                actions.push(Action::Notify(Notice::StraysLeft { left: strays }));
+        let Closing::Strays { left: Some(left), until } = stop.closing else { return };
+        let late = self.now.since(until);
+        if left > 0 && is_too_late(late, CLOSING_GRACE) {
+            // They may have ended unseen, as a worker may have.
+            let until = self.now.after(CLOSING_GRACE);
+            stop.closing = Closing::Strays { left: Some(left), until };
+            self.tell_late_wake(late, actions);
+        } else if left == 0 || self.now >= until {
+            if left > 0 {
+                actions.push(Action::Notify(Notice::StraysLeft { left }));
             }
-            stop.closing = Closing::Helpers { strays };
-            stop.end_by = stop.end_by.max(self.now);
-            let kill_at = self.now.after(CLOSING_GRACE).min(stop.end_by);
+            stop.closing = Closing::Helpers { strays: left };
+            // Whoever is killed for its slowness is not waited for longer than a worker would be.
+            let kill_at = self.now.after(CLOSING_GRACE).min(end_by);
+            stop.end_by = end_by.min(kill_at.after(REAP_GRACE)).before(self.asleep);
             self.helpers.stop(true, kill_at, actions);
-            self.helpers.expire(self.now, actions);
         }
     }
 
@@ -202,7 +214,7 @@ impl Arbiter {
     fn leave_if_done(&mut self, stop: Stop, actions: &mut Vec<Action>) {
         let Closing::Helpers { strays } = stop.closing else { return };
         if !self.helpers.all_ended() {
-            if self.now < stop.end_by {
+            if self.now < stop.end_by.after(self.asleep) {
                 return;
             }
             self.helpers.kill_all(actions);

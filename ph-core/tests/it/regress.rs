@@ -10,6 +10,8 @@ use ph_core::arbiter::{
 
 use crate::story::{tell, time};
 
+mod closing;
+
 fn policy() -> Policy {
     Policy { target: 2, reload_surge: Share::Count(1), ..Policy::default() }
 }

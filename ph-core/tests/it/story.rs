@@ -10,14 +10,20 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use ph_core::arbiter::{
-    Action, Arbiter, Event, ExitStatus, HelperId, Jitter, Notice, Order, Outcome, Policy,
-    SpawnFault, Time, WorkerId, WorkerSignal,
+    Action, Arbiter, Event, ExitStatus, HelperId, HelperRole, Jitter, Notice, Order, Outcome,
+    Policy, SpawnFault, Time, WorkerId, WorkerSignal,
 };
 
 /// Tells a story to an arbiter with this policy and compares every answer.
 #[track_caller]
 pub(crate) fn tell(policy: Policy, table: &str) -> Arbiter {
     continue_with(Arbiter::new(policy), table)
+}
+
+/// Tells a story to an arbiter that has helpers.
+#[track_caller]
+pub(crate) fn tell_with(helpers: &[HelperRole], policy: Policy, table: &str) -> Arbiter {
+    continue_with(Arbiter::new(policy).with_helpers(helpers), table)
 }
 
 /// Goes on with a story.

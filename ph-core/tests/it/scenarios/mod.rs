@@ -2,6 +2,8 @@
 //!
 //! A story is also the shortest documentation of its rule; `story` says how to read one.
 
+mod ends;
+mod helpers;
 mod judgement;
 mod lives;
 mod orders;
@@ -9,7 +11,13 @@ mod recycling;
 
 use std::time::Duration;
 
-use ph_core::arbiter::{Policy, Readiness, WorkerKind};
+use ph_core::arbiter::{HelperRole, Policy, Readiness, WorkerKind};
+
+/// A helper that outlives the workers.
+pub(crate) const WARDEN: HelperRole = HelperRole { respawn: true, ends_last: true };
+
+/// One that leaves with them.
+pub(crate) const PROBE: HelperRole = HelperRole { respawn: true, ends_last: false };
 
 fn two() -> Policy {
     Policy { target: 2, ..Policy::default() }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use ph_core::arbiter::{Arbiter, Event, Slot, Time};
+use ph_core::arbiter::{Action, Arbiter, Event, Notice, Slot, Time};
 
 use super::invariants::{Verdict, Violation, hold};
 use super::subject::Subject;
@@ -32,20 +32,28 @@ pub(super) fn check_stray(subject: &Subject, now: Time, event: Event) -> Verdict
 }
 
 /// I23: what came together gives the same state in any order. It may not where being first is the
-/// point: in a race for the verdict on the first boot, for a place under `max_workers`, in a batch or in
-/// the surge, against a timer that is due, and where two workers of one slot die (the slot's record is a history).
+/// point: in a race for the verdict on the first boot, for a place under `max_workers`, in a batch
+/// or in the surge, where two workers of one slot die (the slot's record is a history), and where
+/// the service ends with a worker.
 pub(super) fn check_order(subject: &Subject, now: Time, events: &[Event]) -> Verdict {
     let bystander = |event: &Event| {
         matches!(event, Event::Ready { .. } | Event::Exited { .. } | Event::SpawnFailed { .. })
     };
-    let arbiter = subject.arbiter();
-    if events.len() < 2 || !events.iter().all(bystander) || arbiter.is_stopping() {
+    let events: Vec<_> = events.iter().copied().filter(bystander).collect();
+    if events.len() < 2 {
         return Ok(());
     }
+    // What is due comes first, so that no timer is raced.
+    let (mut subject, mut due) = (subject.clone(), Vec::new());
+    subject.step(now, Event::Tick, &mut due);
+    if due.iter().any(|action| matches!(action, Action::Notify(Notice::Recycling { .. }))) {
+        return Ok(());
+    }
+    let arbiter = subject.arbiter();
     let was_ready = arbiter.workers().any(|(_, record)| record.state.is_ready());
     let slots: BTreeSet<_> = events.iter().filter_map(|event| slot_of(arbiter, *event)).collect();
     let is_due = subject.next_deadline().is_some_and(|at| at <= now);
-    if !was_ready || is_due || slots.len() < events.len() {
+    if !was_ready || is_due || arbiter.is_stopping() || slots.len() < events.len() {
         return Ok(());
     }
     let outcome = |events: &mut dyn Iterator<Item = &Event>| {
@@ -58,7 +66,9 @@ pub(super) fn check_order(subject: &Subject, now: Time, events: &[Event]) -> Ver
     };
     let one = outcome(&mut events.iter());
     let other = outcome(&mut events.iter().rev());
-    let goes_on = |subject: &Subject| subject.next_deadline().is_some_and(|at| at <= now);
+    let goes_on = |subject: &Subject| {
+        subject.arbiter().is_stopping() || subject.next_deadline().is_some_and(|at| at <= now)
+    };
     if goes_on(&one) || goes_on(&other) {
         return Ok(());
     }
@@ -89,10 +99,10 @@ fn slot_of(arbiter: &Arbiter, event: Event) -> Option<Slot> {
 }
 
 /// I24: the arbiter's memory, measured by what it would print, is bounded by what it is in charge of.
-pub(super) fn check_memory(subject: &Subject, slots: u32) -> Verdict {
+pub(super) fn check_memory(subject: &Subject, slots: u32, helpers: usize) -> Verdict {
     let printed = format!("{subject:?}").len();
     let workers = subject.arbiter().workers().count();
-    let most = 4000 + 600 * (workers + slots as usize);
+    let most = 4000 + 600 * (workers + slots as usize + helpers);
     if printed > most {
         return Err(Violation::new(24, format!("{printed} bytes of state for {workers} workers")));
     }

@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use ph_core::arbiter::{
-    Action, Event, ExitStatus, Jitter, Order, Outcome, SPAWN_BATCH, SpawnFault, Time, WorkerId,
+    Action, Event, ExitStatus, HelperId, Jitter, Order, Outcome, SPAWN_BATCH, SpawnFault, Time,
+    WorkerId,
 };
 
 use super::copies;
@@ -56,9 +57,9 @@ impl World {
     pub(super) fn new(plan: &Plan, mutation: Option<Mutation>, record: Record) -> Self {
         Self {
             rng: Rng::new(plan.seed ^ 0xD1CE),
-            kernel: Kernel::new(plan.policy.clone(), plan.faults.clone()),
-            subject: Subject::new(&plan.policy, mutation),
-            observer: Observer::new(&plan.policy),
+            kernel: Kernel::new(plan),
+            subject: Subject::new(&plan.policy, &plan.helpers, mutation),
+            observer: Observer::new(&plan.policy, &plan.helpers),
             now: Time::ZERO,
             is_calm: false,
             children: BTreeMap::new(),
@@ -86,7 +87,7 @@ impl World {
         if stops && self.observer.exit.is_none() {
             self.stop()?;
         }
-        copies::check_memory(&self.subject, self.most_slots)?;
+        self.check_memory()?;
         self.life.exit = self.observer.exit;
         Ok(self.life)
     }
@@ -100,12 +101,16 @@ impl World {
             self.turn(Time::from_nanos(u64::MAX))?;
             if self.life.steps >= checked + 1000 {
                 checked = self.life.steps;
-                copies::check_memory(&self.subject, self.most_slots)?;
+                self.check_memory()?;
                 let to = self.rng.between(1, self.plan.policy.max_workers);
                 self.orders.push_back((self.now, Order::ScaleTo(to)));
             }
         }
         Ok(self.life)
+    }
+
+    fn check_memory(&self) -> Verdict {
+        copies::check_memory(&self.subject, self.most_slots, self.plan.helpers.len())
     }
 
     /// I12: when faults cease, all are ready within a bound, and then nothing more happens but that
@@ -119,28 +124,29 @@ impl World {
             self.turn(bound)?;
         }
         if self.subject.arbiter().is_stopping() {
-            // A worker that cannot boot had ended before, and was reaped only now.
+            // A worker whose end is the service's had ended before, and was reaped only now.
             return Ok(());
         }
         let counts = self.subject.arbiter().counts();
         let (alive, hung) = (self.kernel.alive(), self.kernel.hung());
-        let target = self.observer.target;
-        hold!(12, self.is_converged(), "{counts:?} of {target}, {alive} live, {hung} hang");
+        let wanted = self.observer.wanted();
+        hold!(12, self.is_converged(), "{counts:?} of {wanted}, {alive} live, {hung} hang");
         let steady = self.now.after(self.plan.steady_after());
         self.run_until(steady)?;
         self.run_until(steady.after(self.plan.policy.timeout.unwrap_or_default() * 3))?;
         hold!(12, self.last_deed <= steady, "not at rest: a deed {:?}", self.last_deed);
-        hold!(12, self.is_converged(), "{:?} of {target}", self.subject.arbiter().counts());
+        hold!(12, self.is_converged(), "{:?} of {wanted}", self.subject.arbiter().counts());
         Ok(())
     }
 
     fn is_converged(&self) -> bool {
         let counts = self.subject.arbiter().counts();
-        let target = self.observer.target;
+        let wanted = self.observer.wanted();
         let judged = self.plan.policy.timeout.is_some();
-        counts.ready == target
-            && counts.live() == target
-            && self.kernel.alive() == target as usize
+        counts.ready == wanted
+            && counts.live() == wanted
+            && self.kernel.alive() == wanted as usize
+            && self.observer.helpers_run()
             && self.kernel.is_quiet()
             && self.backlog.is_empty()
             && !self.observer.is_replacing()
@@ -187,7 +193,17 @@ impl World {
         if let Some(stop) = urgent.first() {
             self.step(Event::Ordered(*stop))?;
         }
+        let helpers_first = self.rng.chance(500);
+        if helpers_first {
+            self.tell_helpers()?;
+        }
         self.tell_news()?;
+        if !helpers_first {
+            self.tell_helpers()?;
+        }
+        if let Some(left) = self.kernel.beside.stray_news() {
+            self.step(Event::StraysCounted { left })?;
+        }
         if self.fault(self.plan.faults.stray) {
             self.tell_stray()?;
         }
@@ -208,7 +224,7 @@ impl World {
         // The wait is counted in milliseconds, rounded up.
         let rounding = self.rng.span(Duration::from_millis(1));
         wake = wake.min(promised.map_or(wake, |at| at.max(self.now).after(rounding)));
-        if !self.backlog.is_empty() {
+        if !self.backlog.is_empty() || !self.kernel.beside.ended().is_empty() {
             wake = self.now;
         }
         let mut wake = wake.max(self.now);
@@ -267,6 +283,19 @@ impl World {
         Ok(())
     }
 
+    /// Tells which helpers have ended.
+    fn tell_helpers(&mut self) -> Verdict {
+        for helper in self.kernel.beside.ended() {
+            if self.fault(self.plan.faults.reaps_partly) {
+                continue;
+            }
+            let status = self.kernel.beside.reap(helper);
+            let jitter = self.jitter();
+            self.step(Event::HelperEnded { helper, status, jitter })?;
+        }
+        Ok(())
+    }
+
     fn event_of(&mut self, (worker, what): (WorkerId, News)) -> Option<Event> {
         Some(match what {
             News::Ready => Event::Ready { worker },
@@ -307,6 +336,14 @@ impl World {
                 Event::Exited { worker, status, jitter },
                 Event::SpawnFailed { worker, fault, jitter },
             ]),
+        }
+        let helper = HelperId(self.rng.pick(&[0, 1, 2, u32::MAX]));
+        if !self.kernel.beside.has_process(helper) {
+            let status = self.rng.pick(&[None, Some(status)]);
+            events.push(Event::HelperEnded { helper, status, jitter });
+        }
+        if !self.kernel.beside.is_asked_for_strays() {
+            events.push(Event::StraysCounted { left: self.rng.between(0, 2) });
         }
         let event = self.rng.pick(&events);
         let now = self.now;
@@ -366,13 +403,20 @@ impl World {
                 let beat = self.kernel.beat(worker, &mut self.rng);
                 return Ok(beat.map(|beat| Event::Heartbeat { worker, beat }));
             }
-            Action::EndStrays => return Ok(Some(Event::StraysCounted { left: 0 })),
-            Action::SpawnHelper { .. }
-            | Action::StopHelper { .. }
-            | Action::KillHelper { .. }
-            | Action::ReopenLog
-            | Action::Notify(_)
-            | Action::Exit(_) => {}
+            Action::SpawnHelper { helper } => {
+                if !self.kernel.beside.spawn(helper, &mut self.rng) {
+                    let (status, jitter) = (None, self.jitter());
+                    return Ok(Some(Event::HelperEnded { helper, status, jitter }));
+                }
+            }
+            // One that could not be started may be told before its end is.
+            Action::StopHelper { helper } => self.kernel.beside.stop(helper),
+            Action::KillHelper { helper } => self.kernel.beside.kill(helper),
+            Action::EndStrays => {
+                let left = self.kernel.beside.end_strays();
+                return Ok(Some(Event::StraysCounted { left }));
+            }
+            Action::ReopenLog | Action::Notify(_) | Action::Exit(_) => {}
         }
         Ok(None)
     }

@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
-use ph_core::arbiter::{Order, Policy, Readiness, Share, Time, WorkerKind};
+use ph_core::arbiter::{
+    CLOSING_GRACE, ExitWith, HelperRole, Order, Policy, Readiness, Share, Time, WorkerKind,
+};
 
 use super::rng::Rng;
 
@@ -21,6 +23,19 @@ pub(super) struct Plan {
     pub(super) orders: Vec<(Time, Order)>,
     /// The operator stops the master once it has converged.
     pub(super) stops_at_last: bool,
+    pub(super) helpers: Vec<HelperRole>,
+    pub(super) helper_faults: HelperFaults,
+    /// What workers leave behind: how long each takes to end when it is to; `None`: it does not.
+    pub(super) left_behind: Vec<Option<Duration>>,
+}
+
+/// How often what goes wrong with a helper, in a thousand; drawn at each of its spawns.
+#[derive(Clone, Debug, Default)]
+pub(super) struct HelperFaults {
+    pub(super) fork_fails: u64,
+    pub(super) dies: u64,
+    pub(super) ignores_stop: u64,
+    pub(super) unkillable: u64,
 }
 
 /// How often what goes wrong, in a thousand.
@@ -50,13 +65,24 @@ pub(super) struct Faults {
 impl Plan {
     pub(super) fn draw(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
-        let policy = draw_policy(&mut rng);
+        let mut policy = draw_policy(&mut rng);
         let faults = draw_faults(&mut rng);
         let length = Duration::from_secs(rng.pick(&[2, 10, 30, 90]));
         let calm_at = Time::ZERO.after(length);
         let orders = draw_orders(&mut rng, &policy, length);
         let stops_at_last = rng.chance(500);
-        Self { seed, policy, faults, calm_at, orders, stops_at_last }
+        policy.exit_with = draw_exit_with(&mut rng);
+        Self {
+            seed,
+            policy,
+            faults,
+            calm_at,
+            orders,
+            stops_at_last,
+            helpers: draw_helpers(&mut rng),
+            helper_faults: draw_helper_faults(&mut rng),
+            left_behind: draw_left_behind(&mut rng),
+        }
     }
 
     /// By when a master without further faults must have all its workers: a sum of everything it may
@@ -166,4 +192,37 @@ fn draw_orders(rng: &mut Rng, policy: &Policy, length: Duration) -> Vec<(Time, O
     }
     orders.sort_by_key(|(at, _)| *at);
     orders
+}
+
+/// Rarely: most of such a life is over when its first worker is.
+fn draw_exit_with(rng: &mut Rng) -> Option<ExitWith> {
+    let some = rng.pick(&[ExitWith::Any, ExitWith::All, ExitWith::All, ExitWith::First]);
+    rng.chance(120).then_some(some)
+}
+
+fn draw_helpers(rng: &mut Rng) -> Vec<HelperRole> {
+    let count = rng.below(4);
+    let role = |rng: &mut Rng| HelperRole { respawn: rng.chance(750), ends_last: rng.chance(500) };
+    (0..count).map(|_| role(rng)).collect()
+}
+
+fn draw_helper_faults(rng: &mut Rng) -> HelperFaults {
+    let mut rate = |rates: [u64; 3]| if rng.chance(500) { 0 } else { rng.pick(&rates) };
+    HelperFaults {
+        fork_fails: rate([20, 100, 700]),
+        dies: rate([100, 500, 1000]),
+        ignores_stop: rate([100, 300, 800]),
+        unkillable: rate([50, 200, 800]),
+    }
+}
+
+fn draw_left_behind(rng: &mut Rng) -> Vec<Option<Duration>> {
+    let count = rng.pick(&[0, 0, 1, 3, 10]);
+    let longest = rng.pick(&[millis(5), CLOSING_GRACE, CLOSING_GRACE * 3]);
+    let is_stubborn = rng.chance(300);
+    let stray = |rng: &mut Rng| {
+        let span = rng.span(longest);
+        (!is_stubborn || rng.chance(700)).then_some(span)
+    };
+    (0..count).map(|_| stray(rng)).collect()
 }

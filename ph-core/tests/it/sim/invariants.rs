@@ -5,17 +5,21 @@
 //! effect of strays need a copy of the arbiter and are checked in `copies`. I15, I16, I18 and I19 are
 //! about reloads and upgrades, which do not exist yet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ph_core::arbiter::{
-    Action, Event, ExitStatus, LATE_TOLERANCE, Notice, Order, Outcome, Policy, REAP_GRACE,
-    SPAWN_BATCH, Slot, SpawnFault, StopReason, Time, WorkerId, WorkerKind, WorkerSignal,
+    Action, CLOSING_GRACE, Event, ExitStatus, HelperRole, LATE_TOLERANCE, Notice, Order, Outcome,
+    Policy, REAP_GRACE, SPAWN_BATCH, Slot, SpawnFault, StopReason, Time, WorkerId, WorkerKind,
+    WorkerSignal,
 };
 
 use super::ledger::{Seen, SlotRecord, Told};
+use closing::Closing;
 
+mod closing;
 mod deeds;
+mod service;
 
 /// What did not hold.
 #[derive(Clone, Debug)]
@@ -82,12 +86,14 @@ pub(super) struct Observer {
     /// Whose end this step must tell, and whose stop or kill it has just announced.
     ended: Option<WorkerId>,
     announced: Option<WorkerId>,
-    /// The arbiter has asked for what workers left behind, and was not told yet.
-    strays_uncounted: bool,
+    closing: Closing,
+    /// With `ExitWith::All`: the slots that get no worker any more, and the code that counts.
+    finished: BTreeSet<Slot>,
+    finished_code: u8,
 }
 
 impl Observer {
-    pub(super) fn new(policy: &Policy) -> Self {
+    pub(super) fn new(policy: &Policy, helpers: &[HelperRole]) -> Self {
         Self {
             target: policy.target.clamp(1, policy.max_workers.max(1)),
             policy: policy.clone(),
@@ -104,7 +110,9 @@ impl Observer {
             vacant_for_recycling: None,
             ended: None,
             announced: None,
-            strays_uncounted: false,
+            closing: Closing::new(helpers),
+            finished: BTreeSet::new(),
+            finished_code: 0,
         }
     }
 
@@ -112,8 +120,13 @@ impl Observer {
     pub(super) fn begin_turn(&mut self, now: Time, promised: Option<Time>) {
         let wanted = promised.map_or(now, |at| at.max(self.now));
         self.late = now.since(wanted);
-        // Who oversleeps the reaping of a killed worker gives it one more period.
-        let fresh = if self.late > REAP_GRACE / 4 { REAP_GRACE } else { Duration::ZERO };
+        self.closing.on_late_turn(self.late);
+        // Who oversleeps the reaping of a killed worker, or of strays, gives them one more period.
+        let fresh = match self.late {
+            late if late > REAP_GRACE / 4 => REAP_GRACE,
+            late if late > CLOSING_GRACE / 4 => CLOSING_GRACE,
+            _ => Duration::ZERO,
+        };
         if let Some(stop) = &mut self.stop {
             stop.slack += self.late + fresh;
         }
@@ -154,10 +167,12 @@ impl Observer {
             self.on_action(*action, is_last)?;
         }
         hold!(5, self.ended.is_none(), "the end of {:?} was not told", self.ended);
+        self.check_ends_told()?;
         if self.exit.is_some() {
             return Ok(());
         }
         self.check_stop()?;
+        self.check_closing(next_deadline)?;
         self.check_workers(next_deadline)?;
         self.check_slots(next_deadline)
     }
@@ -204,10 +219,12 @@ impl Observer {
                     let life = seen.ready_at.map(|at| self.now.since(at));
                     self.on_end(worker, &seen, life);
                     self.on_verdict(verdict.filter(|_| seen.is_wanted()));
+                    self.on_own_end(&seen, status);
                 }
             }
-            Event::StraysCounted { .. } => self.strays_uncounted = false,
-            Event::HelperEnded { .. } | Event::Tick => {}
+            Event::HelperEnded { helper, status, .. } => self.on_helper_ended(helper, status),
+            Event::StraysCounted { left } => self.on_strays_counted(left),
+            Event::Tick => {}
         }
         Ok(())
     }
@@ -223,6 +240,7 @@ impl Observer {
         let is_ordered = cause == Outcome::Stopped;
         let (at, slack) = (self.now, Duration::ZERO);
         self.stop = Some(Stop { at, cause, slack, is_told: false, is_ordered });
+        self.closing.on_stop(at, self.policy.graceful_timeout);
     }
 
     fn on_end(&mut self, worker: WorkerId, seen: &Seen, ready_life: Option<Duration>) {
@@ -242,7 +260,10 @@ impl Observer {
             Order::Stop => match &mut self.stop {
                 None => self.begin_stop(Outcome::Stopped),
                 Some(stop) if !stop.is_ordered => stop.is_ordered = true,
-                Some(_) => self.quit = self.quit.or(Some((self.now, Duration::ZERO))),
+                Some(_) => {
+                    self.quit = self.quit.or(Some((self.now, Duration::ZERO)));
+                    self.closing.on_stop(self.now, Duration::ZERO);
+                }
             },
             Order::ScaleBy(by) => self.on_scale(i64::from(self.target) + i64::from(by), actions)?,
             Order::ScaleTo(to) => self.on_scale(i64::from(to), actions)?,
@@ -269,6 +290,7 @@ impl Observer {
         let told = Action::Notify(Notice::Scaled { from, to });
         hold!(14, from == to || actions.contains(&told), "not told: {told:?}");
         self.vacant_for_recycling = self.vacant_for_recycling.filter(|slot| slot.0 < to);
+        self.end_if_all_have();
         Ok(())
     }
 
@@ -280,25 +302,26 @@ impl Observer {
             Action::SpawnHelper { .. }
             | Action::StopHelper { .. }
             | Action::KillHelper { .. }
-            | Action::ReopenLog => Ok(()),
-            Action::EndStrays => {
-                self.strays_uncounted = true;
-                Ok(())
-            }
+            | Action::EndStrays => self.on_helper_action(action),
+            Action::ReopenLog => Ok(()),
             Action::Notify(notice) => self.on_notice(notice),
             Action::Exit(outcome) => self.on_exit(outcome, is_last),
         }
     }
 
-    /// I7 and I8: how long a stop may take, and what the second one does.
+    /// Workers that somebody waits for.
+    fn living(&self) -> usize {
+        self.workers.values().filter(|seen| !seen.is_unreaped).count()
+    }
+
+    /// I7 and I8: how long a stop may take, and what the second one does. A closing has no time of its
+    /// own: it is over when the last worker must have been reaped, had it been killed for its slowness,
+    /// and where that took all of the time, nothing is waited for any more.
     fn check_stop(&self) -> Verdict {
         let Some(stop) = self.stop else { return Ok(()) };
         let is_order = stop.cause == Outcome::Stopped;
         hold!(14, stop.is_told || !is_order, "a stop order had no effect");
         hold!(10, stop.is_told, "the master serves on after {:?}", stop.cause);
-        let live = self.workers.values().filter(|seen| !seen.is_unreaped).count();
-        // The end of what workers left behind may still have to be told.
-        hold!(7, live > 0 || self.strays_uncounted, "nobody is left, and no Exit");
         let took = self.now.since(stop.at);
         let most = self.policy.graceful_timeout + REAP_GRACE + stop.slack;
         hold!(7, took <= most, "no Exit {took:?} after the stop order, {:?} slack", stop.slack);
@@ -386,6 +409,7 @@ impl Observer {
         let deadline = next_deadline.unwrap_or(Time::from_nanos(u64::MAX));
         for (slot, held) in (0..).map(Slot).zip(held) {
             let latest = self.slots.get(&slot).map_or(Time::ZERO, |record| record.latest);
+            let held = held || self.finished.contains(&slot);
             hold!(11, held || latest > self.now, "{slot:?} could have a worker and has none");
             hold!(13, held || deadline <= latest, "{slot:?} waits until {latest:?} at most");
         }

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use ph_core::arbiter::{ExitStatus, Policy, SpawnFault, Time, WorkerId, WorkerSignal};
 
-use super::faults::Faults;
+use super::beside::Beside;
+use super::faults::{Faults, Plan};
 use super::lives::{End, KILLED, Life, signalled};
 use super::rng::Rng;
 
@@ -62,18 +63,20 @@ pub(super) struct Kernel {
     pids: BTreeMap<Pid, WorkerId>,
     agenda: BTreeMap<(Time, u64), (WorkerId, Happening)>,
     planned: u64,
+    pub(super) beside: Beside,
 }
 
 impl Kernel {
-    pub(super) fn new(policy: Policy, faults: Faults) -> Self {
+    pub(super) fn new(plan: &Plan) -> Self {
         Self {
-            policy,
-            faults: Some(faults),
+            policy: plan.policy.clone(),
+            faults: Some(plan.faults.clone()),
             now: Time::ZERO,
             processes: BTreeMap::new(),
             pids: BTreeMap::new(),
             agenda: BTreeMap::new(),
             planned: 0,
+            beside: Beside::new(plan),
         }
     }
 
@@ -151,7 +154,8 @@ impl Kernel {
     }
 
     pub(super) fn next_happening(&self) -> Option<Time> {
-        self.agenda.first_key_value().map(|((at, _), _)| *at)
+        let of_workers = self.agenda.first_key_value().map(|((at, _), _)| *at);
+        of_workers.into_iter().chain(self.beside.next_happening()).min()
     }
 
     /// Whether nothing is planned for anybody who lives, and the driver has been told everything.
@@ -160,6 +164,7 @@ impl Kernel {
         let is_news = |it: &Process| it.ready_news || it.recycle_news || it.zombie.is_some();
         !self.agenda.values().any(|(worker, _)| lives(worker))
             && !self.processes.values().any(is_news)
+            && self.beside.is_quiet()
     }
 
     /// Lets time pass and everything happen that is due.
@@ -174,11 +179,13 @@ impl Kernel {
             self.happen(worker, happening);
         }
         self.now = self.now.max(now);
+        self.beside.advance(self.now);
     }
 
     /// The whole tree of processes is frozen for a while, the master in it.
     pub(super) fn freeze(&mut self, span: Duration) {
         let thawed = self.now.after(span);
+        self.beside.freeze(span);
         for process in self.processes.values_mut() {
             process.last_beat = process.last_beat(self.now);
             process.next_beat = process.next_beat_after(self.now).after(span);
@@ -194,6 +201,7 @@ impl Kernel {
     /// Faults cease: nobody ends, hangs or asks for a successor any more of itself.
     pub(super) fn calm(&mut self, rng: &mut Rng) {
         self.faults = None;
+        self.beside.calm();
         self.agenda
             .retain(|_, (_, what)| !matches!(what, Happening::Leave(_) | Happening::Recycle));
         let workers: Vec<_> = self.processes.keys().copied().collect();

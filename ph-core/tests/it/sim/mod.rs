@@ -8,6 +8,7 @@
 //!   the clock and prints what it took.
 //! * `PH_SIM_SEED=K`: this one only, with everything that happens in it.
 
+mod beside;
 mod copies;
 mod cost;
 mod driver;

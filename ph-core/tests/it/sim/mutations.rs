@@ -30,6 +30,9 @@ mutations! {
     LowersTargetOnSpawnError OneWaitsAllWait LosesReady LosesDeadlines DelaysDeadlines TicksAreDeeds
     DropsReopen DropsScale DropsStop StopsBeforeSuccessor CondemnsLateWakers CondemnsTheBooting
     ReusesIdentities DependsOnOrder Babbles RemembersEverything HasAClockOfItsOwn
+    ForgetsHelpers CountsHelpers EndsWithAHelper DismissesTheWardenFirst DismissesTwice
+    KillsHelpersAtOnce TellsAHelpersEndTwice HelpsAfterStop HelpersSpin ForgetsStrays
+    OverlooksStrays GivesStraysUpAsleep ServesOnAfterTheLast
 }
 
 impl Mutation {
@@ -60,12 +63,23 @@ impl Mutation {
             Self::DropsReopen | Self::DropsScale | Self::DropsStop => &[14],
             Self::StopsBeforeSuccessor => &[17],
             Self::CondemnsLateWakers => &[20],
+            // Counts before anybody asked are lies, and it believes them.
+            Self::GivesStraysUpAsleep => &[20, 7],
             Self::CondemnsTheBooting => &[21],
             Self::ReusesIdentities => &[22],
             // A worker is not ready that said it is.
             Self::DependsOnOrder => &[23, 12, 21],
             Self::Babbles | Self::RemembersEverything => &[24],
             Self::HasAClockOfItsOwn => &[25],
+            Self::ForgetsHelpers => &[12],
+            Self::CountsHelpers | Self::EndsWithAHelper | Self::ServesOnAfterTheLast => &[10],
+            Self::DismissesTheWardenFirst | Self::ForgetsStrays | Self::OverlooksStrays => &[7],
+            Self::DismissesTwice => &[4],
+            Self::KillsHelpersAtOnce => &[3],
+            Self::TellsAHelpersEndTwice => &[5],
+            // One that ends last has a process already.
+            Self::HelpsAfterStop => &[6, 1],
+            Self::HelpersSpin => &[9],
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The arbiter under test, seen through the seam at which a mutation may corrupt it.
 
-use ph_core::arbiter::{Action, Arbiter, Event, Policy, Time};
+use ph_core::arbiter::{Action, Arbiter, Event, HelperRole, Policy, Time};
 
 use super::mutations::{Mutant, Mutation};
 
@@ -12,10 +12,14 @@ pub(super) struct Subject {
 }
 
 impl Subject {
-    pub(super) fn new(policy: &Policy, mutation: Option<Mutation>) -> Self {
+    pub(super) fn new(policy: &Policy, helpers: &[HelperRole], mutation: Option<Mutation>) -> Self {
         let mutant = mutation.map(|mutation| Mutant::new(mutation, policy));
         let policy = mutant.as_ref().map_or_else(|| policy.clone(), Mutant::policy);
-        Self { arbiter: Arbiter::new(policy), mutant }
+        let mut helpers = helpers.to_vec();
+        if let Some(mutant) = &mutant {
+            helpers.iter_mut().for_each(|role| *role = mutant.role(*role));
+        }
+        Self { arbiter: Arbiter::new(policy).with_helpers(&helpers), mutant }
     }
 
     pub(super) fn step(&mut self, now: Time, event: Event, actions: &mut Vec<Action>) {

@@ -9,9 +9,12 @@ use ph_core::arbiter::{ABORT_GRACE, Readiness};
 impl Observer {
     /// I1, I6, I9 and I22.
     pub(super) fn on_spawn(&mut self, worker: WorkerId, slot: Slot) -> Verdict {
+        let missed = self.stop.filter(|stop| !stop.is_told && !stop.is_ordered);
+        hold!(10, missed.is_none(), "{worker:?} is spawned after {missed:?}");
         hold!(6, self.is_started && self.stop.is_none(), "{worker:?} is spawned");
         hold!(22, worker > self.newest, "{worker:?} is not a new identity");
         hold!(1, slot.0 < self.target, "{slot:?} is beyond the target");
+        hold!(10, !self.finished.contains(&slot), "{slot:?} has ended and is not refilled");
         if let Some(record) = self.slots.get(&slot) {
             hold!(9, self.now >= record.earliest, "{slot:?} must wait until {:?}", record.earliest);
         }
@@ -92,10 +95,17 @@ impl Observer {
                 Ok(())
             }
             Notice::Bug(text) => Err(Violation::new(0, text)),
-            Notice::HelperEnded { .. }
-            | Notice::EndsWithWorkers { .. }
-            | Notice::StraysLeft { .. }
-            | Notice::CrashLoop { .. }
+            Notice::HelperEnded { helper, respawn_in, .. } => {
+                self.on_helper_end_told(helper, respawn_in)
+            }
+            Notice::StraysLeft { left } => self.on_strays_left(left),
+            Notice::EndsWithWorkers { code } => {
+                let cause = self.stop.map(|stop| stop.cause);
+                let is_so = cause == Some(Outcome::WorkersEnded { code });
+                hold!(10, is_so, "it says it ends with {code}, and the cause is {cause:?}");
+                Ok(())
+            }
+            Notice::CrashLoop { .. }
             | Notice::Recycling { .. }
             | Notice::Scaled { .. }
             | Notice::ScaleLimited { .. }
@@ -217,9 +227,10 @@ impl Observer {
         let Some(Stop { cause, is_told: true, .. }) = self.stop else {
             return Err(Violation::new(7, "Exit, and nobody said so"));
         };
-        let left = self.workers.values().filter(|seen| !seen.is_unreaped).count();
+        let left = self.living();
         hold!(7, left == 0, "Exit, and {left} workers live");
-        let unreaped = u32::try_from(self.workers.len()).unwrap_or(u32::MAX);
+        let strays = self.check_left()?;
+        let unreaped = u32::try_from(self.workers.len()).unwrap_or(u32::MAX) + strays;
         let is_unreaped = cause == Outcome::Stopped && unreaped > 0;
         let honest = if is_unreaped { Outcome::Unreaped { processes: unreaped } } else { cause };
         hold!(7, outcome == honest, "Exit says {outcome:?} and should say {honest:?}");

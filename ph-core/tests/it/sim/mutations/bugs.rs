@@ -16,6 +16,8 @@ use ph_core::arbiter::{
 
 use super::Mutation;
 
+mod closing;
+
 /// A mutation at work.
 #[derive(Clone, Debug)]
 pub(in super::super) struct Mutant {
@@ -55,6 +57,7 @@ impl Mutant {
         let zero = Duration::ZERO;
         match self.mutation {
             Mutation::ForgetsBackoff => Policy { backoff_min: zero, backoff_max: zero, ..real },
+            Mutation::ServesOnAfterTheLast => Policy { exit_with: None, ..real },
             Mutation::ForgetsMinUptime => Policy { min_uptime: zero, ..real },
             Mutation::SurgesTooMuch => Policy { reload_surge: Share::Percent(200), ..real },
             Mutation::KillsEarly => Policy { graceful_timeout: real.graceful_timeout / 2, ..real },
@@ -79,9 +82,11 @@ impl Mutant {
     ) {
         let is_known = worker_of(event).is_some_and(|worker| arbiter.worker(worker).is_some());
         let heard = self.hear(arbiter, now, event, is_known);
-        arbiter.step(now, heard, actions);
+        arbiter.step(now, self.hear_of_closing(heard), actions);
         self.follow(arbiter, now, event, is_known, actions);
+        self.follow_closing(arbiter, now, event, actions);
         self.say(arbiter, now, event, actions);
+        self.say_of_closing(event, actions);
     }
 
     /// What the arbiter hears in place of an event.

@@ -1,0 +1,301 @@
+//! The observer's view of what is not a worker: helpers, strays, and the order in which all of it
+//! ends.
+//!
+//! The rules are I2–I4, I6, I7, I9 and I12 once more, for children that are not counted in the
+//! target. The time of a closing is on a clock that stands while the master oversleeps, as
+//! everywhere: who was frozen with the master has not had it.
+
+use std::time::Duration;
+
+use ph_core::arbiter::{CLOSING_GRACE, ExitStatus, HelperId, HelperRole};
+
+use super::{
+    Action, LATE_TOLERANCE, Observer, REAP_GRACE, SlotRecord, Time, Verdict, Violation, hold,
+};
+
+/// One helper, as far as it can be seen from outside.
+#[derive(Clone, Debug)]
+struct Helper {
+    role: HelperRole,
+    /// When its process was asked for; `None`: it has none.
+    since: Option<Time>,
+    has_run: bool,
+    /// Told to leave; when it may, and must, be killed.
+    kill_at: Option<Time>,
+    is_killed: bool,
+    deaths: SlotRecord,
+}
+
+impl Helper {
+    fn has_process(&self) -> bool {
+        self.since.is_some()
+    }
+}
+
+/// What workers left behind.
+#[derive(Clone, Copy, Debug)]
+enum Strays {
+    /// Nobody has asked for them.
+    Unasked,
+    Asked {
+        left: Option<u32>,
+        counted_at: Time,
+        /// When those that are left may, and must, be given up.
+        due: Time,
+    },
+    /// None is left but these, which were named.
+    Over { left: u32 },
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Closing {
+    helpers: Vec<Helper>,
+    strays: Strays,
+    /// When the master leaves at the latest, once a stop began.
+    end_by: Time,
+    /// Whose end this step must tell.
+    ended: Option<HelperId>,
+}
+
+impl Closing {
+    pub(super) fn new(roles: &[HelperRole]) -> Self {
+        let helper = |role: &HelperRole| Helper {
+            role: *role,
+            since: None,
+            has_run: false,
+            kill_at: None,
+            is_killed: false,
+            deaths: SlotRecord::default(),
+        };
+        Self {
+            helpers: roles.iter().map(helper).collect(),
+            strays: Strays::Unasked,
+            end_by: Time::from_nanos(u64::MAX),
+            ended: None,
+        }
+    }
+
+    pub(super) fn on_late_turn(&mut self, late: Duration) {
+        if late > LATE_TOLERANCE {
+            self.end_by = self.end_by.after(late);
+        }
+    }
+
+    /// A stop leaves so much time, and a second one less.
+    pub(super) fn on_stop(&mut self, now: Time, grace: Duration) {
+        self.end_by = self.end_by.min(now.after(grace).after(REAP_GRACE));
+    }
+
+    /// The part in which those that end last do: it has its own limit, as the one before had.
+    fn begin_last_part(&mut self, left: u32, now: Time) {
+        self.strays = Strays::Over { left };
+        let limit = now.after(CLOSING_GRACE).after(REAP_GRACE);
+        self.end_by = self.end_by.max(now).min(limit);
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(self.strays, Strays::Over { .. })
+    }
+
+    fn any_process(&self) -> bool {
+        self.helpers.iter().any(Helper::has_process)
+    }
+
+    fn helper(&mut self, helper: HelperId) -> Result<&mut Helper, Violation> {
+        let violation = || Violation::new(2, format!("{helper:?} is nobody"));
+        self.helpers.get_mut(helper.0 as usize).ok_or_else(violation)
+    }
+}
+
+impl Observer {
+    /// Whether every helper runs that is to run, for I12.
+    pub(in super::super) fn helpers_run(&self) -> bool {
+        let runs = |it: &Helper| if it.role.respawn { it.has_process() } else { it.has_run };
+        self.closing.helpers.iter().all(runs)
+    }
+
+    pub(super) fn on_helper_ended(&mut self, helper: HelperId, status: Option<ExitStatus>) {
+        let Some(seen) = self.closing.helpers.get_mut(helper.0 as usize) else { return };
+        let Some(since) = seen.since.take() else { return };
+        if seen.kill_at.is_none() {
+            let life = status.map(|_| self.now.since(since));
+            seen.deaths.on_death(self.now, life, &self.policy);
+            self.closing.ended = Some(helper);
+        }
+    }
+
+    /// I5: an end that nobody had asked for is told once, and whether there is another start.
+    pub(super) fn on_helper_end_told(
+        &mut self,
+        helper: HelperId,
+        respawn_in: Option<Duration>,
+    ) -> Verdict {
+        hold!(5, self.closing.ended.take() == Some(helper), "{helper:?} did not end now");
+        let role = self.closing.helper(helper)?.role;
+        hold!(5, respawn_in.is_some() == role.respawn, "{role:?} starts again: {respawn_in:?}");
+        Ok(())
+    }
+
+    /// Only between steps: an end that was not told.
+    pub(super) fn check_ends_told(&mut self) -> Verdict {
+        let ended = self.closing.ended.take();
+        hold!(5, ended.is_none(), "the end of {ended:?} was not told");
+        Ok(())
+    }
+
+    /// I6 and I9.
+    pub(super) fn on_spawn_helper(&mut self, helper: HelperId) -> Verdict {
+        let (now, is_stopping) = (self.now, self.stop.is_some());
+        let is_over = self.closing.is_over();
+        let seen = self.closing.helper(helper)?;
+        hold!(6, self.is_started, "{helper:?} is started before the master");
+        let is_wanted = !is_stopping || (seen.role.ends_last && !is_over);
+        hold!(6, is_wanted && seen.kill_at.is_none(), "{helper:?} is started for the end");
+        hold!(1, !seen.has_process(), "{helper:?} has a process already");
+        hold!(9, seen.role.respawn || !seen.has_run, "{helper:?} is started a second time");
+        let earliest = seen.deaths.earliest;
+        hold!(9, now >= earliest, "{helper:?} must wait until {earliest:?}");
+        seen.since = Some(now);
+        seen.has_run = true;
+        Ok(())
+    }
+
+    /// I2, I4, and the order of I7.
+    pub(super) fn on_stop_helper(&mut self, helper: HelperId) -> Verdict {
+        let (now, is_over, end_by) = (self.now, self.closing.is_over(), self.closing.end_by);
+        hold!(7, self.stop.is_some(), "{helper:?} is told to leave, and nobody said so");
+        let left = self.living();
+        let seen = self.closing.helper(helper)?;
+        hold!(2, seen.has_process(), "{helper:?} is told to leave and is not there");
+        hold!(4, seen.kill_at.is_none() && !seen.is_killed, "{helper:?} is told to leave twice");
+        let is_turn = !seen.role.ends_last || (left == 0 && is_over);
+        hold!(7, is_turn, "{helper:?} ends last and is told before {left} workers and strays");
+        let grace_over = now.after(CLOSING_GRACE);
+        seen.kill_at = Some(if seen.role.ends_last { grace_over.min(end_by) } else { grace_over });
+        Ok(())
+    }
+
+    /// I2 and I3.
+    pub(super) fn on_kill_helper(&mut self, helper: HelperId) -> Verdict {
+        let (now, is_quit, end_by) = (self.now, self.quit.is_some(), self.closing.end_by);
+        let seen = self.closing.helper(helper)?;
+        hold!(2, seen.has_process(), "{helper:?} is killed and is not there");
+        hold!(3, !seen.is_killed, "a second SIGKILL to {helper:?}");
+        let Some(kill_at) = seen.kill_at else {
+            return Err(Violation::new(3, format!("SIGKILL to {helper:?}, who was not told")));
+        };
+        let at_once = is_quit && !seen.role.ends_last;
+        let in_time = now >= kill_at || now >= end_by || at_once;
+        hold!(3, in_time, "SIGKILL to {helper:?} before {kill_at:?}");
+        seen.is_killed = true;
+        Ok(())
+    }
+
+    /// I7: once, and only when there is no worker who could leave more.
+    pub(super) fn on_end_strays(&mut self) -> Verdict {
+        let left = self.living();
+        hold!(7, self.stop.is_some() && left == 0, "strays are ended, and {left} workers live");
+        let is_first = matches!(self.closing.strays, Strays::Unasked);
+        hold!(7, is_first, "strays are ended twice");
+        let counted_at = self.now;
+        let due = self.now.after(CLOSING_GRACE).min(self.closing.end_by.max(self.now));
+        self.closing.strays = Strays::Asked { left: None, counted_at, due };
+        Ok(())
+    }
+
+    pub(super) fn on_strays_counted(&mut self, count: u32) {
+        if let Strays::Asked { left, counted_at, .. } = &mut self.closing.strays {
+            (*left, *counted_at) = (Some(count), self.now);
+            if count == 0 {
+                self.closing.begin_last_part(0, self.now);
+            }
+        }
+    }
+
+    /// I7 and I20: strays are given up in time, by their number, and not by a look that comes so
+    /// late that they may have ended unseen.
+    pub(super) fn on_strays_left(&mut self, named: u32) -> Verdict {
+        let Strays::Asked { left: Some(left), counted_at, due } = self.closing.strays else {
+            return Err(Violation::new(7, "strays are given up that nobody has counted"));
+        };
+        hold!(7, named == left && left > 0, "{named} strays are given up, and there are {left}");
+        hold!(7, self.now >= due, "strays are given up before {due:?}");
+        let late = self.now.since(due);
+        let is_fresh = counted_at == self.now;
+        hold!(20, is_fresh || late <= CLOSING_GRACE / 4, "strays are given up {late:?} late");
+        self.closing.begin_last_part(left, self.now);
+        Ok(())
+    }
+
+    /// The order of I7, and the timers of I3 and I13.
+    pub(super) fn check_closing(&mut self, next_deadline: Option<Time>) -> Verdict {
+        let deadline = next_deadline.unwrap_or(Time::from_nanos(u64::MAX));
+        if self.stop.is_some() && self.living() == 0 {
+            let is_asked = !matches!(self.closing.strays, Strays::Unasked);
+            hold!(7, is_asked, "no worker is left, and nobody asks for strays");
+        }
+        if let Strays::Asked { left: Some(left), due, .. } = &mut self.closing.strays {
+            if self.now.since(*due) > CLOSING_GRACE / 4 {
+                *due = self.now.after(CLOSING_GRACE);
+            }
+            hold!(7, self.now < *due, "{left} strays are waited for, {due:?} is past");
+            hold!(13, deadline <= *due, "strays are due {due:?}, the wake {deadline:?}");
+        }
+        if self.closing.is_over() {
+            hold!(7, self.closing.any_process(), "nobody is left, and no Exit");
+            let end_by = self.closing.end_by;
+            hold!(7, self.now < end_by, "no Exit at {end_by:?}, for helpers alone");
+            hold!(13, deadline <= end_by, "the end is due {end_by:?}, the wake {deadline:?}");
+        }
+        let is_over = self.closing.is_over();
+        for (helper, seen) in (0..).map(HelperId).zip(&self.closing.helpers) {
+            let is_to_go = self.stop.is_some() && (!seen.role.ends_last || is_over);
+            match (seen.has_process(), seen.kill_at) {
+                (true, Some(kill_at)) if !seen.is_killed => {
+                    let is_quit = self.quit.is_some() && !seen.role.ends_last;
+                    hold!(8, !is_quit, "a second stop kills {helper:?} at once");
+                    hold!(3, self.now < kill_at, "{helper:?} is overdue for its SIGKILL");
+                    hold!(13, deadline <= kill_at, "{helper:?} is due {kill_at:?}");
+                }
+                (true, None) => hold!(7, !is_to_go, "{helper:?} is not told to leave"),
+                (false, _) if self.is_started && !is_to_go => {
+                    let runs_again = seen.role.respawn || !seen.has_run;
+                    let latest = seen.deaths.latest;
+                    hold!(12, !runs_again || latest > self.now, "{helper:?} should run");
+                    hold!(13, !runs_again || deadline <= latest, "{helper:?} is due {latest:?}");
+                }
+                (true, Some(_)) | (false, _) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// I7, for what is not a worker; says how many strays are left.
+    pub(super) fn check_left(&self) -> Result<u32, Violation> {
+        let Strays::Over { left } = self.closing.strays else {
+            return Err(Violation::new(7, "Exit, and strays are not counted"));
+        };
+        for (helper, seen) in (0..).map(HelperId).zip(&self.closing.helpers) {
+            let is_ended = !seen.has_process() || seen.is_killed;
+            hold!(7, is_ended, "Exit, and {helper:?} was not killed");
+        }
+        let waited = !self.closing.any_process() || self.now >= self.closing.end_by;
+        hold!(7, waited, "Exit before killed helpers were reaped, and there was time");
+        Ok(left)
+    }
+
+    pub(super) fn on_helper_action(&mut self, action: Action) -> Verdict {
+        match action {
+            Action::SpawnHelper { helper } => self.on_spawn_helper(helper),
+            Action::StopHelper { helper } => self.on_stop_helper(helper),
+            Action::KillHelper { helper } => self.on_kill_helper(helper),
+            Action::EndStrays => self.on_end_strays(),
+            Action::Spawn { .. }
+            | Action::Signal { .. }
+            | Action::ReadHeartbeat { .. }
+            | Action::ReopenLog
+            | Action::Notify(_)
+            | Action::Exit(_) => Ok(()),
+        }
+    }
+}
