@@ -13,7 +13,7 @@ use tracing::{error, warn};
 
 use super::command::Command;
 use super::perform::jitter;
-use super::warden::Charge;
+use super::warden::{self, Charge};
 use super::{Driver, environment};
 use crate::arbiter::{Event, ExitStatus, HelperId, HelperRole};
 use crate::sys::environ::Environment;
@@ -235,10 +235,15 @@ impl Driver<'_> {
         Ok(pid)
     }
 
-    /// The warden is told by the end of its pipe.
+    /// The warden is told by the end of its pipe, and that it need not look where nobody is left.
     pub(super) fn stop_helper(&mut self, helper: HelperId) {
+        let is_empty = self.trees.are_ended();
         let Some(place) = self.helpers.get_mut(helper.0 as usize) else { return };
-        if place.lifeline.take().is_some() {
+        if let Some(lifeline) = place.lifeline.take() {
+            if is_empty {
+                // Should this be lost, it looks and finds nobody.
+                let _ = fds::write(&lifeline, warden::DISMISSED);
+            }
             return;
         }
         if let Some(pid) = place.process {

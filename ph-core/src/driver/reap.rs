@@ -78,19 +78,22 @@ impl Driver<'_> {
         };
         let Some(child) = self.children.get_mut(worker) else { return true };
         let seat = child.seat;
-        if is_graceful {
-            self.trees.tell_rest(seat, pid, self.settings.stop_signal);
-        } else {
+        if !is_graceful {
             self.trees.kill(seat, pid, Leader::Ended);
         }
         child.reaped = process::reap(pid);
-        !is_graceful || self.trees.has_ended(seat, pid, &self.epoll)
+        if !is_graceful || self.trees.has_ended(seat, pid, &self.epoll) {
+            return true;
+        }
+        self.trees.tell_rest(seat, pid, self.settings.stop_signal);
+        false
     }
 
     fn on_ended(&mut self, worker: WorkerId, now: Time) {
         let Some(child) = self.children.get(worker) else { return };
         let Some(ended) = child.reaped else { return };
         let jitter = perform::jitter();
+        let mut is_unexplained = false;
         let event = match (child.failure, &self.source) {
             (Some(failure), WorkerSource::Command { path, .. }) => {
                 let why = report::describe_failure(failure, path, &self.settings.conditions);
@@ -101,7 +104,7 @@ impl Driver<'_> {
             }
             (_, WorkerSource::Forked { .. } | WorkerSource::Command { .. }) => {
                 let status = status_of(ended);
-                self.name_the_killer(worker, status);
+                is_unexplained = self.is_unexplained(worker, status);
                 Event::Exited { worker, status, jitter }
             }
         };
@@ -112,20 +115,19 @@ impl Driver<'_> {
             self.children.give_seat_back(seat);
         }
         self.step(now, event);
+        if is_unexplained && self.oom.has_grown() {
+            let who = report::who(worker, &self.children);
+            tracing::error!("out of memory: the kernel has killed {who}");
+        }
         // Only now, so that the line about its end can name its pid.
         self.children.remove(worker);
     }
 
-    /// A SIGKILL that nobody here has sent may be the kernel's, for want of memory.
-    fn name_the_killer(&self, worker: WorkerId, status: ExitStatus) {
+    /// Whether a worker was killed and nobody here has done it: perhaps the kernel, for want of memory.
+    fn is_unexplained(&self, worker: WorkerId, status: ExitStatus) -> bool {
         let is_killed = matches!(status, ExitStatus::Signal { number: libc::SIGKILL, .. });
         let is_told = self.arbiter.worker(worker).is_none_or(|it| it.state.reason().is_some());
-        if is_killed && !is_told && self.oom.has_grown() {
-            tracing::error!(
-                "out of memory: the kernel has killed {}",
-                report::who(worker, &self.children)
-            );
-        }
+        is_killed && !is_told
     }
 
     /// The last resort of a master that cannot go on: nobody is left behind.

@@ -320,6 +320,11 @@ impl Trees {
         !doomed.is_empty()
     }
 
+    /// Whether the last count of what workers left behind found nobody.
+    pub(super) fn are_ended(&self) -> bool {
+        self.last_count == 0
+    }
+
     pub(super) fn begin_closing(&mut self) {
         self.is_closing = true;
     }

@@ -2,7 +2,7 @@
 //!
 //! It is forked before any worker, holds nothing but one end of a pipe, and waits for the other end to
 //! close: the master is the only process that has it. It takes no signal but SIGKILL. Then it kills until
-//! nothing is left, removes the cgroups and ends. At an ordered stop it finds nothing to do.
+//! nothing is left, removes the cgroups and ends. At an ordered stop it is dismissed.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -26,6 +26,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// Looks in a row that find nobody, before nobody is left: an end is not seen by all of /proc at once.
 const QUIET_LOOKS: usize = 2;
 
+/// What a master that has left nobody behind says before it closes the pipe.
+pub(super) const DISMISSED: &[u8] = b"d";
+
 /// What the warden knows of its master.
 pub(super) struct Charge<'a> {
     pub(super) trees: &'a Trees,
@@ -40,7 +43,9 @@ impl Charge<'_> {
     /// be killed.
     pub(super) fn watch(&self) -> usize {
         let master = procfs::facts(self.master);
-        fds::wait_for_end(self.lifeline);
+        if fds::read_to_end(self.lifeline).starts_with(DISMISSED) {
+            return 0;
+        }
         match &self.trees.hold {
             Hold::Cgroups(cgroup) => end_cgroup(cgroup),
             Hold::Sessions(leaders) => {
@@ -78,7 +83,9 @@ impl Charge<'_> {
             quiet = if roots.is_empty() { quiet + 1 } else { 0 };
             ended.extend(roots.iter().map(|it| (it.pid, it.started)));
             super::tree::kill_trees(roots.into_iter().map(|it| it.pid));
-            clock::pause(LOOK_EVERY);
+            if quiet < QUIET_LOOKS {
+                clock::pause(LOOK_EVERY);
+            }
         }
         ended.len()
     }
@@ -109,8 +116,8 @@ impl Charge<'_> {
 /// Kills all in the cgroup, again and again should that be needed, and removes it.
 fn end_cgroup(cgroup: &Cgroup) -> usize {
     let until = clock::monotonic().saturating_add(nanos(LIMIT));
-    let members = cgroup.members(None);
     let Ok(events) = cgroup.events(None) else { return 0 };
+    let members = if cgroup::is_populated(&events) { cgroup.members(None) } else { Vec::new() };
     while cgroup::is_populated(&events) && clock::monotonic() < until {
         // A failed kill is tried again; the pause is only an upper bound of the wait for the end.
         let _ = cgroup.kill(None);

@@ -196,12 +196,15 @@ fn walk(folder: &OwnedFd, depth: u32, visit: &mut impl FnMut(&OwnedFd)) {
 fn remove_below(folder: &OwnedFd, only: Option<&str>, depth: u32) {
     let is_meant = |name: &CString| only.is_none_or(|only| name.to_bytes() == only.as_bytes());
     for name in folders_in(folder).into_iter().filter(is_meant) {
-        let below = openat(folder, name.as_c_str(), DIRECTORY, Mode::empty());
-        if let (Ok(below), true) = (below, depth > 0) {
-            remove_below(&below, None, depth - 1);
+        let remove = || unlinkat(folder, name.as_c_str(), UnlinkatFlags::RemoveDir);
+        if remove().is_ok() || depth == 0 {
+            continue;
         }
-        // Busy or gone; whoever asked looks whether the whole is removed.
-        let _ = unlinkat(folder, name.as_c_str(), UnlinkatFlags::RemoveDir);
+        // Busy, gone, or with folders of a worker's in it. Whoever asked looks what came of it.
+        if let Ok(below) = openat(folder, name.as_c_str(), DIRECTORY, Mode::empty()) {
+            remove_below(&below, None, depth - 1);
+            let _ = remove();
+        }
     }
 }
 

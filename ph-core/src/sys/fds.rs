@@ -100,14 +100,19 @@ pub(crate) fn wait_readable(fd: impl AsFd, limit: Duration) -> bool {
     poll(&mut asked, timeout(limit)) == Ok(1)
 }
 
-/// Waits until nobody has the other end of a pipe any more, however long that is.
-pub(crate) fn wait_for_end(fd: impl AsFd) {
+/// Waits until nobody has the other end of a pipe any more, however long that is, and gives the last
+/// that was written to it.
+pub(crate) fn read_to_end(fd: impl AsFd) -> Vec<u8> {
+    let mut last = Vec::new();
     loop {
         let mut asked = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
         // An interrupted wait is none.
         let _ = poll(&mut asked, PollTimeout::NONE);
-        if read(&fd, &mut [0; 64]) == Ok(0) {
-            return;
+        let mut bytes = [0; 64];
+        match read(&fd, &mut bytes) {
+            Ok(0) => return last,
+            Ok(length) => last = bytes[..length].to_vec(),
+            Err(_) => {}
         }
     }
 }
