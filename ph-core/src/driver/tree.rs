@@ -184,7 +184,7 @@ impl Trees {
         if self.kill_mode == KillMode::Process {
             return;
         }
-        if state != Leader::Reaped || process::group_has_children(leader) {
+        if state != Leader::Reaped || process::has_left_group(leader) {
             // ESRCH is what is hoped for: nobody is left.
             let _ = process::signal_group(leader, Signal::SIGKILL);
         }
@@ -221,9 +221,9 @@ impl Trees {
         match &self.hold {
             Hold::Cgroups(_) => {
                 // A worker for which no cgroup could be had is held together by its group.
-                self.is_empty_or_watched(Some(seat), epoll) && !process::group_has_children(leader)
+                self.is_empty_or_watched(Some(seat), epoll) && !process::has_left_group(leader)
             }
-            Hold::Sessions(_) | Hold::Groups(_) => !process::group_has_children(leader),
+            Hold::Sessions(_) | Hold::Groups(_) => !process::has_left_group(leader),
             Hold::Nothing => true,
         }
     }
@@ -299,8 +299,9 @@ impl Trees {
         for stray in strays {
             let is_of_remnant = remnants.values().any(|it| it.leader == stray.session);
             let owner = match () {
-                () if is_of_remnant => Owner::Ended,
+                // First, because the number of a remnant's session may have been given again.
                 () if census.is_leader(stray.session) => Owner::Living,
+                () if is_of_remnant => Owner::Ended,
                 () => owner_by_mark(stray.pid, census),
             };
             match owner {

@@ -84,14 +84,17 @@ pub(crate) fn next_ended() -> Option<Pid> {
     }
 }
 
-/// Whether any child of this process, living or a zombie, is in the group.
-pub(crate) fn group_has_children(leader: Pid) -> bool {
+/// Whether a leader that was reaped has left anybody in its group: any child of this process,
+/// living or a zombie. A number is not given again while somebody is in its group, so if there is a
+/// process with the number, the group is that one's, and of the old one nobody is left.
+pub(crate) fn has_left_group(leader: Pid) -> bool {
     let Ok(group) = libc::id_t::try_from(leader.as_raw()) else { return false };
     // SAFETY: an all-zero siginfo is a valid value to be overwritten.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
     let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
     // SAFETY: the pointer is to a live variable.
-    unsafe { libc::waitid(libc::P_PGID, group, &raw mut info, flags) == 0 }
+    let has_children = unsafe { libc::waitid(libc::P_PGID, group, &raw mut info, flags) == 0 };
+    has_children && kill(leader, None) == Err(Errno::ESRCH)
 }
 
 /// A process that need not be a child, held fast: while this lives, its number means nobody else.
