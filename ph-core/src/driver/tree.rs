@@ -307,6 +307,7 @@ impl Trees {
             match owner {
                 Owner::Ended => doomed.push(stray.pid),
                 Owner::Living => {}
+                Owner::Unknown if procfs::is_ending(stray.pid) => {}
                 Owner::Unknown => {
                     escaped.insert(stray.pid);
                 }

@@ -39,6 +39,17 @@ fn parse(pid: Pid, stat: &str) -> Option<Facts> {
     Some(Facts { pid, parent, group, session, started, is_zombie })
 }
 
+/// Whether a process is about to end, or has: it has given up its memory then, and its environment
+/// reads as an empty one.
+pub(crate) fn is_ending(pid: Pid) -> bool {
+    /// In linux/sched.h.
+    const PF_EXITING: u64 = 4;
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let stat = String::from_utf8_lossy(&stat);
+    let flags = stat.rsplit(')').next().and_then(|fields| fields.split_ascii_whitespace().nth(6));
+    flags.and_then(|flags| flags.parse::<u64>().ok()).is_none_or(|flags| flags & PF_EXITING != 0)
+}
+
 /// What a process calls itself, and the file it executes.
 pub(crate) fn title(pid: Pid) -> Option<(String, PathBuf)> {
     let title = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
@@ -125,9 +136,21 @@ mod tests {
     }
 
     #[test]
+    fn a_zombie_is_ending_and_so_is_who_is_gone() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+        let flags = nix::sys::wait::WaitPidFlag::WEXITED | nix::sys::wait::WaitPidFlag::WNOWAIT;
+        nix::sys::wait::waitid(nix::sys::wait::Id::Pid(pid), flags).unwrap();
+        assert!(is_ending(pid));
+        child.wait().unwrap();
+        assert!(is_ending(pid));
+    }
+
+    #[test]
     fn this_process_is_there() {
         let own = facts(Pid::this()).unwrap();
         assert_eq!((own.parent, own.is_zombie), (Pid::parent(), false));
+        assert!(!is_ending(Pid::this()));
         assert!(all().contains(&own));
         assert!(trees([Pid::parent()], 4096).contains(&Pid::this()));
     }
