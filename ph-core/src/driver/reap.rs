@@ -115,7 +115,7 @@ impl Driver<'_> {
             self.children.give_seat_back(seat);
         }
         self.step(now, event);
-        if is_unexplained && self.oom.has_grown() {
+        if is_unexplained && self.oom.claim(now.as_nanos()) {
             let who = report::who(worker, &self.children);
             tracing::error!("out of memory: the kernel has killed {who}");
         }
