@@ -131,7 +131,7 @@ impl Driver<'_> {
     }
 
     /// The last resort of a master that cannot go on: nobody is left behind.
-    pub(super) fn kill_everyone(&self) {
+    pub(super) fn kill_everyone(&mut self) {
         for child in self.children.iter() {
             self.trees.kill(child.seat, child.pid, child.leader());
         }

@@ -22,6 +22,7 @@ use super::helpers::HelperPlace;
 use super::perform::jitter;
 use crate::arbiter::WorkerId;
 use crate::sys::cgroup::{self, Cgroup};
+use crate::sys::fds::Spare;
 use crate::sys::leaders::Leaders;
 use crate::sys::process::{self, Held};
 use crate::sys::procfs;
@@ -86,6 +87,8 @@ pub(super) struct Trees {
     is_closing: bool,
     pub(super) ended: usize,
     last_count: u32,
+    /// Ending processes must not fail for want of descriptors.
+    spare: Spare,
 }
 
 /// The living, as a sweep has to know them.
@@ -144,6 +147,7 @@ impl Trees {
             is_closing: false,
             ended: 0,
             last_count: u32::MAX,
+            spare: Spare::new()?,
         })
     }
 
@@ -172,7 +176,8 @@ impl Trees {
     }
 
     /// SIGKILL to whatever the end of a worker reaches, itself included.
-    pub(super) fn kill(&self, seat: usize, leader: Pid, state: Leader) {
+    pub(super) fn kill(&mut self, seat: usize, leader: Pid, state: Leader) {
+        self.spare.release();
         if state == Leader::Lives {
             if matches!(self.hold, Hold::Sessions(_)) {
                 // Now its descendants can be told from others, whatever they did.
@@ -181,9 +186,13 @@ impl Trees {
             // One so young that it leads no group yet must not survive.
             let _ = process::signal(leader, Signal::SIGKILL);
         }
-        if self.kill_mode == KillMode::Process {
-            return;
+        if self.kill_mode != KillMode::Process {
+            self.kill_rest(seat, leader, state);
         }
+        self.spare.refill();
+    }
+
+    fn kill_rest(&self, seat: usize, leader: Pid, state: Leader) {
         if state != Leader::Reaped || process::has_left_group(leader) {
             // ESRCH is what is hoped for: nobody is left.
             let _ = process::signal_group(leader, Signal::SIGKILL);
@@ -288,6 +297,7 @@ impl Trees {
     /// Looks at what became the master's child and ends what ended workers left; says whether there
     /// was any.
     fn sweep(&mut self, census: &Census<'_>) -> bool {
+        self.spare.release();
         let strays: Vec<_> = process::children()
             .into_iter()
             .filter(|pid| !census.knows(*pid))
@@ -319,6 +329,7 @@ impl Trees {
         }
         self.escaped = escaped;
         self.ended += kill_trees(doomed.iter().copied());
+        self.spare.refill();
         !doomed.is_empty()
     }
 
@@ -336,6 +347,7 @@ impl Trees {
         if !self.is_closing {
             return None;
         }
+        self.spare.release();
         let left = match (self.kill_mode, &self.hold) {
             (KillMode::Group | KillMode::Process, _) => self.remnants.len(),
             (KillMode::Tree, hold) => {
@@ -361,6 +373,7 @@ impl Trees {
                 left.len().max(usize::from(!is_empty))
             }
         };
+        self.spare.refill();
         let left = u32::try_from(left).unwrap_or(u32::MAX);
         (std::mem::replace(&mut self.last_count, left) != left).then_some(left)
     }
@@ -380,7 +393,8 @@ impl Trees {
             Hold::Cgroups(cgroup) => cgroup.raw_fds().to_vec(),
             Hold::Sessions(_) | Hold::Groups(_) | Hold::Nothing => Vec::new(),
         };
-        own.into_iter().chain(self.watches.values().map(|fd| fd.as_fd().as_raw_fd())).collect()
+        let watches = self.watches.values().map(|fd| fd.as_fd().as_raw_fd());
+        own.into_iter().chain(watches).chain(self.spare.raw_fds()).collect()
     }
 }
 

@@ -23,6 +23,44 @@ pub(crate) fn dev_null() -> nix::Result<OwnedFd> {
     open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
 }
 
+/// Descriptors that are kept for what must be possible even when there are no others: they are
+/// closed while it is done.
+#[derive(Debug)]
+pub(crate) struct Spare {
+    /// What all are copies of; to copy is quicker than to open.
+    source: OwnedFd,
+    kept: Vec<OwnedFd>,
+}
+
+impl Spare {
+    /// A pidfd, a folder and a file in it.
+    const COUNT: usize = 3;
+
+    pub(crate) fn new() -> nix::Result<Self> {
+        let mut spare = Self { source: dev_null()?, kept: Vec::new() };
+        spare.refill();
+        Ok(spare)
+    }
+
+    /// Closes them, so that as many can be opened.
+    pub(crate) fn release(&mut self) {
+        self.kept.clear();
+    }
+
+    /// As many as can be had now.
+    pub(crate) fn refill(&mut self) {
+        while self.kept.len() < Self::COUNT
+            && let Ok(fd) = duplicate_above(&self.source, 3)
+        {
+            self.kept.push(fd);
+        }
+    }
+
+    pub(crate) fn raw_fds(&self) -> impl Iterator<Item = RawFd> {
+        self.kept.iter().chain([&self.source]).map(AsRawFd::as_raw_fd)
+    }
+}
+
 /// Opens /dev/null on each of the descriptors 0, 1 and 2 that is closed, so that no file of the
 /// master can ever be taken for a standard stream.
 pub(crate) fn fill_standard_streams() -> io::Result<()> {
