@@ -10,10 +10,12 @@ mod identity;
 mod instances;
 mod listeners;
 mod logs;
+mod machine;
 mod numbers;
 mod sample;
 mod stops;
 #[path = "../support/mod.rs"]
+#[expect(dead_code, unused_imports, reason = "what the tests here do not use, others do")]
 mod support;
 
 use support::Stage;

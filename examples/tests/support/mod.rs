@@ -8,11 +8,13 @@
 //! | `environment` | what a master is given, and what of it workers may see |
 //! | `stage` | a folder, a configuration and a program, and the proof that nothing is left |
 //! | `master` | a master that was started on a stage |
+//! | `machine` | limits of a cgroup, and what a test needs of the machine |
 //! | `client` | a conversation with a worker of the program `misbehave` |
 
 mod client;
 pub(crate) mod environment;
 mod log;
+mod machine;
 mod master;
 mod process;
 mod stage;
@@ -20,7 +22,8 @@ mod wait;
 
 pub(crate) use client::Client;
 pub(crate) use log::{Line, Log};
+pub(crate) use machine::{Limited, require};
 pub(crate) use master::{Master, Worker};
 pub(crate) use process::Process;
-pub(crate) use stage::{Stage, needs_root};
+pub(crate) use stage::{Stage, WITHOUT_CGROUPS, needs_root};
 pub(crate) use wait::{eventually, let_pass, timed};

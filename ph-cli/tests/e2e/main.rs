@@ -8,8 +8,10 @@ mod commands;
 mod conditions;
 mod ends;
 mod failures;
+mod hostile;
 mod inheritance;
 mod life;
+mod machine;
 mod snapshot;
 #[path = "../../../examples/tests/support/mod.rs"]
 #[expect(
