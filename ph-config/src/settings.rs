@@ -205,8 +205,6 @@ settings! {
         "The data segment of a worker.";
     rlimit_fsize: Option<Rlimit> = "", Roll, LIMIT_SIZE,
         "The files that a worker writes.";
-    rlimit_locks: Option<Rlimit> = "", Roll, LIMIT_COUNT,
-        "The file locks of a worker; Linux ignores it.";
     rlimit_memlock: Option<Rlimit> = "", Roll, LIMIT_SIZE,
         "The memory that a worker may lock.";
     rlimit_msgqueue: Option<Rlimit> = "", Roll, LIMIT_SIZE,

@@ -56,6 +56,12 @@ enum Behaviour {
     BootSlow(u64),
     /// Starts one process of its own, which outlives it.
     SpawnChild,
+    /// Starts one process of its own that ignores SIGTERM.
+    SpawnDeaf,
+    /// Starts one in a session of its own, without a parent but the master.
+    Escape,
+    /// Becomes a daemon: this process ends, and a copy of it goes on in a session of its own.
+    Daemonize,
     /// Starts so many processes that end at once, and never reaps them.
     Zombies(u64),
     /// Tells the client its environment.
@@ -85,6 +91,9 @@ impl Behaviour {
             "fail" => Self::Fail,
             "boot_slow" => Self::BootSlow(number()?),
             "spawn_child" => Self::SpawnChild,
+            "spawn_deaf" => Self::SpawnDeaf,
+            "escape" => Self::Escape,
+            "daemonize" => Self::Daemonize,
             "zombies" => Self::Zombies(number()?),
             "environment" => Self::Environment,
             _ => return Err(format!("no such behaviour: {text}").into()),
@@ -113,6 +122,9 @@ impl Behaviour {
             | Self::Panic
             | Self::Fail
             | Self::SpawnChild
+            | Self::SpawnDeaf
+            | Self::Escape
+            | Self::Daemonize
             | Self::Zombies(_)
             | Self::Environment => Ok(()),
         }
@@ -143,6 +155,9 @@ impl Behaviour {
             Self::Panic => panic!("asked to panic"),
             Self::Fail => return Err("asked to fail".into()),
             Self::SpawnChild => spawn("sleep", &["1000"])?,
+            Self::SpawnDeaf => spawn("sh", &["-c", "trap '' TERM; exec sleep 1001"])?,
+            Self::Escape => spawn("setsid", &["sh", "-c", "(exec sleep 1002) &"])?,
+            Self::Daemonize => nix::unistd::daemon(true, true)?,
             Self::Zombies(count) => {
                 for _ in 0..*count {
                     spawn("true", &[])?;

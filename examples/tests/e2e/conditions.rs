@@ -4,11 +4,11 @@ use nix::sys::signal::Signal;
 
 use crate::deaths::address;
 use crate::misbehave;
-use crate::support::{Client, needs_root};
+use crate::support::{Client, require};
 
 #[test]
 fn a_forked_worker_is_who_it_was_told_to_be_and_still_logs_stops_and_dies_with_its_master() {
-    needs_root();
+    require(&[]);
     let stage = misbehave();
     let settings = [
         "number_workers=2",

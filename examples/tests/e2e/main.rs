@@ -17,6 +17,7 @@ mod stops;
 #[path = "../support/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "what the tests here do not use, others do")]
 mod support;
+mod trees;
 
 use support::Stage;
 

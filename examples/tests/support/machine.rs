@@ -92,7 +92,17 @@ impl Drop for Limited {
     }
 }
 
-/// The folder that shows the cgroup of this process, of a controller of version 1.
+/// The cgroups a master made for its workers, as folders that are there now.
+pub(crate) fn cgroups_of(master: Process) -> Vec<PathBuf> {
+    let own = own_folder("").expect("this test needs cgroup v2, mounted");
+    let prefix = format!("ph-{}-", master.0);
+    let entries = std::fs::read_dir(own).expect("the cgroup's folder").flatten();
+    let made = entries.filter(|it| it.file_name().to_string_lossy().starts_with(&prefix));
+    made.map(|it| it.path()).collect()
+}
+
+/// The folder that shows the cgroup of this process: of a controller of version 1, or, without a name,
+/// of version 2.
 fn own_folder(controller: &str) -> Option<PathBuf> {
     let has_it = |names: &str| names.split(',').any(|name| name == controller);
     let cgroups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
@@ -100,12 +110,13 @@ fn own_folder(controller: &str) -> Option<PathBuf> {
         let (names, own) = line.split_once(':')?.1.split_once(':')?;
         has_it(names).then_some(own)
     })?;
+    let kind = if controller.is_empty() { " - cgroup2 " } else { " - cgroup " };
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
     mounts.lines().find_map(|line| {
-        let (before, after) = line.split_once(" - cgroup ")?;
+        let (before, after) = line.split_once(kind)?;
         let mut fields = before.split(' ').skip(3);
         let (root, point) = (fields.next()?, fields.next()?);
-        let is_meant = after.split(' ').nth(1).is_some_and(has_it);
+        let is_meant = controller.is_empty() || after.split(' ').nth(1).is_some_and(has_it);
         let below = Path::new(own).strip_prefix(root).ok().filter(|_| is_meant)?;
         Some(Path::new(point).join(below))
     })

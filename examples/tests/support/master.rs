@@ -101,6 +101,8 @@ impl Worker {
             Some(rest) => rest.split(' ').next()?.parse().ok()?,
             // A helper; its environment is that of the master's `exec`.
             None if title.starts_with("ph: ") => return None,
+            // What it has left to the master bears its mark too, but leads no session of its own.
+            None if process.stat(6) != Some(process.0.to_string()) => return None,
             None => process.environment().get("PH_SLOT")?.parse().ok()?,
         };
         Some(Self { slot, process })

@@ -9,6 +9,7 @@
 //! | `stage` | a folder, a configuration and a program, and the proof that nothing is left |
 //! | `master` | a master that was started on a stage |
 //! | `machine` | limits of a cgroup, and what a test needs of the machine |
+//! | `random` | random numbers that can be had again |
 //! | `client` | a conversation with a worker of the program `misbehave` |
 
 mod client;
@@ -17,13 +18,15 @@ mod log;
 mod machine;
 mod master;
 mod process;
+mod random;
 mod stage;
 mod wait;
 
 pub(crate) use client::Client;
 pub(crate) use log::{Line, Log};
-pub(crate) use machine::{Limited, require};
+pub(crate) use machine::{Limited, cgroups_of, require};
 pub(crate) use master::{Master, Worker};
 pub(crate) use process::Process;
-pub(crate) use stage::{Stage, WITHOUT_CGROUPS, needs_root};
-pub(crate) use wait::{eventually, let_pass, timed};
+pub(crate) use random::Random;
+pub(crate) use stage::{Stage, WITHOUT_CGROUPS};
+pub(crate) use wait::{eventually, let_pass, tell, timed};

@@ -27,6 +27,12 @@ pub(crate) fn let_pass(duration: Duration) {
     std::thread::sleep(duration);
 }
 
+/// A figure for people; the test harness shows it on request.
+#[expect(clippy::print_stdout, reason = "what --nocapture is for")]
+pub(crate) fn tell(line: &str) {
+    println!("{line}");
+}
+
 /// Does something and says how long it took.
 #[expect(clippy::disallowed_methods, reason = "the one clock of the tests")]
 pub(crate) fn timed<T>(act: impl FnOnce() -> T) -> (T, Duration) {

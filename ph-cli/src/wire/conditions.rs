@@ -8,14 +8,13 @@ use super::Service;
 use crate::exit::Exit;
 use crate::failure::Failure;
 
-/// Every limit there is a setting for.
-const RESOURCES: [(&str, Resource); 16] = [
+/// Every limit there is a setting for: all the kernel looks at.
+const RESOURCES: [(&str, Resource); 15] = [
     ("rlimit_as", Resource::RLIMIT_AS),
     ("rlimit_core", Resource::RLIMIT_CORE),
     ("rlimit_cpu", Resource::RLIMIT_CPU),
     ("rlimit_data", Resource::RLIMIT_DATA),
     ("rlimit_fsize", Resource::RLIMIT_FSIZE),
-    ("rlimit_locks", Resource::RLIMIT_LOCKS),
     ("rlimit_memlock", Resource::RLIMIT_MEMLOCK),
     ("rlimit_msgqueue", Resource::RLIMIT_MSGQUEUE),
     ("rlimit_nice", Resource::RLIMIT_NICE),

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crate::ph;
 use crate::snapshot::assert_snapshot;
-use crate::support::{Master, Process, Stage, needs_root};
+use crate::support::{Master, Process, Stage, require};
 
 /// Two `sleep`s under these conditions.
 fn sleeping(stage: &Stage, wrapper: &[&str], lines: &str) -> (Master, [Process; 2]) {
@@ -22,7 +22,7 @@ fn sleeping(stage: &Stage, wrapper: &[&str], lines: &str) -> (Master, [Process; 
 
 #[test]
 fn fault_66_a_user_brings_its_own_groups_and_keeps_none_of_the_callers() {
-    needs_root();
+    require(&["setpriv"]);
     let stage = ph();
     // The caller has groups that nobody must not have.
     let wrapper = ["setpriv", "--groups", "0,4,42"];
@@ -43,7 +43,7 @@ fn fault_66_a_user_brings_its_own_groups_and_keeps_none_of_the_callers() {
 
 #[test]
 fn a_group_may_be_named_beside_the_user_or_alone_and_ids_need_no_entry() {
-    needs_root();
+    require(&["setpriv"]);
     for (lines, uid, gid, groups) in [
         ("user = nobody:daemon", "65534", "1", "1"),
         ("group = daemon", "0", "1", "1"),
@@ -60,7 +60,7 @@ fn a_group_may_be_named_beside_the_user_or_alone_and_ids_need_no_entry() {
 
 #[test]
 fn fault_68_what_was_given_up_cannot_be_had_again() {
-    needs_root();
+    require(&["setpriv"]);
     let stage = ph();
     stage.configure("user = nobody\nmin_uptime = 0.1");
     let script = "for take in --reuid=0 --regid=0 --groups=0; do \
@@ -78,7 +78,7 @@ fn fault_68_what_was_given_up_cannot_be_had_again() {
 /// The master dies with nobody's help; the kernel forgets the death signal when the user changes.
 #[test]
 fn a_worker_of_another_user_dies_with_its_master_too() {
-    needs_root();
+    require(&["setpriv"]);
     let stage = ph();
     let lines = "user = nobody\nkill_mode = process";
     let (master, workers) = sleeping(&stage, &[], lines);
@@ -92,7 +92,7 @@ fn a_worker_of_another_user_dies_with_its_master_too() {
 
 #[test]
 fn limits_priority_umask_and_cpus_are_what_was_set() {
-    needs_root();
+    require(&["setpriv"]);
     let stage = ph();
     let (master, workers) = sleeping(
         &stage,
@@ -177,7 +177,7 @@ fn the_path_that_is_given_to_a_command_is_where_it_is_looked_for() {
 /// What would fail in every worker fails before the first.
 #[test]
 fn conditions_that_cannot_be_had_are_refused_at_the_start_with_line_and_remedy() {
-    needs_root();
+    require(&["setpriv"]);
     let as_nobody = "shift; exec setpriv --reuid=65534 --regid=65534 --clear-groups ./ph \"$@\"";
     let nobody = ["sh", "-c", as_nobody, "sh"];
     for (name, wrapper, line) in [

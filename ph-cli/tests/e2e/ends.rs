@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 
 use crate::ph;
-use crate::support::{Process, Stage, eventually, needs_root};
+use crate::support::{Process, Stage, eventually, require};
 
 /// Runs a script in two workers with `--exit-with` and gives the exit code.
 fn ends(stage: &Stage, which: &str, script: &str) -> i32 {
@@ -57,7 +57,7 @@ fn a_stop_order_is_still_a_stop_order() {
 
 /// In a pid namespace of its own, as in a container.
 fn as_pid_1(stage: &Stage, script: &str, exit_with: &[&str]) -> (crate::support::Master, Process) {
-    needs_root();
+    require(&["unshare"]);
     let mut words = vec!["run", "-c", "config.ini"];
     words.extend(exit_with);
     words.extend(["--", "sh", "-c", script]);

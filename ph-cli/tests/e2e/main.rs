@@ -20,6 +20,8 @@ mod snapshot;
     reason = "the tests of the examples use all of it, these a part"
 )]
 mod support;
+mod trees;
+mod warden;
 
 use support::Stage;
 

@@ -122,6 +122,11 @@ impl Children {
         self.by_worker.keys().copied().collect()
     }
 
+    /// Those that have not been reaped.
+    pub(super) fn living(&self) -> impl Iterator<Item = WorkerId> {
+        self.by_worker.iter().filter(|(_, it)| it.reaped.is_none()).map(|(worker, _)| *worker)
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Child> {
         self.by_worker.values()
     }

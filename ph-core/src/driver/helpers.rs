@@ -20,7 +20,7 @@ use crate::sys::environ::Environment;
 use crate::sys::process::{self, Fork};
 use crate::sys::signals::{self, WorkerSignals};
 use crate::sys::spawn::{Instance, Program};
-use crate::sys::{fds, title};
+use crate::sys::{fds, mark, title};
 use crate::worker;
 
 /// A child of the master that is not a worker: it is kept alive, and never counted.
@@ -153,8 +153,7 @@ impl Driver<'_> {
             Fork::Child => worker::never_return(|| {
                 drop(own_end);
                 self.settle_helper("warden");
-                let service = &*self.name;
-                let charge = Charge { trees: &self.trees, lifeline: &lifeline, master, service };
+                let charge = Charge { trees: &self.trees, lifeline: &lifeline, master };
                 let ended = charge.watch();
                 if ended > 0 {
                     warn!("the master, pid {master}, is gone: killed what it left, {ended} in all");
@@ -177,7 +176,7 @@ impl Driver<'_> {
                 process::leave_if_orphaned(master);
                 let signals = self.signals.become_worker();
                 self.settle_helper(name);
-                fds::close_in_child(self.trees.raw_fds());
+                fds::close_in_child(self.trees.hold_fds());
                 let done = prepared
                     .map_err(worker::Error::from)
                     .and_then(|()| Ok(self.nofile.restore()?))
@@ -206,6 +205,9 @@ impl Driver<'_> {
             // Where there is no descriptor left, it keeps the master's, of which it reads nothing.
             let _ = process::replace_standard_input(&dev_null);
         }
+        // Where this master is itself a worker, its helpers are not what that left behind: they see to
+        // their own end.
+        mark::wear(None);
         fds::close_in_child(self.own_fds());
         fds::close_in_child(self.fds_of_workers());
         title::set(&format!("ph: {name} [{}]", self.name));
@@ -229,6 +231,7 @@ impl Driver<'_> {
             own: &[],
             output: self.output.as_fd(),
             cgroup: None,
+            mark: None,
         };
         // What is wrong with the program is seen in how its process ends.
         let (pid, _report) = program.spawn(&instance)?;

@@ -269,6 +269,7 @@ impl Driver<'_> {
     fn own_fds(&self) -> Vec<RawFd> {
         let mut own = vec![self.epoll.0.as_raw_fd(), self.output.as_raw_fd()];
         own.extend(self.signals.raw_fds());
+        own.extend(self.trees.raw_fds());
         own.extend(self.helpers.iter().filter_map(HelperPlace::lifeline).map(AsRawFd::as_raw_fd));
         own.extend(self.pidfile.map(HeldPidfile::raw_fd));
         if let WorkerSource::Forked { seats, dev_null, .. } = &self.source {

@@ -140,6 +140,7 @@ impl Driver<'_> {
         let own = self.own_variables(&identity);
         let environment = environment.table(&own, None)?;
         seats.seat(seat).reset();
+        let mark = self.trees.mark.of(identity.worker_id);
         let master = nix::unistd::getpid();
         match process::fork()? {
             Fork::Master(pid) => Ok(Child::new(pid, Slot(slot), Generation(generation), seat)),
@@ -153,8 +154,9 @@ impl Driver<'_> {
                 seats,
                 seat_index: seat,
                 signals: self.signals,
-                not_mine: [self.own_fds(), self.trees.raw_fds()].concat(),
+                not_mine: [self.own_fds(), self.trees.hold_fds()].concat(),
                 setup,
+                mark,
                 logging: &self.settings.logging,
                 timeout: self.settings.policy.timeout,
                 max_requests: *max_requests,
@@ -184,6 +186,7 @@ impl Driver<'_> {
             own: &self.own_variables(identity),
             output: self.output.as_fd(),
             cgroup: cgroup.as_ref().map(AsFd::as_fd),
+            mark: Some(self.trees.mark.of(worker.0)),
         })?;
         // Level-triggered: what is not read in this turn is read in the next.
         let event = EpollEvent::new(EpollFlags::EPOLLIN, REPORTS_FROM + worker.0);

@@ -1,16 +1,17 @@
 //! Trees: a worker and all it started, and how the last of them is ended.
 //!
 //! Where this process may make cgroups there is one for each seat, and the kernel knows who is in it.
-//! Elsewhere a tree is a process group, a session, and the marks workers have in their environment; what
-//! loses its parent becomes a child of the master, which is the subreaper, and is told apart by these.
+//! Elsewhere a tree is a process group, a session, and what bears the mark of the worker; what loses its
+//! parent becomes a child of the master, which is the subreaper, and is told apart by these.
 //!
 //! A worker that crashed has ended when its leader has: its slot must not wait for what it left, which is
 //! a *remnant* and keeps the seat until nobody is left. A worker that was told to stop has ended when its
 //! tree has, within its grace.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
+use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getpgid};
@@ -20,12 +21,12 @@ use super::children::Children;
 use super::conditions::KillMode;
 use super::helpers::HelperPlace;
 use super::perform::jitter;
-use crate::arbiter::WorkerId;
 use crate::sys::cgroup::{self, Cgroup};
 use crate::sys::fds::Spare;
 use crate::sys::leaders::Leaders;
+use crate::sys::mark::Mark;
 use crate::sys::process::{self, Held};
-use crate::sys::procfs;
+use crate::sys::procfs::{self, Facts};
 
 /// Processes one look at a tree takes in, at most: the next look takes the others.
 const MEMBERS_A_LOOK: usize = 4096;
@@ -87,6 +88,8 @@ pub(super) struct Trees {
     is_closing: bool,
     pub(super) ended: usize,
     last_count: u32,
+    /// What workers bear, and all they start.
+    pub(super) mark: Mark,
     /// Ending processes must not fail for want of descriptors.
     spare: Spare,
 }
@@ -116,11 +119,14 @@ impl<'a> Census<'a> {
 
     /// Whether it leads a worker that has not been reaped.
     fn is_leader(&self, pid: Pid) -> bool {
-        self.children.worker_of(pid).is_some_and(|worker| self.is_living(worker))
+        let worker = self.children.worker_of(pid).and_then(|worker| self.children.get(worker));
+        worker.is_some_and(|child| child.reaped.is_none())
     }
 
-    fn is_living(&self, worker: WorkerId) -> bool {
-        self.children.get(worker).is_some_and(|child| child.reaped.is_none())
+    /// Whether a mark is that of a worker that has not been reaped.
+    fn is_living(&self, mark: u64) -> bool {
+        let mut living = self.children.living();
+        living.any(|worker| Mark::means(mark, worker.0))
     }
 }
 
@@ -147,6 +153,7 @@ impl Trees {
             is_closing: false,
             ended: 0,
             last_count: u32::MAX,
+            mark: Mark::new((u64::from(jitter().0) << 32) | u64::from(jitter().0)),
             spare: Spare::new()?,
         })
     }
@@ -304,20 +311,11 @@ impl Trees {
             .filter_map(procfs::facts)
             .filter(|stray| !stray.is_zombie)
             .collect();
-        let remnants = &self.remnants;
         let (mut doomed, mut escaped) = (Vec::new(), BTreeSet::new());
         for stray in strays {
-            let is_of_remnant = remnants.values().any(|it| it.leader == stray.session);
-            let owner = match () {
-                // First, because the number of a remnant's session may have been given again.
-                () if census.is_leader(stray.session) => Owner::Living,
-                () if is_of_remnant => Owner::Ended,
-                () => owner_by_mark(stray.pid, census),
-            };
-            match owner {
+            match self.owner(&stray, census) {
                 Owner::Ended => doomed.push(stray.pid),
                 Owner::Living => {}
-                Owner::Unknown if procfs::is_ending(stray.pid) => {}
                 Owner::Unknown => {
                     escaped.insert(stray.pid);
                 }
@@ -336,6 +334,24 @@ impl Trees {
     /// Whether the last count of what workers left behind found nobody.
     pub(super) fn are_ended(&self) -> bool {
         self.last_count == 0
+    }
+
+    /// Whose a process is that became the master's child.
+    fn owner(&self, stray: &Facts, census: &Census<'_>) -> Owner {
+        // First, because the number of a remnant's session may have been given again.
+        if census.is_leader(stray.session) {
+            return Owner::Living;
+        }
+        if self.remnants.values().any(|remnant| remnant.leader == stray.session) {
+            return Owner::Ended;
+        }
+        match self.mark.worker_of(stray.pid) {
+            Ok(Some(mark)) if census.is_living(mark) => Owner::Living,
+            Ok(Some(_)) => Owner::Ended,
+            // Gone: nobody's business any more.
+            Err(Errno::ESRCH) => Owner::Living,
+            Ok(None) | Err(_) => Owner::Unknown,
+        }
     }
 
     pub(super) fn begin_closing(&mut self) {
@@ -386,27 +402,18 @@ impl Trees {
         }
     }
 
-    /// Descriptors that no worker may keep.
-    pub(super) fn raw_fds(&self) -> Vec<i32> {
-        use std::os::fd::AsRawFd as _;
-        let own = match &self.hold {
+    /// Descriptors that nobody but the master has a use for.
+    pub(super) fn raw_fds(&self) -> Vec<RawFd> {
+        let watches = self.watches.values().map(AsRawFd::as_raw_fd);
+        watches.chain(self.spare.raw_fds()).collect()
+    }
+
+    /// Those that the warden needs too.
+    pub(super) fn hold_fds(&self) -> Vec<RawFd> {
+        match &self.hold {
             Hold::Cgroups(cgroup) => cgroup.raw_fds().to_vec(),
             Hold::Sessions(_) | Hold::Groups(_) | Hold::Nothing => Vec::new(),
-        };
-        let watches = self.watches.values().map(|fd| fd.as_fd().as_raw_fd());
-        own.into_iter().chain(watches).chain(self.spare.raw_fds()).collect()
-    }
-}
-
-/// Whose a process is by the variables it was executed with.
-fn owner_by_mark(pid: Pid, census: &Census<'_>) -> Owner {
-    let [master, worker] = procfs::variables(pid, ["PH_MASTER_PID", "PH_WORKER_ID"]);
-    let own = std::process::id().to_string();
-    let worker = worker.and_then(|worker| worker.to_str()?.parse().ok()).map(WorkerId);
-    match worker.filter(|_| master.is_some_and(|master| *master == *own)) {
-        None => Owner::Unknown,
-        Some(worker) if census.is_living(worker) => Owner::Living,
-        Some(_) => Owner::Ended,
+        }
     }
 }
 

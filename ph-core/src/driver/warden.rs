@@ -5,7 +5,6 @@
 //! nothing is left, removes the cgroups and ends. At an ordered stop it is dismissed.
 
 use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -35,7 +34,6 @@ pub(super) struct Charge<'a> {
     /// The end of the pipe that is closed when the master is no more.
     pub(super) lifeline: &'a OwnedFd,
     pub(super) master: Pid,
-    pub(super) service: &'a str,
 }
 
 impl Charge<'_> {
@@ -49,9 +47,8 @@ impl Charge<'_> {
         match &self.trees.hold {
             Hold::Cgroups(cgroup) => end_cgroup(cgroup),
             Hold::Sessions(leaders) => {
-                let namespace = procfs::pid_namespace(Pid::this());
                 let started = master.map_or(u64::MAX, |master| master.started);
-                self.end_sessions(leaders, started, namespace.as_deref())
+                self.end_sessions(leaders, started)
             }
             Hold::Groups(leaders) => {
                 let leaders: Vec<_> = leaders.all().collect();
@@ -67,7 +64,7 @@ impl Charge<'_> {
 
     /// Kills what is in the sessions and groups of the master's workers, what bears their mark, and
     /// what is below any of these.
-    fn end_sessions(&self, leaders: &Leaders, started: u64, namespace: Option<&Path>) -> usize {
+    fn end_sessions(&self, leaders: &Leaders, started: u64) -> usize {
         let until = clock::monotonic().saturating_add(nanos(LIMIT));
         let (mut ended, mut quiet) = (std::collections::BTreeSet::new(), 0);
         let leaders: Vec<_> = leaders.all().collect();
@@ -77,7 +74,7 @@ impl Charge<'_> {
             let is_ours = |it: &Facts| {
                 leaders.contains(&it.session)
                     || leaders.contains(&it.group)
-                    || self.bears_mark(it, namespace)
+                    || matches!(self.trees.mark.worker_of(it.pid), Ok(Some(_)))
             };
             let roots: Vec<_> = all.into_iter().filter(is_ours).collect();
             quiet = if roots.is_empty() { quiet + 1 } else { 0 };
@@ -88,28 +85,6 @@ impl Charge<'_> {
             }
         }
         ended.len()
-    }
-
-    /// The mark means this master only in its own pid namespace.
-    fn bears_mark(&self, process: &Facts, namespace: Option<&Path>) -> bool {
-        let [master, name] = procfs::variables(process.pid, ["PH_MASTER_PID", "PH_NAME"]);
-        let own = self.master.to_string();
-        let is_marked = master.is_some_and(|master| *master == *own)
-            && name.is_some_and(|name| *name == *self.service);
-        (is_marked || self.bears_title(process))
-            && procfs::pid_namespace(process.pid).as_deref() == namespace
-    }
-
-    /// What a forked worker has forked in its turn, without an exec, has its title, which names the
-    /// service. One of another master of the same name is below that, or a worker of it.
-    fn bears_title(&self, process: &Facts) -> bool {
-        let Some((title, program)) = procfs::title(process.pid) else { return false };
-        let is_worker = title.starts_with("ph: worker ")
-            && title.ends_with(&format!("[{}]", self.service))
-            && Some(program) == std::env::current_exe().ok();
-        is_worker
-            && procfs::title(process.parent)
-                .is_none_or(|(title, _)| !title.starts_with("ph: master "))
     }
 }
 

@@ -12,6 +12,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open, openat};
@@ -19,12 +20,15 @@ use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{AccessFlags, Pid, UnlinkatFlags, faccessat, unlinkat};
 
 use super::environ::c_string;
-use super::{fds, process};
+use super::{fds, lock, process};
 
 const DIRECTORY: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_CLOEXEC).union(OFlag::O_NOFOLLOW);
 
 /// How deep what workers make of cgroups in their own is looked into.
 const DEPTH: u32 = 16;
+
+/// Abandoned cgroups that one start removes, at most.
+const ABANDONED: usize = 64;
 
 /// Members that are listed of one tree, at most; a kill reaches all of them.
 const MEMBERS: usize = 4096;
@@ -50,18 +54,19 @@ impl Cgroup {
             "",
         )?;
         let parent = open(&own, DIRECTORY, Mode::empty()).ok()?;
+        remove_abandoned(&parent);
         let name = format!("ph-{}-{unique:08x}", std::process::id());
         let path = own.join(&name);
         let name = c_string(OsStr::new(&name)).ok()?;
         mkdirat(&parent, name.as_c_str(), Mode::from_bits_truncate(0o755)).ok()?;
-        let made = openat(&parent, name.as_c_str(), DIRECTORY, Mode::empty())
-            .ok()
-            .map(|folder| Self { folder, parent, name, path, killed: RefCell::default() })?;
+        let folder = openat(&parent, name.as_c_str(), DIRECTORY, Mode::empty()).ok()?;
+        let made = Self { folder, parent, name, path, killed: RefCell::default() };
+        // Whoever has no lock has nobody. Another master that starts may have taken it for that
+        // already; then nothing can be made in it, and the probe fails.
+        lock::try_lock(&made.folder).ok().filter(|is_locked| *is_locked)?;
         // Older kernels (before 5.14) cannot kill a whole cgroup; there it is of no use.
         let can_kill = faccessat(&made.folder, c"cgroup.kill", AccessFlags::W_OK, AtFlags::empty());
-        if can_kill.is_err() {
-            return None;
-        }
+        can_kill.ok()?;
         // Nor is it of use where a process cannot be born into one: to move there afterwards takes a
         // lock that holds up every fork of the machine, for milliseconds.
         match process::fork_into(made.folder.as_fd())? {
@@ -150,6 +155,43 @@ impl Drop for Cgroup {
     /// In the master; children leave by `_exit`, or by an exec.
     fn drop(&mut self) {
         self.remove();
+    }
+}
+
+/// Whether a cgroup of this name is a master's: `ph-PID-` and eight hexadecimal digits.
+fn is_name(name: &str) -> bool {
+    let parts = name.strip_prefix("ph-").and_then(|rest| rest.split_once('-'));
+    parts.is_some_and(|(pid, unique)| {
+        !pid.is_empty()
+            && pid.bytes().all(|byte| byte.is_ascii_digit())
+            && unique.len() == 8
+            && unique.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    })
+}
+
+/// Removes what masters left that died together with their warden, or before they had one: it is not
+/// locked, because a lock lives as long as anybody has the folder open. Who is in there is killed.
+fn remove_abandoned(parent: &OwnedFd) {
+    let is_masters = |name: &CString| name.to_str().is_ok_and(is_name);
+    for name in folders_in(parent).into_iter().filter(is_masters).take(ABANDONED) {
+        let Ok(folder) = openat(parent, name.as_c_str(), DIRECTORY, Mode::empty()) else {
+            continue;
+        };
+        if !lock::try_lock(&folder).unwrap_or(false) {
+            continue;
+        }
+        let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+        let killed = openat(&folder, "cgroup.kill", flags, Mode::empty())
+            .and_then(|kill| fds::write(&kill, b"1"));
+        let events = openat(&folder, "cgroup.events", READ, Mode::empty());
+        if let (Ok(_), Ok(events)) = (killed, events)
+            && is_populated(&events)
+        {
+            fds::wait_changed(&events, Duration::from_secs(1));
+        }
+        remove_below(&folder, None, DEPTH);
+        // If somebody is still in there, the next start tries again.
+        let _ = unlinkat(parent, name.as_c_str(), UnlinkatFlags::RemoveDir);
     }
 }
 
@@ -272,6 +314,14 @@ mod tests {
 38 31 0:31 / /sys/fs/cgroup/pids rw,relatime - cgroup cgroup rw,pids
 41 31 0:38 /a\\040b /sys/fs/with\\040blank rw,relatime shared:9 - cgroup2 cgroup2 rw
 42 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw";
+
+    #[test]
+    fn a_masters_cgroup_is_known_by_its_name() {
+        assert!(is_name("ph-4121-00ab12ff"));
+        for other in ["ph-", "ph-1", "ph--00ab12ff", "ph-x-00ab12ff", "ph-1-00AB12FF", "ph-1-0"] {
+            assert!(!is_name(other), "{other}");
+        }
+    }
 
     #[test]
     fn the_own_folder_is_found_below_the_mount_that_shows_it() {

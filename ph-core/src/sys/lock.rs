@@ -109,7 +109,7 @@ pub(crate) fn lock_folder(path: &Path) -> io::Result<File> {
 }
 
 /// Takes an exclusive lock if nobody has one.
-fn try_lock(file: &File) -> io::Result<bool> {
+pub(super) fn try_lock(file: &impl AsRawFd) -> io::Result<bool> {
     // SAFETY: flock on a descriptor that lives as long as the borrow.
     if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0 {
         return Ok(true);

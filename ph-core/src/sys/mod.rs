@@ -10,6 +10,7 @@ pub(crate) mod environ;
 pub(crate) mod fds;
 pub(crate) mod leaders;
 pub(crate) mod lock;
+pub(crate) mod mark;
 pub(crate) mod oom;
 pub(crate) mod privileges;
 pub(crate) mod process;

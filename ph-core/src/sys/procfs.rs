@@ -1,14 +1,11 @@
 //! What /proc says of processes that need not be children. Whatever has ended meanwhile gives `None`.
+//!
+//! Only what the kernel knows by itself is read. What it has to fetch from a process's memory, as its
+//! environment and its arguments, a hostile process can make it wait for, and the reader with it.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt as _;
-use std::path::PathBuf;
 
 use nix::unistd::Pid;
-
-/// The bytes of an environment that are looked through, at most.
-const ENVIRONMENT: u64 = 1 << 20;
 
 /// One process at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,24 +34,6 @@ fn parse(pid: Pid, stat: &str) -> Option<Facts> {
     let (parent, group, session) = (id()?, id()?, id()?);
     let started = fields.nth(15)?.parse().ok()?;
     Some(Facts { pid, parent, group, session, started, is_zombie })
-}
-
-/// Whether a process is about to end, or has: it has given up its memory then, and its environment
-/// reads as an empty one.
-pub(crate) fn is_ending(pid: Pid) -> bool {
-    /// In linux/sched.h.
-    const PF_EXITING: u64 = 4;
-    let stat = std::fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let stat = String::from_utf8_lossy(&stat);
-    let flags = stat.rsplit(')').next().and_then(|fields| fields.split_ascii_whitespace().nth(6));
-    flags.and_then(|flags| flags.parse::<u64>().ok()).is_none_or(|flags| flags & PF_EXITING != 0)
-}
-
-/// What a process calls itself, and the file it executes.
-pub(crate) fn title(pid: Pid) -> Option<(String, PathBuf)> {
-    let title = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    let title = String::from_utf8_lossy(&title).trim_end_matches('\0').to_owned();
-    Some((title, std::fs::read_link(format!("/proc/{pid}/exe")).ok()?))
 }
 
 /// The short name of a process, for people.
@@ -94,27 +73,6 @@ pub(crate) fn trees(roots: impl IntoIterator<Item = Pid>, most: usize) -> BTreeS
     found
 }
 
-/// Variables from the environment a process was executed with, in the order asked for.
-pub(crate) fn variables<const N: usize>(pid: Pid, names: [&str; N]) -> [Option<OsString>; N] {
-    use std::io::Read as _;
-    let mut bytes = Vec::new();
-    if let Ok(file) = std::fs::File::open(format!("/proc/{pid}/environ")) {
-        // What cannot be read is not there.
-        let _ = file.take(ENVIRONMENT).read_to_end(&mut bytes);
-    }
-    names.map(|name| {
-        let value = bytes
-            .split(|byte| *byte == 0)
-            .find_map(|variable| variable.strip_prefix(name.as_bytes())?.strip_prefix(b"="))?;
-        Some(OsString::from_vec(value.to_vec()))
-    })
-}
-
-/// The pid namespace of a process: two processes of one namespace mean the same by a number.
-pub(crate) fn pid_namespace(pid: Pid) -> Option<PathBuf> {
-    std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,21 +94,9 @@ mod tests {
     }
 
     #[test]
-    fn a_zombie_is_ending_and_so_is_who_is_gone() {
-        let mut child = std::process::Command::new("true").spawn().unwrap();
-        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
-        let flags = nix::sys::wait::WaitPidFlag::WEXITED | nix::sys::wait::WaitPidFlag::WNOWAIT;
-        nix::sys::wait::waitid(nix::sys::wait::Id::Pid(pid), flags).unwrap();
-        assert!(is_ending(pid));
-        child.wait().unwrap();
-        assert!(is_ending(pid));
-    }
-
-    #[test]
     fn this_process_is_there() {
         let own = facts(Pid::this()).unwrap();
         assert_eq!((own.parent, own.is_zombie), (Pid::parent(), false));
-        assert!(!is_ending(Pid::this()));
         assert!(all().contains(&own));
         assert!(trees([Pid::parent()], 4096).contains(&Pid::this()));
     }

@@ -17,7 +17,7 @@ use nix::unistd::Pid;
 use super::environ::c_string;
 use super::fds::NofileLimit;
 use super::privileges::Ids;
-use super::{fds, process};
+use super::{fds, mark, process};
 
 /// A step of a child between its fork and its own code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -212,9 +212,10 @@ impl Setup {
     }
 
     /// The child's part. Rights go away with the user, so what needs them comes before; the directory
-    /// comes after, because it is the user who must be able to enter it. The kernel forgets the death
+    /// comes after, because it is the user who must be able to enter it. `worker` is the worker's mark. The
+    /// kernel forgets the death
     /// signal when the user changes, so it is asked for again.
-    pub(crate) fn apply(&self, slot: u32, master: Pid) -> Result<(), Failure> {
+    pub(crate) fn apply(&self, slot: u32, master: Pid, worker: Option<u64>) -> Result<(), Failure> {
         self.nofile.restore().map_err(|errno| Failure {
             detail: u8::try_from(libc::RLIMIT_NOFILE).unwrap_or(0),
             ..Failure::of(Step::Limit)(errno)
@@ -222,6 +223,7 @@ impl Setup {
         for limit in &self.limits {
             limit.apply()?;
         }
+        mark::wear(worker);
         if let Some(mask) = self.umask {
             umask(Mode::from_bits_truncate(mask));
         }

@@ -50,6 +50,7 @@ pub(crate) struct Instance<'a> {
     pub(crate) output: BorrowedFd<'a>,
     /// The cgroup of its seat.
     pub(crate) cgroup: Option<BorrowedFd<'a>>,
+    pub(crate) mark: Option<u64>,
 }
 
 impl Program {
@@ -103,7 +104,7 @@ impl Program {
                 let Err(failure) = (|| {
                     process::become_worker(master).map_err(Failure::of(Step::Session))?;
                     self.place_descriptors(&output).map_err(Failure::of(Step::Descriptors))?;
-                    self.setup.apply(instance.slot, master)?;
+                    self.setup.apply(instance.slot, master, instance.mark)?;
                     self.execute(&listen_pid, &argv, &envp)
                 })();
                 tell(&failed, failure);
@@ -151,7 +152,7 @@ pub(crate) fn try_out(setup: &Setup) -> nix::Result<Option<Failure>> {
     let master = nix::unistd::getpid();
     match process::fork()? {
         process::Fork::Child => {
-            if let Err(failure) = setup.apply(0, master) {
+            if let Err(failure) = setup.apply(0, master, None) {
                 tell(&failed, failure);
             }
             process::exit_now(0);

@@ -51,6 +51,7 @@ pub(crate) struct Boot<'a> {
     /// The master's own descriptors.
     pub(crate) not_mine: Vec<RawFd>,
     pub(crate) setup: &'a Setup,
+    pub(crate) mark: u64,
     pub(crate) environment: &'a Table,
     pub(crate) dev_null: &'a OwnedFd,
     pub(crate) logging: &'a Arc<dyn Logging>,
@@ -113,7 +114,7 @@ fn live(boot: Boot<'_>) -> u8 {
 
     let settled = prepared
         .and(replaced.map_err(Failure::of(Step::Descriptors)))
-        .and_then(|()| boot.setup.apply(slot, boot.master));
+        .and_then(|()| boot.setup.apply(slot, boot.master, Some(boot.mark)));
     if let Err(failure) = settled {
         let (errno, tried) = (Errno::from_raw(failure.errno), failure.tried());
         tracing::error!("cannot {tried} this worker: {} ({errno:?})", errno.desc());

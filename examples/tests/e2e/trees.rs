@@ -1,0 +1,134 @@
+//! Trees of forked workers: what they have started ends with them, and with a master that is killed.
+//! Numbers are those of docs/faults.md. No cgroup takes part.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::misbehave;
+use crate::support::{Process, Random, Stage, eventually, let_pass, require, tell, timed};
+
+const KILLED: i32 = -(Signal::SIGKILL as i32);
+
+fn titled(stage: &Stage, title: &str) -> Vec<Process> {
+    let mut found = stage.processes();
+    found.retain(|process| process.title() == title);
+    found
+}
+
+fn wait_titled(stage: &Stage, title: &str, count: usize) -> Vec<Process> {
+    eventually(&format!("{count} of {title:?}"), || {
+        Some(titled(stage, title)).filter(|found| found.len() == count)
+    })
+}
+
+fn wait_gone(process: Process) {
+    eventually("its end", || (!process.is_alive()).then_some(()));
+}
+
+#[test]
+fn fault_11_a_deaf_grandchild_ends_with_its_worker_and_at_a_stop() {
+    let stage = misbehave();
+    let master = stage.start(&["app_behaviour=spawn_deaf,ok"]);
+    let grandchild = wait_titled(&stage, "sleep 1001", 1)[0];
+    let worker = master.wait_workers(1)[0];
+    worker.process.send(Signal::SIGKILL);
+    wait_gone(grandchild);
+    master.wait_replaced(worker);
+    let grandchild = wait_titled(&stage, "sleep 1001", 1)[0];
+    assert_eq!(master.stop(), 0);
+    assert!(!grandchild.is_alive());
+}
+
+#[test]
+fn fault_12_what_left_group_session_and_parent_ends_with_its_worker_and_at_a_stop() {
+    require(&["setsid"]);
+    let stage = misbehave();
+    let master = stage.start(&["app_behaviour=escape,ok"]);
+    let escaped = wait_titled(&stage, "sleep 1002", 1)[0];
+    let worker = master.wait_workers(1)[0];
+    eventually("no parent but the master", || {
+        (escaped.status("PPid") == master.process.0.to_string()).then_some(())
+    });
+    worker.process.send(Signal::SIGKILL);
+    wait_gone(escaped);
+    master.wait_replaced(worker);
+    let escaped = wait_titled(&stage, "sleep 1002", 1)[0];
+    assert_eq!(master.stop(), 0);
+    assert!(!escaped.is_alive());
+    assert!(stage.log().with("escaped").is_empty(), "it was known whose it was");
+}
+
+/// A worker that daemonizes has ended, and its copy is nobody's: named, and ended with the master.
+#[test]
+fn fault_12_a_worker_that_becomes_a_daemon_is_named_and_ends_with_the_master() {
+    let stage = misbehave();
+    let settings = [
+        "number_workers=2",
+        "app_from_slot=1",
+        "app_behaviour=turn:200,daemonize,ok",
+        "min_uptime=9",
+    ];
+    let master = stage.start(&settings);
+    stage.log().wait_ends(1, "exited with code 0", 2);
+    let named = stage.log().wait_for("escaped: pid");
+    assert_eq!(named.level, "WARN");
+    let pid = named.message.split(' ').nth(2).expect("a pid").parse().expect("a number");
+    assert!(Process(pid).is_alive());
+    assert_eq!(master.stop(), 0);
+    assert!(!Process(pid).is_alive());
+    stage.log().wait_for("killed what workers had left behind");
+}
+
+#[test]
+fn fault_23_a_killed_master_of_forked_workers_leaves_nothing() {
+    require(&["setsid"]);
+    let stage = misbehave();
+    // The last word: it leaves a copy of the worker, in a session of its own, that executed nothing.
+    let settings = ["number_workers=3", "app_behaviour=spawn_deaf,escape,turn:100,daemonize,ok"];
+    let master = stage.start(&settings);
+    stage.log().wait_for("escaped: pid");
+    wait_titled(&stage, "sleep 1002", 3);
+    master.send(Signal::SIGKILL);
+    assert_eq!(master.wait(), KILLED);
+    let ((), took) = timed(|| stage.wait_empty());
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    stage.log().wait_for("is gone: killed what it left");
+    let next = stage.start(&["number_workers=3"]);
+    next.wait_workers(3);
+    stage.log().wait_for_count("master started", 2);
+    assert_eq!(next.stop(), 0);
+}
+
+#[test]
+fn fault_21_fifty_masters_killed_at_random_moments_leave_nothing() {
+    const ROUNDS: u32 = 50;
+    require(&["setsid"]);
+    let stage = misbehave();
+    let settings = [
+        "number_workers=3",
+        "app_behaviour=spawn_deaf,escape,ok",
+        "min_uptime=0",
+        "max_restarts=100000",
+    ];
+    let (mut random, mut slowest) = (Random::new(), Duration::ZERO);
+    for round in 0..ROUNDS {
+        let master = stage.start(&settings);
+        if round % 2 == 1 {
+            let workers = master.wait_workers(3);
+            workers.iter().for_each(|worker| worker.process.send(Signal::SIGKILL));
+            let_pass(Duration::from_micros(random.below(10_000)));
+        } else {
+            let_pass(Duration::from_micros(random.below(60_000)));
+        }
+        master.send(Signal::SIGKILL);
+        assert_eq!(master.wait(), KILLED);
+        let ((), took) = timed(|| stage.wait_empty());
+        assert!(took < Duration::from_secs(5), "round {round}, {random}: {took:?}");
+        slowest = slowest.max(took);
+    }
+    tell(&format!("{ROUNDS} rounds, {random}: all gone after {slowest:?} at most"));
+    let next = stage.start(&["number_workers=3"]);
+    next.wait_workers(3);
+    assert_eq!(next.stop(), 0);
+}
