@@ -146,11 +146,6 @@ impl Service {
             RunError::Command(_) => self.command_failure(code, &why),
             RunError::AlreadyRunning { .. } => failure("single_instance")
                 .remedy("stop the one that runs, or set single_instance = false"),
-            RunError::File { what: "working directory", path, .. } => {
-                let is_set = self.settings.directory.is_some();
-                failure(if is_set { "directory" } else { "base_path" })
-                    .remedy(format!("mkdir -p {}", path.display()))
-            }
             RunError::File { path, .. } => {
                 let folder = path.parent().unwrap_or(path).display();
                 failure("pidfile").remedy(format!("ls -ld {folder}"))
@@ -165,7 +160,6 @@ impl Service {
                 }
             }
             RunError::AppKey { key } => failure(&format!("app_{key}")),
-            RunError::Account { .. } => conditions::account_failure(self, &why),
             RunError::Conditions { condition, .. } => {
                 conditions::failure(self, condition, Exit::Code(code), &why)
             }

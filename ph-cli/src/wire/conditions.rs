@@ -92,7 +92,7 @@ fn not_found(service: &Service, error: &AccountError) -> Failure {
 }
 
 /// This process may not give its workers that user or group.
-pub(super) fn account_failure(service: &Service, why: &str) -> Failure {
+fn account_failure(service: &Service, why: &str) -> Failure {
     let key = if service.settings.user.is_some() { "user" } else { "group" };
     let remedy = "start the master as root, or take the line out";
     service.failure(Exit::Failed, why, key).remedy(remedy)
@@ -108,6 +108,10 @@ pub(super) fn failure(service: &Service, condition: &str, code: Exit, why: &str)
     };
     let failure = service.failure(code, why, &key);
     match condition {
+        "directory" if why.contains("ENOENT") => {
+            let folder = settings.directory.as_ref().unwrap_or(&settings.base_path);
+            failure.remedy(format!("mkdir -p {}", folder.display()))
+        }
         "directory" => failure.remedy("make the folder one that the workers' user can enter"),
         "cpu_affinity" => failure.remedy("nproc --all says how many CPUs there are"),
         _ if why.contains("EPERM") || why.contains("EACCES") => {

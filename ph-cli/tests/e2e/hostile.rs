@@ -322,11 +322,9 @@ os.execv(sys.argv[1], [sys.argv[1], '1000'])
         stage.log().wait_ready(1);
         let left = named(&stage.log(), "left", 1)[0];
         eventually("its new name", || left.title().ends_with(" 1000").then_some(()));
-        let worker = stage
-            .processes()
-            .into_iter()
-            .find(|process| process.title().ends_with(" 1000") && *process != left);
-        worker.expect("the worker").send(Signal::SIGKILL);
+        let is_worker = |process: &Process| process.title().ends_with(" 1000") && *process != left;
+        let worker = eventually("the worker's", || stage.processes().into_iter().find(is_worker));
+        worker.send(Signal::SIGKILL);
         stage.log().wait_ends(0, "was ended by SIGKILL", 1);
         stage.log().wait_ready(2);
         named(&stage.log(), "left", 2);

@@ -295,7 +295,7 @@ master = subprocess.Popen(sys.argv[1:])
 /// number before the time of the rest is up.
 const REUSED_BY_A_WORKER: &str = "
 until('two workers', lambda: len(slots()) == 2)
-until('what leaves', lambda: os.path.exists('left'))
+until('who leaves', lambda: os.path.exists('left') and os.path.exists('first'))
 left = int(open('left').read())
 first, second = slots()[0], slots()[1]
 master.send_signal(signal.SIGTTOU)
@@ -330,12 +330,14 @@ fn fault_84_a_worker_with_the_number_of_one_that_is_to_be_killed_is_not_killed()
     for wrapper in [&[][..], &WITHOUT_CGROUPS] {
         let stage = ph();
         stage.configure("number_workers = 2\nmin_uptime = 0.1\ngraceful_timeout = 3");
-        // Who left is known to the play by its number, and is deaf.
+        // Who left is known to the play by its number, and is deaf. Nobody forks when the numbers are set
+        // back but the master.
         let command = "
             [ $PH_SLOT = 0 ] || {
-                setsid sh -c 'trap \"\" TERM; echo $$ > l; mv l left; while :; do sleep 0.2; done' &
+                setsid sh -c 'trap \"\" TERM; echo $$ > l; mv l left; exec sleep 1000' &
                 exec sleep 1000
             }
+            [ -e first ] || { : > first; exec sleep 1000; }
             while :; do : > beaten; sleep 0.2; done";
         play(wrapper, &stage, REUSED_BY_A_WORKER, command);
     }

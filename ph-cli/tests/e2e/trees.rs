@@ -87,9 +87,9 @@ fn fault_12_a_process_that_left_group_session_and_parent_ends_with_its_worker() 
     });
 }
 
-/// Without a cgroup nothing tells whose it is, so it is named, and ends with the master.
+/// Not even an empty environment takes the mark off.
 #[test]
-fn fault_12_a_process_without_any_mark_is_named_and_ends_with_the_master() {
+fn fault_12_a_process_with_an_empty_environment_ends_with_its_worker_too() {
     both_ways(|stage, wrapper, has_cgroups| {
         let script = "env -i setsid sh -c '(exec sleep 2003) &'; exec sleep 2000";
         let master = start(stage, wrapper, has_cgroups, "", script);
@@ -98,6 +98,24 @@ fn fault_12_a_process_without_any_mark_is_named_and_ends_with_the_master() {
             children.into_iter().find(|child| child.title() == "sleep 2003")
         };
         let escaped = eventually("it", find);
+        let worker = master.wait_workers(1)[0];
+        worker.process.send(Signal::SIGKILL);
+        wait_gone(escaped);
+        master.wait_replaced(worker);
+        assert_eq!(master.stop(), 0);
+        assert!(stage.log().with("escaped").is_empty());
+    });
+}
+
+/// Who takes the mark off is nobody's where there is no cgroup: named, and ended with the master.
+#[test]
+fn fault_12_a_process_without_a_mark_is_named_and_ends_with_the_master() {
+    require(&["prlimit"]);
+    both_ways(|stage, wrapper, has_cgroups| {
+        let script = "prlimit --locks=unlimited setsid sh -c '(exec sleep 2009) &'; \
+                      exec sleep 2000";
+        let master = start(stage, wrapper, has_cgroups, "", script);
+        let escaped = wait_titled(stage, "sleep 2009", 1)[0];
         let worker = master.wait_workers(1)[0];
         worker.process.send(Signal::SIGKILL);
         master.wait_replaced(worker);

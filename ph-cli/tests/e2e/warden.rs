@@ -176,6 +176,7 @@ fn a_master_and_its_warden_killed_together_are_cleared_up_after_by_the_next_star
     stage.configure("min_uptime = 0.1");
     let master = launch(&stage, &[]);
     wait_grown(&stage, 1);
+    stage.log().wait_ready(1);
     let (process, warden) = (master.process, warden(&master));
     for both in [process, warden] {
         both.send(Signal::SIGSTOP);

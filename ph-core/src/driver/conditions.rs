@@ -70,7 +70,7 @@ impl Master {
     }
 
     /// User and groups of the workers; the master keeps its own. Anybody but the master's own user
-    /// takes root (or `CAP_SETUID` and `CAP_SETGID`).
+    /// takes root: with the capabilities alone the way back would stay open, and is refused.
     pub fn account(mut self, account: Account) -> Self {
         self.0.conditions.account = Some(account);
         self
@@ -151,6 +151,11 @@ impl Master {
 }
 
 impl Conditions {
+    /// Whether workers are to be somebody else than the master.
+    pub(super) fn is_another_account(&self) -> bool {
+        self.account.as_ref().is_some_and(|account| account.ids().is_some())
+    }
+
     /// Those that are the master's to set are left to it.
     fn add_variables(&mut self, given: impl Iterator<Item = Variable>) {
         self.variables.extend(given.filter(|(name, _, _)| !environment::is_masters_own(name)));
@@ -192,14 +197,13 @@ impl Conditions {
             CpuAffinity::Spread => Cpus::spread(),
             CpuAffinity::List(list) => Cpus::all(list),
         });
-        let ids = self.account.as_ref().map(Account::ids).transpose();
         let setup = Setup {
             umask: self.umask,
             limits: self.limits.clone(),
             nice: self.nice,
             oom_score_adj: self.oom_score_adj.map(|score| score.to_string()),
             cpus: cpus.transpose().map_err(system("sched_getaffinity"))?,
-            ids: ids.map_err(|errno| RunError::Account { source: errno.into() })?.flatten(),
+            ids: self.account.as_ref().and_then(Account::ids),
             ..Setup::plain(nofile)
         };
         let directory = self.directory.as_deref().map(Path::as_os_str);

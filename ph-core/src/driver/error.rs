@@ -63,12 +63,6 @@ pub enum RunError {
         /// The system's answer.
         source: io::Error,
     },
-    /// This process may not become who its workers are to be.
-    #[error("workers cannot have another user or group than the master's own: {}", named(source))]
-    Account {
-        /// The system's answer.
-        source: io::Error,
-    },
     /// The conditions workers are to run under cannot be had.
     #[error("{why}")]
     Conditions {
@@ -112,7 +106,6 @@ impl RunError {
             Self::Threads { .. }
             | Self::File { .. }
             | Self::Listen { .. }
-            | Self::Account { .. }
             | Self::Conditions { .. }
             | Self::AppKey { .. }
             | Self::System { .. } => 1,

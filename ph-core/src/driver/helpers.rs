@@ -19,8 +19,8 @@ use crate::arbiter::{Event, ExitStatus, HelperId, HelperRole};
 use crate::sys::environ::Environment;
 use crate::sys::process::{self, Fork};
 use crate::sys::signals::{self, WorkerSignals};
-use crate::sys::spawn::{Instance, Program};
-use crate::sys::{fds, mark, title};
+use crate::sys::spawn::{Instance, Program, SpawnOutcome, outcome};
+use crate::sys::{fds, mark, procfs, title};
 use crate::worker;
 
 /// A child of the master that is not a worker: it is kept alive, and never counted.
@@ -101,21 +101,30 @@ impl HelperContext {
     }
 }
 
+/// The mark of helpers, and of what they start: no worker has this number.
+pub(super) const HELPERS_MARK: u64 = 0;
+
 /// A helper and the process it has.
 pub(super) struct HelperPlace {
     helper: Helper,
     pub(super) process: Option<Pid>,
     /// The master's end of the warden's pipe: when it is closed, the warden sets to work.
     lifeline: Option<OwnedFd>,
+    /// What says why its program was not executed.
+    report: Option<OwnedFd>,
 }
 
 impl HelperPlace {
     pub(super) fn new(helper: Helper) -> Self {
-        Self { helper, process: None, lifeline: None }
+        Self { helper, process: None, lifeline: None, report: None }
     }
 
     pub(super) fn name(&self) -> &str {
         &self.helper.name
+    }
+
+    pub(super) fn is_warden(&self) -> bool {
+        matches!(self.helper.work, Work::Warden)
     }
 
     pub(super) fn lifeline(&self) -> Option<&OwnedFd> {
@@ -130,12 +139,19 @@ impl Driver<'_> {
         let spawned = self.with_signals_blocked(|driver| match &work {
             Work::Warden => driver.fork_warden(),
             Work::Forked(work) => driver.fork_helper(&name, &**work).map(|pid| (pid, None)),
-            Work::Command(command) => driver.exec_helper(command).map(|pid| (pid, None)),
+            Work::Command(command) => {
+                driver.exec_helper(command).map(|(pid, report)| (pid, Some(report)))
+            }
         });
         match spawned {
-            Ok((pid, lifeline)) => {
+            Ok((pid, end)) => {
                 let place = self.helpers.get_mut(helper.0 as usize)?;
-                (place.process, place.lifeline) = (Some(pid), lifeline);
+                place.process = Some(pid);
+                if place.is_warden() {
+                    place.lifeline = end;
+                } else {
+                    place.report = end;
+                }
                 None
             }
             Err(error) => {
@@ -148,12 +164,17 @@ impl Driver<'_> {
     fn fork_warden(&mut self) -> std::io::Result<(Pid, Option<OwnedFd>)> {
         let (lifeline, own_end) = fds::pipe()?;
         let master = nix::unistd::getpid();
+        // Whoever is older than the master is none of its workers' leavings.
+        let started = procfs::facts(master).map_or(0, |facts| facts.started);
         match self.trees.inherited(process::fork)?? {
             Fork::Master(pid) => Ok((pid, Some(own_end))),
             Fork::Child => worker::never_return(|| {
                 drop(own_end);
                 self.settle_helper("warden");
-                let charge = Charge { trees: &self.trees, lifeline: &lifeline, master };
+                // Where this master is itself a worker, its warden is not what that left behind: it
+                // sees to its own end.
+                mark::wear(None);
+                let charge = Charge { trees: &self.trees, lifeline: &lifeline, started };
                 let ended = charge.watch();
                 if ended > 0 {
                     warn!("the master, pid {master}, is gone: killed what it left, {ended} in all");
@@ -176,6 +197,7 @@ impl Driver<'_> {
                 process::leave_if_orphaned(master);
                 let signals = self.signals.become_worker();
                 self.settle_helper(name);
+                mark::wear(Some(self.trees.mark.of(HELPERS_MARK)));
                 fds::close_in_child(self.trees.hold_fds());
                 let done = prepared
                     .map_err(worker::Error::from)
@@ -205,16 +227,14 @@ impl Driver<'_> {
             // Where there is no descriptor left, it keeps the master's, of which it reads nothing.
             let _ = process::replace_standard_input(&dev_null);
         }
-        // Where this master is itself a worker, its helpers are not what that left behind: they see to
-        // their own end.
-        mark::wear(None);
         fds::close_in_child(self.own_fds());
+        fds::close_in_child(self.callers_fds.iter().copied());
         fds::close_in_child(self.fds_of_workers());
         title::set(&format!("ph: {name} [{}]", self.name));
         self.settings.logging.enter_helper(name);
     }
 
-    fn exec_helper(&mut self, command: &Command) -> std::io::Result<Pid> {
+    fn exec_helper(&mut self, command: &Command) -> std::io::Result<(Pid, OwnedFd)> {
         let path = command
             .resolve(None, std::env::var_os("PATH"))
             .map_err(|error| std::io::Error::other(error.to_string()))?;
@@ -231,11 +251,9 @@ impl Driver<'_> {
             own: &[],
             output: self.output.as_fd(),
             cgroup: None,
-            mark: None,
+            mark: Some(self.trees.mark.of(HELPERS_MARK)),
         };
-        // What is wrong with the program is seen in how its process ends.
-        let (pid, _report) = program.spawn(&instance)?;
-        Ok(pid)
+        program.spawn(&instance)
     }
 
     /// The warden is told by the end of its pipe, and that it need not look where nobody is left.
@@ -274,6 +292,10 @@ impl Driver<'_> {
     pub(super) fn helper_ended(&mut self, helper: HelperId, status: ExitStatus) -> Event {
         if let Some(place) = self.helpers.get_mut(helper.0 as usize) {
             (place.process, place.lifeline) = (None, None);
+            if let Some(SpawnOutcome::Failed(failure)) = place.report.take().as_ref().map(outcome) {
+                let error = std::io::Error::from_raw_os_error(failure.errno);
+                error!("the helper {}: cannot {} it: {error}", place.name(), failure.tried());
+            }
         }
         Event::HelperEnded { helper, status: Some(status), jitter: jitter() }
     }

@@ -6,7 +6,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
 use tracing::{error, info};
 
@@ -188,17 +187,6 @@ impl Master {
 impl Settings {
     /// What would fail in every worker fails here, once.
     fn check(&self) -> Result<(), RunError> {
-        if let Some(directory) = &self.conditions.directory {
-            let source = match std::fs::metadata(directory) {
-                Ok(metadata) if metadata.is_dir() => None,
-                Ok(_) => Some(Errno::ENOTDIR.into()),
-                Err(error) => Some(error),
-            };
-            if let Some(source) = source {
-                let path = directory.clone();
-                return Err(RunError::File { what: "working directory", path, source });
-            }
-        }
         let is_bad = |text: &str| text.contains('\0');
         for (key, value) in self.app.iter() {
             if key.is_empty() || key.contains('=') || is_bad(key) || is_bad(value) {
@@ -225,7 +213,11 @@ impl Settings {
             .logging
             .stdio()
             .map_err(|source| RunError::System { call: "open the workers' log", source })?;
-        let callers_children = process::children();
+        let callers_children = process::children().map_err(|source| RunError::System {
+            call: "read /proc/thread-self/children",
+            source,
+        })?;
+        let callers_fds = fds::inherited();
         let stop_signal = is_forked.then_some(self.stop_signal);
         let signals = SignalQueue::install(&caught_signals(), stop_signal)
             .map_err(|source| RunError::System { call: "catch the signals", source })
@@ -267,6 +259,7 @@ impl Settings {
             trees,
             oom: OomCounter::find(),
             callers_children,
+            callers_fds,
             reap_pending: false,
             lingering: Vec::new(),
             outcome: None,

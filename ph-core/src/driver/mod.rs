@@ -17,6 +17,7 @@ mod perform;
 mod pidfile;
 mod reap;
 mod report;
+mod strays;
 mod tree;
 mod warden;
 
@@ -106,6 +107,8 @@ struct Driver<'a> {
     oom: OomCounter,
     /// Those the program had before it became a master.
     callers_children: Vec<Pid>,
+    /// Descriptors its caller let slip into it.
+    callers_fds: Vec<RawFd>,
     /// There may be more to reap than one turn took.
     reap_pending: bool,
     /// Workers that are reaped while others of their group still stop.

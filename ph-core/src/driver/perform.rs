@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, RawFd};
 use std::rc::Rc;
 
 use nix::errno::Errno;
@@ -15,7 +15,7 @@ use tracing::{error, warn};
 use super::children::Child;
 use super::conditions::KillMode;
 use super::helpers::HelperPlace;
-use super::tree::Census;
+use super::strays::Census;
 use super::{Driver, REPORTS_FROM, WorkerSource, environment, report};
 use crate::arbiter::{
     Action, Event, Generation, Jitter, Slot, SpawnFault, Time, WorkerId, WorkerSignal,
@@ -67,12 +67,10 @@ impl Driver<'_> {
 
     /// The first count of what workers left behind; the loop counts again when some have ended.
     fn end_strays(&mut self) -> Option<Event> {
-        self.trees.begin_closing();
-        let census = Census::of(&self.children, &self.helpers, &self.callers_children);
+        self.trees.is_closing = true;
+        let Self { children, helpers, callers_children: callers, .. } = self;
+        let census = Census { children, helpers, callers };
         let left = self.trees.end_strays(&census, &self.epoll)?;
-        if self.trees.ended > 0 {
-            warn!("killed what workers had left behind: {}", self.trees.ended);
-        }
         Some(Event::StraysCounted { left })
     }
 
@@ -103,12 +101,14 @@ impl Driver<'_> {
             instance: self.instance,
         };
         let spawned = self.with_signals_blocked(|driver| {
-            let seat = driver.children.take_seat().ok_or(Errno::EAGAIN)?;
+            let seat = driver.children.take_seat().or_else(|| driver.trees.give_up_remnant());
+            let seat = seat.ok_or_else(|| io::Error::other("no seat is free"))?;
             let spawned = match driver.source {
                 WorkerSource::Forked { .. } => driver.fork_worker(seat, identity),
                 WorkerSource::Command { .. } => driver.exec_worker(worker, seat, &identity),
             };
             if spawned.is_err() {
+                driver.trees.spoil(seat);
                 driver.children.give_seat_back(seat);
             }
             spawned
@@ -154,7 +154,7 @@ impl Driver<'_> {
                 seats,
                 seat_index: seat,
                 signals: self.signals,
-                not_mine: [self.own_fds(), self.trees.hold_fds()].concat(),
+                not_mine: self.fds_not_for_workers(),
                 setup,
                 mark,
                 logging: &self.settings.logging,
@@ -163,6 +163,13 @@ impl Driver<'_> {
                 app: &self.settings.app,
             }),
         }
+    }
+
+    /// What a caller let slip into the master stays with whoever has the caller's rights.
+    fn fds_not_for_workers(&self) -> Vec<RawFd> {
+        let is_other = self.settings.conditions.is_another_account();
+        let callers = if is_other { self.callers_fds.clone() } else { Vec::new() };
+        [self.own_fds(), self.trees.hold_fds(), callers].concat()
     }
 
     fn own_variables(&self, identity: &Identity) -> Vec<(OsString, OsString)> {

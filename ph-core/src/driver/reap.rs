@@ -1,8 +1,10 @@
 //! Ends: which child has ended, when that is the end of a worker, and what is told of it.
 
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
-use super::tree::{Census, Leader};
+use super::strays::Census;
+use super::tree::Leader;
 use super::{Driver, REAPS_A_TURN, WorkerSource, perform, report};
 use crate::arbiter::{Event, ExitStatus, Time, WorkerId};
 use crate::sys::process::{self, Ended};
@@ -32,6 +34,8 @@ impl Driver<'_> {
                 helpers.extend(process::reap(pid).map(|ended| (helper, ended)));
             } else {
                 process::reap(pid);
+                // Its number may be another's from now on.
+                self.callers_children.retain(|child| *child != pid);
             }
         }
         for (helper, ended) in helpers {
@@ -55,12 +59,14 @@ impl Driver<'_> {
         for worker in ended {
             self.on_ended(worker, now);
         }
-        let census = Census::of(&self.children, &self.helpers, &self.callers_children);
-        for seat in self.trees.emptied(&census, &self.epoll) {
+        let Self { children, helpers, callers_children: callers, .. } = self;
+        let census = Census { children, helpers, callers };
+        let emptied = self.trees.emptied(&census, &self.epoll);
+        let left = self.trees.end_strays(&census, &self.epoll);
+        for seat in emptied {
             self.children.give_seat_back(seat);
         }
-        let census = Census::of(&self.children, &self.helpers, &self.callers_children);
-        if let Some(left) = self.trees.end_strays(&census, &self.epoll) {
+        if let Some(left) = left {
             self.step(now, Event::StraysCounted { left });
         }
     }
@@ -110,7 +116,7 @@ impl Driver<'_> {
         };
         let (seat, pid) = (child.seat, child.pid);
         // Its seat may be free for the one who follows at once.
-        let is_free = self.trees.release(seat, pid, &self.epoll);
+        let is_free = self.trees.release(seat, pid, worker, &self.epoll);
         if is_free {
             self.children.give_seat_back(seat);
         }
@@ -130,10 +136,20 @@ impl Driver<'_> {
         is_killed && !is_told
     }
 
-    /// The last resort of a master that cannot go on: nobody is left behind.
+    /// The last resort of a master that cannot go on: nobody is left behind. What this cannot reach is
+    /// the warden's, who sets to work when the driver is dropped.
     pub(super) fn kill_everyone(&mut self) {
         for child in self.children.iter() {
             self.trees.kill(child.seat, child.pid, child.leader());
+        }
+        let helpers = self.helpers.iter().filter(|place| !place.is_warden());
+        for pid in helpers.filter_map(|place| place.process) {
+            // It is reaped below at the earliest.
+            let _ = process::signal(pid, Signal::SIGKILL);
+            let _ = process::signal_group(pid, Signal::SIGKILL);
+        }
+        while let Some(pid) = process::next_ended() {
+            process::reap(pid);
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Trees: a worker and all it started, and how the last of them is ended.
 //!
-//! Where this process may make cgroups there is one for each seat, and the kernel knows who is in it.
-//! Elsewhere a tree is a process group, a session, and what bears the mark of the worker; what loses its
-//! parent becomes a child of the master, which is the subreaper, and is told apart by these.
+//! Where this process may make cgroups there is one for each seat of a command, and the kernel knows who
+//! is in it. Everywhere a tree is also a process group, a session, and what bears the mark of the worker:
+//! what loses its parent becomes a child of the master, which is the subreaper, and is told apart by
+//! these (see `strays`).
 //!
 //! A worker that crashed has ended when its leader has: its slot must not wait for what it left, which is
 //! a *remnant* and keeps the seat until nobody is left. A worker that was told to stop has ended when its
@@ -11,47 +12,29 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
-use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getpgid};
-use tracing::{debug, warn};
+use tracing::warn;
 
-use super::children::Children;
 use super::conditions::KillMode;
-use super::helpers::HelperPlace;
 use super::perform::jitter;
+use super::strays::{Census, kill_trees};
+use crate::arbiter::WorkerId;
 use crate::sys::cgroup::{self, Cgroup};
 use crate::sys::fds::Spare;
 use crate::sys::leaders::Leaders;
 use crate::sys::mark::Mark;
 use crate::sys::process::{self, Held};
-use crate::sys::procfs::{self, Facts};
-
-/// Processes one look at a tree takes in, at most: the next look takes the others.
-const MEMBERS_A_LOOK: usize = 4096;
 
 /// Members of a tree that are told to stop one by one, at most: each takes a descriptor meanwhile.
 const TOLD: usize = 512;
 
-/// How often what is stopped before it is killed is looked for once more.
-const LOOKS: usize = 8;
-
-/// What holds the trees of workers together.
-#[derive(Debug)]
-pub(super) enum Hold {
-    Cgroups(Cgroup),
-    /// Groups, sessions and marks. The table is for the warden.
-    Sessions(Leaders),
-    /// Groups and nothing else, because nothing else is to be ended.
-    Groups(Leaders),
-    Nothing,
-}
-
 /// What an ended worker left behind.
 #[derive(Clone, Copy, Debug)]
-struct Remnant {
-    leader: Pid,
+pub(super) struct Remnant {
+    pub(super) leader: Pid,
+    pub(super) worker: WorkerId,
 }
 
 /// Where the leader of a worker is in its life. The number of its group is its own as long as it is not
@@ -64,70 +47,28 @@ pub(super) enum Leader {
     Reaped,
 }
 
-/// Whose a process is that the master became the parent of.
-enum Owner {
-    /// A worker that lives.
-    Living,
-    /// One that has ended.
-    Ended,
-    /// It cannot be told.
-    Unknown,
-}
-
 /// All trees.
 #[derive(Debug)]
 pub(super) struct Trees {
     pub(super) kill_mode: KillMode,
-    pub(super) hold: Hold,
-    /// By seat.
-    remnants: BTreeMap<usize, Remnant>,
-    /// What says that a seat's cgroup, or (`None`) all of them, became empty.
-    watches: HashMap<Option<usize>, OwnedFd>,
-    escaped: BTreeSet<Pid>,
-    /// Strays are ended wherever they are, because no worker is left.
-    is_closing: bool,
-    pub(super) ended: usize,
-    last_count: u32,
+    /// Where one can be had, and the end of a worker reaches so far.
+    pub(super) cgroup: Option<Cgroup>,
+    /// The leaders of all sessions, for the warden.
+    pub(super) leaders: Option<Leaders>,
     /// What workers bear, and all they start.
     pub(super) mark: Mark,
+    /// By seat.
+    pub(super) remnants: BTreeMap<usize, Remnant>,
+    /// What says that a seat's cgroup, or (`None`) all of them, became empty.
+    watches: HashMap<Option<usize>, OwnedFd>,
+    /// A worker has ended since strays were last looked for.
+    pub(super) is_sweep_due: bool,
+    pub(super) escaped: BTreeSet<Pid>,
+    /// How many strays there were at the last count, while the master closes.
+    pub(super) last_count: Option<u32>,
+    pub(super) is_closing: bool,
     /// Ending processes must not fail for want of descriptors.
-    spare: Spare,
-}
-
-/// The living, as a sweep has to know them.
-pub(super) struct Census<'a> {
-    children: &'a Children,
-    helpers: &'a [HelperPlace],
-    callers: &'a [Pid],
-}
-
-impl<'a> Census<'a> {
-    pub(super) fn of(
-        children: &'a Children,
-        helpers: &'a [HelperPlace],
-        callers: &'a [Pid],
-    ) -> Self {
-        Self { children, helpers, callers }
-    }
-
-    /// Children of the master that are nobody's leavings.
-    fn knows(&self, pid: Pid) -> bool {
-        self.is_leader(pid)
-            || self.callers.contains(&pid)
-            || self.helpers.iter().any(|place| place.process == Some(pid))
-    }
-
-    /// Whether it leads a worker that has not been reaped.
-    fn is_leader(&self, pid: Pid) -> bool {
-        let worker = self.children.worker_of(pid).and_then(|worker| self.children.get(worker));
-        worker.is_some_and(|child| child.reaped.is_none())
-    }
-
-    /// Whether a mark is that of a worker that has not been reaped.
-    fn is_living(&self, mark: u64) -> bool {
-        let mut living = self.children.living();
-        living.any(|worker| Mark::means(mark, worker.0))
-    }
+    pub(super) spare: Spare,
 }
 
 impl Trees {
@@ -135,32 +76,27 @@ impl Trees {
     /// the C library knows nothing of, and then what libraries have asked it to do after a fork, as to
     /// make new random numbers, is not done.
     pub(super) fn new(kill_mode: KillMode, seats: usize, are_commands: bool) -> nix::Result<Self> {
-        let cgroup = || are_commands.then(|| Cgroup::make(jitter().0)).flatten();
-        let hold = match kill_mode {
-            KillMode::Process => Hold::Nothing,
-            KillMode::Group => Hold::Groups(Leaders::map(seats)?),
-            KillMode::Tree => match cgroup() {
-                Some(cgroup) => Hold::Cgroups(cgroup),
-                None => Hold::Sessions(Leaders::map(seats)?),
-            },
-        };
+        let has_cgroup = kill_mode == KillMode::Tree && are_commands;
+        let has_warden = kill_mode != KillMode::Process;
         Ok(Self {
             kill_mode,
-            hold,
+            cgroup: has_cgroup.then(|| Cgroup::make(jitter().0)).flatten(),
+            leaders: has_warden.then(|| Leaders::map(seats)).transpose()?,
+            mark: Mark::new((u64::from(jitter().0) << 32) | u64::from(jitter().0)),
             remnants: BTreeMap::new(),
             watches: HashMap::new(),
+            is_sweep_due: false,
             escaped: BTreeSet::new(),
+            last_count: None,
             is_closing: false,
-            ended: 0,
-            last_count: u32::MAX,
-            mark: Mark::new((u64::from(jitter().0) << 32) | u64::from(jitter().0)),
             spare: Spare::new()?,
         })
     }
 
-    /// The cgroup for the next worker of a seat. If none can be had there is a worker all the same.
+    /// The cgroup for the next worker of a seat. If none can be had there is a worker all the same, held
+    /// together as those of machines without.
     pub(super) fn cgroup_of(&self, seat: usize) -> Option<OwnedFd> {
-        let Hold::Cgroups(cgroup) = &self.hold else { return None };
+        let cgroup = self.cgroup.as_ref()?;
         match cgroup.seat(seat) {
             Ok(folder) => Some(folder),
             Err(errno) => {
@@ -170,15 +106,21 @@ impl Trees {
         }
     }
 
+    /// No worker came of a spawn into a seat; it may be its cgroup's fault.
+    pub(super) fn spoil(&self, seat: usize) {
+        if let Some(cgroup) = &self.cgroup {
+            cgroup.spoil(seat);
+        }
+    }
+
     /// A worker leads a session now.
     pub(super) fn on_spawned(&self, seat: usize, leader: Pid) {
         self.note_leader(seat, Some(leader));
     }
 
     fn note_leader(&self, seat: usize, leader: Option<Pid>) {
-        match &self.hold {
-            Hold::Sessions(leaders) | Hold::Groups(leaders) => leaders.set(seat, leader),
-            Hold::Cgroups(_) | Hold::Nothing => {}
+        if let Some(leaders) = &self.leaders {
+            leaders.set(seat, leader);
         }
     }
 
@@ -186,7 +128,7 @@ impl Trees {
     pub(super) fn kill(&mut self, seat: usize, leader: Pid, state: Leader) {
         self.spare.release();
         if state == Leader::Lives {
-            if matches!(self.hold, Hold::Sessions(_)) {
+            if self.kill_mode == KillMode::Tree && self.cgroup.is_none() {
                 // Now its descendants can be told from others, whatever they did.
                 kill_trees([leader]);
             }
@@ -204,49 +146,45 @@ impl Trees {
             // ESRCH is what is hoped for: nobody is left.
             let _ = process::signal_group(leader, Signal::SIGKILL);
         }
-        match &self.hold {
-            Hold::Cgroups(cgroup) if cgroup.is_populated(Some(seat)) => {
-                if let Err(errno) = cgroup.kill(Some(seat)) {
-                    warn!("cannot kill the cgroup of seat {seat}: {errno}");
-                }
-            }
-            Hold::Cgroups(_) | Hold::Sessions(_) | Hold::Groups(_) | Hold::Nothing => {}
+        let Some(cgroup) = self.cgroup.as_ref().filter(|it| it.is_populated(Some(seat))) else {
+            return;
+        };
+        if state != Leader::Lives {
+            let left = cgroup.members(Some(seat)).len();
+            warn!("killing what the worker that was pid {leader} has left behind: {left}");
+        }
+        if let Err(errno) = cgroup.kill(Some(seat)) {
+            warn!("cannot kill the cgroup of seat {seat}: {errno}");
         }
     }
 
     /// The leader of a worker that was told to stop has ended; those who were not told with it are now.
     pub(super) fn tell_rest(&self, seat: usize, leader: Pid, signal: Signal) {
-        let Hold::Cgroups(cgroup) = &self.hold else { return };
-        if !cgroup.is_populated(Some(seat)) {
-            return;
-        }
+        let Some(cgroup) = &self.cgroup else { return };
         let members = cgroup.members(Some(seat)).into_iter().take(TOLD);
-        let held: Vec<_> = members.filter_map(|pid| Some((pid, Held::of(pid)?))).collect();
+        let held: Vec<_> = members.filter_map(|pid| Some((pid, Held::of(pid).ok()?))).collect();
         // Whoever is still a member after it was taken hold of is meant.
         let members: BTreeSet<_> = cgroup.members(Some(seat)).into_iter().collect();
         for (pid, held) in held.iter().filter(|(pid, _)| members.contains(pid)) {
-            if getpgid(Some(*pid)).is_ok_and(|group| group != leader) && held.signal(signal) {
-                held.signal(Signal::SIGCONT);
+            if getpgid(Some(*pid)).is_ok_and(|group| group != leader) {
+                // One that has ended meanwhile needs no telling.
+                let _ = held.signal(signal).and_then(|()| held.signal(Signal::SIGCONT));
             }
         }
     }
 
-    /// Whether nobody is left that the end of a worker reaches, its leader being reaped. If somebody
-    /// is, the loop hears of the end: from the cgroup, or as SIGCHLD.
+    /// Whether nobody is left that the end of a worker reaches, its leader being reaped; but for what
+    /// has a session of its own outside of any cgroup, which is found by a sweep only. If somebody is,
+    /// the loop hears of the end: from the cgroup, or as SIGCHLD.
     pub(super) fn has_ended(&mut self, seat: usize, leader: Pid, epoll: &Epoll) -> bool {
-        match &self.hold {
-            Hold::Cgroups(_) => {
-                // A worker for which no cgroup could be had is held together by its group.
-                self.is_empty_or_watched(Some(seat), epoll) && !process::has_left_group(leader)
-            }
-            Hold::Sessions(_) | Hold::Groups(_) => !process::has_left_group(leader),
-            Hold::Nothing => true,
-        }
+        self.kill_mode == KillMode::Process
+            || (self.is_empty_or_watched(Some(seat), epoll) && !process::has_left_group(leader))
     }
 
     /// The look comes before the watch is set and the kernel compares with it, so nothing is missed.
-    fn is_empty_or_watched(&mut self, seat: Option<usize>, epoll: &Epoll) -> bool {
-        let Hold::Cgroups(cgroup) = &self.hold else { return true };
+    /// What cannot be looked at may not be empty.
+    pub(super) fn is_empty_or_watched(&mut self, seat: Option<usize>, epoll: &Epoll) -> bool {
+        let Some(cgroup) = &self.cgroup else { return true };
         if let Some(events) = self.watches.get(&seat) {
             if cgroup::is_populated(events) {
                 return false;
@@ -256,10 +194,11 @@ impl Trees {
             self.watches.remove(&seat);
             return true;
         }
-        let Ok(events) = cgroup.events(seat) else { return true };
-        if !cgroup::is_populated(&events) {
-            return true;
-        }
+        let events = match cgroup.events(seat) {
+            Ok(Some(events)) if cgroup::is_populated(&events) => events,
+            Ok(_) => return true,
+            Err(_) => return false,
+        };
         let number = seat.map_or(0, |seat| seat as u64 + 1);
         let event = EpollEvent::new(EpollFlags::EPOLLPRI, super::WATCHES_FROM + number);
         match epoll.add(&events, event) {
@@ -272,22 +211,37 @@ impl Trees {
     }
 
     /// A worker has ended, and its tree may not have. Says whether its seat is free.
-    pub(super) fn release(&mut self, seat: usize, leader: Pid, epoll: &Epoll) -> bool {
-        if !self.is_swept() && self.has_ended(seat, leader, epoll) {
+    pub(super) fn release(
+        &mut self,
+        seat: usize,
+        leader: Pid,
+        worker: WorkerId,
+        epoll: &Epoll,
+    ) -> bool {
+        let is_swept = self.kill_mode == KillMode::Tree;
+        self.is_sweep_due |= is_swept;
+        let is_known = !is_swept || self.cgroup.is_some();
+        if is_known && self.has_ended(seat, leader, epoll) {
             self.note_leader(seat, None);
             return true;
         }
-        self.remnants.insert(seat, Remnant { leader });
+        self.remnants.insert(seat, Remnant { leader, worker });
         false
     }
 
     /// Looks for remnants of which nothing is left, and gives their seats.
     pub(super) fn emptied(&mut self, census: &Census<'_>, epoll: &Epoll) -> Vec<usize> {
-        if self.remnants.is_empty() || (self.is_swept() && self.sweep(census)) {
+        if self.remnants.is_empty() && !self.is_sweep_due {
             return Vec::new();
         }
+        let is_swept = self.kill_mode == KillMode::Tree;
+        let Some(busy) = (if is_swept { self.sweep(census) } else { Some(BTreeSet::new()) }) else {
+            return Vec::new();
+        };
         let remnants: Vec<_> = self.remnants.iter().map(|(seat, it)| (*seat, it.leader)).collect();
-        let is_empty = |(seat, leader): &(usize, Pid)| self.has_ended(*seat, *leader, epoll);
+        let is_empty = |(seat, leader): &(usize, Pid)| {
+            !busy.contains(seat) && self.has_ended(*seat, *leader, epoll)
+        };
         let empty: Vec<_> = remnants.into_iter().filter(is_empty).map(|(seat, _)| seat).collect();
         for seat in &empty {
             self.remnants.remove(seat);
@@ -296,109 +250,21 @@ impl Trees {
         empty
     }
 
-    /// Whether what has a session of its own is found by a sweep only.
-    fn is_swept(&self) -> bool {
-        matches!(self.hold, Hold::Sessions(_))
-    }
-
-    /// Looks at what became the master's child and ends what ended workers left; says whether there
-    /// was any.
-    fn sweep(&mut self, census: &Census<'_>) -> bool {
-        self.spare.release();
-        let strays: Vec<_> = process::children()
-            .into_iter()
-            .filter(|pid| !census.knows(*pid))
-            .filter_map(procfs::facts)
-            .filter(|stray| !stray.is_zombie)
-            .collect();
-        let (mut doomed, mut escaped) = (Vec::new(), BTreeSet::new());
-        for stray in strays {
-            match self.owner(&stray, census) {
-                Owner::Ended => doomed.push(stray.pid),
-                Owner::Living => {}
-                Owner::Unknown => {
-                    escaped.insert(stray.pid);
-                }
-            }
-        }
-        for pid in escaped.difference(&self.escaped) {
-            let name = procfs::name(*pid);
-            warn!("escaped: pid {pid} ({name}) is of no worker any more; it ends with the master");
-        }
-        self.escaped = escaped;
-        self.ended += kill_trees(doomed.iter().copied());
-        self.spare.refill();
-        !doomed.is_empty()
-    }
-
-    /// Whether the last count of what workers left behind found nobody.
-    pub(super) fn are_ended(&self) -> bool {
-        self.last_count == 0
-    }
-
-    /// Whose a process is that became the master's child.
-    fn owner(&self, stray: &Facts, census: &Census<'_>) -> Owner {
-        // First, because the number of a remnant's session may have been given again.
-        if census.is_leader(stray.session) {
-            return Owner::Living;
-        }
-        if self.remnants.values().any(|remnant| remnant.leader == stray.session) {
-            return Owner::Ended;
-        }
-        match self.mark.worker_of(stray.pid) {
-            Ok(Some(mark)) if census.is_living(mark) => Owner::Living,
-            Ok(Some(_)) => Owner::Ended,
-            // Gone: nobody's business any more.
-            Err(Errno::ESRCH) => Owner::Living,
-            Ok(None) | Err(_) => Owner::Unknown,
-        }
-    }
-
-    pub(super) fn begin_closing(&mut self) {
-        self.is_closing = true;
-    }
-
-    /// While the master closes: ends whoever is left, and says how many there are, if that is news.
-    pub(super) fn end_strays(&mut self, census: &Census<'_>, epoll: &Epoll) -> Option<u32> {
-        if !self.is_closing {
-            return None;
-        }
-        self.spare.release();
-        let left = match (self.kill_mode, &self.hold) {
-            (KillMode::Group | KillMode::Process, _) => self.remnants.len(),
-            (KillMode::Tree, hold) => {
-                let mut left = BTreeSet::new();
-                if let Hold::Cgroups(cgroup) = hold
-                    && cgroup.is_populated(None)
-                {
-                    left.extend(cgroup.members(None));
-                    if let Err(errno) = cgroup.kill(None) {
-                        warn!("cannot kill {}: {errno}", cgroup.path().display());
-                    }
-                }
-                let strays = process::children().into_iter().filter(|pid| !census.knows(*pid));
-                let strays =
-                    strays.filter(|pid| procfs::facts(*pid).is_some_and(|it| !it.is_zombie));
-                let strays: Vec<_> = strays.collect();
-                if self.last_count == u32::MAX {
-                    self.ended += left.len();
-                }
-                self.ended += kill_trees(strays.iter().copied().filter(|it| !left.contains(it)));
-                left.extend(strays);
-                let is_empty = self.is_empty_or_watched(None, epoll);
-                left.len().max(usize::from(!is_empty))
-            }
-        };
-        self.spare.refill();
-        let left = u32::try_from(left).unwrap_or(u32::MAX);
-        (std::mem::replace(&mut self.last_count, left) != left).then_some(left)
+    /// The seat of a remnant that does not end, for a worker that would have none: what is left of it
+    /// ends with the master.
+    pub(super) fn give_up_remnant(&mut self) -> Option<usize> {
+        let (seat, remnant) = self.remnants.pop_first()?;
+        warn!("what worker id {} left behind does not end; its seat is used again", remnant.worker);
+        self.note_leader(seat, None);
+        self.spoil(seat);
+        Some(seat)
     }
 
     /// Does something while a fork inherits what the warden has to know.
     pub(super) fn inherited<T>(&self, fork: impl FnOnce() -> T) -> nix::Result<T> {
-        match &self.hold {
-            Hold::Sessions(leaders) | Hold::Groups(leaders) => leaders.inherited(fork),
-            Hold::Cgroups(_) | Hold::Nothing => Ok(fork()),
+        match &self.leaders {
+            Some(leaders) => leaders.inherited(fork),
+            None => Ok(fork()),
         }
     }
 
@@ -410,44 +276,6 @@ impl Trees {
 
     /// Those that the warden needs too.
     pub(super) fn hold_fds(&self) -> Vec<RawFd> {
-        match &self.hold {
-            Hold::Cgroups(cgroup) => cgroup.raw_fds().to_vec(),
-            Hold::Sessions(_) | Hold::Groups(_) | Hold::Nothing => Vec::new(),
-        }
-    }
-}
-
-/// Ends some processes and all below them, and says how many there were. They are stopped first: what
-/// is stopped starts nobody else meanwhile.
-pub(super) fn kill_trees(roots: impl IntoIterator<Item = Pid>) -> usize {
-    let roots: Vec<_> = roots.into_iter().collect();
-    if roots.is_empty() {
-        return 0;
-    }
-    let mut stopped = BTreeMap::new();
-    for _ in 0..LOOKS {
-        let mut is_news = false;
-        for pid in procfs::trees(roots.iter().copied(), MEMBERS_A_LOOK) {
-            let Some(facts) = procfs::facts(pid).filter(|it| !it.is_zombie) else { continue };
-            if stopped.insert(pid, facts.started).is_none() {
-                send(pid, facts.started, Signal::SIGSTOP);
-                is_news = true;
-            }
-        }
-        if !is_news {
-            break;
-        }
-    }
-    for (pid, started) in &stopped {
-        debug!("ending pid {pid} ({}), left behind", procfs::name(*pid));
-        send(*pid, *started, Signal::SIGKILL);
-    }
-    stopped.len()
-}
-
-fn send(pid: Pid, started: u64, signal: Signal) {
-    let Some(held) = Held::of(pid) else { return };
-    if procfs::facts(pid).is_some_and(|it| it.started == started) {
-        held.signal(signal);
+        self.cgroup.iter().flat_map(Cgroup::raw_fds).collect()
     }
 }

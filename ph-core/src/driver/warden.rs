@@ -9,8 +9,11 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
+use tracing::warn;
 
-use super::tree::{Hold, Trees};
+use super::conditions::KillMode;
+use super::strays::kill_trees;
+use super::tree::Trees;
 use crate::sys::cgroup::{self, Cgroup};
 use crate::sys::leaders::Leaders;
 use crate::sys::procfs::{self, Facts};
@@ -33,72 +36,68 @@ pub(super) struct Charge<'a> {
     pub(super) trees: &'a Trees,
     /// The end of the pipe that is closed when the master is no more.
     pub(super) lifeline: &'a OwnedFd,
-    pub(super) master: Pid,
+    /// When the master started, as /proc counts it.
+    pub(super) started: u64,
 }
 
 impl Charge<'_> {
     /// Waits for the end of the master, and then for that of everything else. Says how many had to
     /// be killed.
     pub(super) fn watch(&self) -> usize {
-        let master = procfs::facts(self.master);
         if fds::read_to_end(self.lifeline).starts_with(DISMISSED) {
             return 0;
         }
-        match &self.trees.hold {
-            Hold::Cgroups(cgroup) => end_cgroup(cgroup),
-            Hold::Sessions(leaders) => {
-                let started = master.map_or(u64::MAX, |master| master.started);
-                self.end_sessions(leaders, started)
-            }
-            Hold::Groups(leaders) => {
-                let leaders: Vec<_> = leaders.all().collect();
-                for leader in &leaders {
-                    // ESRCH is what is hoped for: nobody is left.
-                    let _ = process::signal_group(*leader, Signal::SIGKILL);
-                }
-                leaders.len()
-            }
-            Hold::Nothing => 0,
+        let leaders: Vec<_> = self.trees.leaders.iter().flat_map(Leaders::all).collect();
+        for leader in &leaders {
+            // ESRCH is what is hoped for: nobody is left.
+            let _ = process::signal_group(*leader, Signal::SIGKILL);
         }
+        if self.trees.kill_mode != KillMode::Tree {
+            return leaders.len();
+        }
+        let of_cgroup = self.trees.cgroup.as_ref().map_or(0, end_cgroup);
+        of_cgroup + self.end_sessions(&leaders)
     }
 
-    /// Kills what is in the sessions and groups of the master's workers, what bears their mark, and
-    /// what is below any of these.
-    fn end_sessions(&self, leaders: &Leaders, started: u64) -> usize {
+    /// Kills what is in the sessions of the master's workers, what bears their mark, and what is below
+    /// any of these.
+    fn end_sessions(&self, leaders: &[Pid]) -> usize {
         let until = clock::monotonic().saturating_add(nanos(LIMIT));
-        let (mut ended, mut quiet) = (std::collections::BTreeSet::new(), 0);
-        let leaders: Vec<_> = leaders.all().collect();
+        let (mut ended, mut quiet) = (0, 0);
         while quiet < QUIET_LOOKS && clock::monotonic() < until {
             let mut all = procfs::all();
-            all.retain(|it| !it.is_zombie && it.pid != Pid::this() && it.started >= started);
+            all.retain(|it| !it.is_zombie && it.pid != Pid::this() && it.started >= self.started);
             let is_ours = |it: &Facts| {
                 leaders.contains(&it.session)
                     || leaders.contains(&it.group)
                     || matches!(self.trees.mark.worker_of(it.pid), Ok(Some(_)))
             };
-            let roots: Vec<_> = all.into_iter().filter(is_ours).collect();
+            let roots: Vec<_> = all.into_iter().filter(is_ours).map(|it| it.pid).collect();
             quiet = if roots.is_empty() { quiet + 1 } else { 0 };
-            ended.extend(roots.iter().map(|it| (it.pid, it.started)));
-            super::tree::kill_trees(roots.into_iter().map(|it| it.pid));
+            ended += kill_trees(roots).count;
             if quiet < QUIET_LOOKS {
                 clock::pause(LOOK_EVERY);
             }
         }
-        ended.len()
+        ended
     }
 }
 
 /// Kills all in the cgroup, again and again should that be needed, and removes it.
 fn end_cgroup(cgroup: &Cgroup) -> usize {
     let until = clock::monotonic().saturating_add(nanos(LIMIT));
-    let Ok(events) = cgroup.events(None) else { return 0 };
+    let Ok(Some(events)) = cgroup.events(None) else { return 0 };
     let members = if cgroup::is_populated(&events) { cgroup.members(None) } else { Vec::new() };
     while cgroup::is_populated(&events) && clock::monotonic() < until {
         // A failed kill is tried again; the pause is only an upper bound of the wait for the end.
         let _ = cgroup.kill(None);
         fds::wait_changed(&events, LOOK_EVERY);
     }
-    while !cgroup.remove() && clock::monotonic() < until {
+    while !cgroup.remove() {
+        if clock::monotonic() >= until {
+            warn!("{} cannot be removed", cgroup.path().display());
+            break;
+        }
         clock::pause(LOOK_EVERY);
     }
     members.len()

@@ -6,7 +6,7 @@
 //! meanwhile, and says when nobody is left.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
@@ -20,7 +20,7 @@ use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{AccessFlags, Pid, UnlinkatFlags, faccessat, unlinkat};
 
 use super::environ::c_string;
-use super::{fds, lock, process};
+use super::{fds, lock, process, signals};
 
 const DIRECTORY: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_CLOEXEC).union(OFlag::O_NOFOLLOW);
 
@@ -40,9 +40,9 @@ pub(crate) struct Cgroup {
     parent: OwnedFd,
     name: CString,
     path: PathBuf,
-    /// Seats whose cgroup was killed since it was made. Linux 6.14 and later kill whoever is born into
-    /// such a one from a cgroup that was not killed as often, so it is not used again.
-    killed: RefCell<BTreeSet<usize>>,
+    /// How many cgroups a seat has had before this one. One that was killed is not used again: Linux
+    /// 6.14 and later kill whoever is born into it from a cgroup that was not killed as often.
+    spoilt: RefCell<BTreeMap<usize, Spoilt>>,
 }
 
 impl Cgroup {
@@ -60,7 +60,7 @@ impl Cgroup {
         let name = c_string(OsStr::new(&name)).ok()?;
         mkdirat(&parent, name.as_c_str(), Mode::from_bits_truncate(0o755)).ok()?;
         let folder = openat(&parent, name.as_c_str(), DIRECTORY, Mode::empty()).ok()?;
-        let made = Self { folder, parent, name, path, killed: RefCell::default() };
+        let made = Self { folder, parent, name, path, spoilt: RefCell::default() };
         // Whoever has no lock has nobody. Another master that starts may have taken it for that
         // already; then nothing can be made in it, and the probe fails.
         lock::try_lock(&made.folder).ok().filter(|is_locked| *is_locked)?;
@@ -69,10 +69,15 @@ impl Cgroup {
         can_kill.ok()?;
         // Nor is it of use where a process cannot be born into one: to move there afterwards takes a
         // lock that holds up every fork of the machine, for milliseconds.
-        match process::fork_into(made.folder.as_fd())? {
-            Ok(process::Fork::Child) => process::exit_now(0),
-            Ok(process::Fork::Master(pid)) => process::reap_now(pid).then_some(made),
-            Err(_) => None,
+        let mask = signals::block_all().ok()?;
+        let forked = process::fork_into(made.folder.as_fd());
+        if matches!(forked, Ok(process::Fork::Child)) {
+            process::exit_now(0);
+        }
+        signals::set_mask(&mask).ok()?;
+        match forked {
+            Ok(process::Fork::Master(pid)) if process::reap_now(pid) => Some(made),
+            Ok(_) | Err(_) => None,
         }
     }
 
@@ -81,12 +86,16 @@ impl Cgroup {
         &self.path
     }
 
-    /// The cgroup of a seat, made if this is the first time it is needed.
+    /// The cgroup for the next worker of a seat, made if this is the first time it is needed.
     pub(crate) fn seat(&self, seat: usize) -> nix::Result<OwnedFd> {
-        let name = seat_name(seat);
-        if self.killed.borrow_mut().remove(&seat) {
-            remove_below(&self.folder, Some(&name), DEPTH);
+        if let Some(spoilt) = self.spoilt.borrow_mut().get_mut(&seat)
+            && std::mem::take(&mut spoilt.is_newest)
+        {
+            // What is not empty goes at the end.
+            remove_below(&self.folder, Some(&seat_name(seat, spoilt.count)), DEPTH);
+            spoilt.count += 1;
         }
+        let name = self.name_of(seat);
         let open = || openat(&self.folder, name.as_str(), DIRECTORY, Mode::empty());
         match open() {
             Err(Errno::ENOENT) => {
@@ -97,36 +106,44 @@ impl Cgroup {
         }
     }
 
-    /// What becomes readable, as priority data, whenever somebody enters an empty tree or the last one
-    /// has left it: the tree of a seat, or of all.
-    pub(crate) fn events(&self, seat: Option<usize>) -> nix::Result<OwnedFd> {
-        openat(&self.folder, file_of(seat, "cgroup.events").as_str(), READ, Mode::empty())
+    /// The cgroup of this seat is of no use any more: the next worker gets another.
+    pub(crate) fn spoil(&self, seat: usize) {
+        self.spoilt.borrow_mut().entry(seat).or_default().is_newest = true;
     }
 
-    /// Whether anybody is in the tree of a seat. One that cannot be asked is taken for empty: it was
-    /// never made, or it is gone.
+    /// What becomes readable, as priority data, whenever somebody enters an empty tree or the last one
+    /// has left it: the tree of a seat, or of all. `None`: there is no such cgroup.
+    pub(crate) fn events(&self, seat: Option<usize>) -> nix::Result<Option<OwnedFd>> {
+        let file = self.file_of(seat, "cgroup.events");
+        match openat(&self.folder, file.as_str(), READ, Mode::empty()) {
+            Ok(events) => Ok(Some(events)),
+            Err(Errno::ENOENT | Errno::ENODEV) => Ok(None),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Whether anybody is in the tree of a seat, or of all. What cannot be asked may have somebody.
     pub(crate) fn is_populated(&self, seat: Option<usize>) -> bool {
-        self.events(seat).is_ok_and(|events| is_populated(&events))
+        self.events(seat).map_or(true, |events| events.is_some_and(|it| is_populated(&it)))
     }
 
     /// SIGKILL to all in the tree of a seat, or of all seats, at once.
     pub(crate) fn kill(&self, seat: Option<usize>) -> nix::Result<()> {
         let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
-        let file = file_of(seat, "cgroup.kill");
+        let file = self.file_of(seat, "cgroup.kill");
         let kill = openat(&self.folder, file.as_str(), flags, Mode::empty())?;
         fds::write(&kill, b"1")?;
-        self.killed.borrow_mut().extend(seat);
+        if let Some(seat) = seat {
+            self.spoil(seat);
+        }
         Ok(())
     }
 
     /// Who is in the tree of a seat, or of all.
     pub(crate) fn members(&self, seat: Option<usize>) -> Vec<Pid> {
         let mut found = Vec::new();
-        let folder = match seat {
-            Some(seat) => self.seat(seat),
-            None => self.folder.try_clone().map_err(|_| Errno::EMFILE),
-        };
-        if let Ok(folder) = folder {
+        let name = seat.map_or_else(|| ".".to_owned(), |seat| self.name_of(seat));
+        if let Ok(folder) = openat(&self.folder, name.as_str(), DIRECTORY, Mode::empty()) {
             walk(&folder, DEPTH, &mut |folder| {
                 let listed = read_file(folder, "cgroup.procs");
                 let pids = listed.split_ascii_whitespace().filter_map(|pid| pid.parse().ok());
@@ -136,6 +153,14 @@ impl Cgroup {
             });
         }
         found
+    }
+
+    fn name_of(&self, seat: usize) -> String {
+        seat_name(seat, self.spoilt.borrow().get(&seat).map_or(0, |spoilt| spoilt.count))
+    }
+
+    fn file_of(&self, seat: Option<usize>, file: &str) -> String {
+        seat.map_or_else(|| file.to_owned(), |seat| format!("{}/{file}", self.name_of(seat)))
     }
 
     /// Its own descriptors, which no worker may keep.
@@ -154,7 +179,9 @@ impl Cgroup {
 impl Drop for Cgroup {
     /// In the master; children leave by `_exit`, or by an exec.
     fn drop(&mut self) {
-        self.remove();
+        if !self.remove() {
+            tracing::warn!("{} cannot be removed; the next start does it", self.path.display());
+        }
     }
 }
 
@@ -204,15 +231,17 @@ pub(crate) fn is_populated(events: &OwnedFd) -> bool {
     text[..length].split(|byte| *byte == b'\n').any(|line| line == b"populated 1")
 }
 
-fn seat_name(seat: usize) -> String {
-    format!("seat.{seat}")
+/// What became of the cgroups of one seat.
+#[derive(Clone, Copy, Debug, Default)]
+struct Spoilt {
+    /// Those that were given up before the newest.
+    count: u32,
+    /// The newest is to be given up too.
+    is_newest: bool,
 }
 
-fn file_of(seat: Option<usize>, file: &str) -> String {
-    match seat {
-        Some(seat) => format!("{}/{file}", seat_name(seat)),
-        None => file.to_owned(),
-    }
+fn seat_name(seat: usize, spoilt: u32) -> String {
+    if spoilt == 0 { format!("seat.{seat}") } else { format!("seat.{seat}.{spoilt}") }
 }
 
 fn read_file(folder: impl AsFd, name: &str) -> String {

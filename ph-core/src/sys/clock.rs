@@ -20,7 +20,7 @@ pub(crate) fn coarse() -> u64 {
 /// Waits a moment, where there is no loop that could be kept waiting: at the start, for another process
 /// that is about to finish something, and in the warden. A signal may cut it short.
 pub(crate) fn pause(wait: Duration) {
-    let _ = poll(&mut [], PollTimeout::try_from(wait).unwrap_or(PollTimeout::ZERO));
+    let _ = poll(&mut [], PollTimeout::try_from(millis(wait)).unwrap_or(PollTimeout::ZERO));
 }
 
 /// A wait for poll and epoll: in whole milliseconds, rounded up so that nobody wakes a moment too

@@ -61,6 +61,21 @@ impl Spare {
     }
 }
 
+/// What the caller of this program let slip into it: descriptors that were kept over its `exec`. All
+/// that this program opens is close-on-exec from birth.
+pub(crate) fn inherited() -> Vec<RawFd> {
+    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return Vec::new() };
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let numbers = names.filter_map(|name| name.parse().ok()).filter(|number| *number > 2);
+    numbers.filter(|number| is_kept_over_exec(*number)).collect()
+}
+
+fn is_kept_over_exec(fd: RawFd) -> bool {
+    // SAFETY: asks for the flags of a descriptor; of one that is gone it says EBADF.
+    let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
+    flags >= 0 && flags & libc::FD_CLOEXEC == 0
+}
+
 /// Opens /dev/null on each of the descriptors 0, 1 and 2 that is closed, so that no file of the
 /// master can ever be taken for a standard stream.
 pub(crate) fn fill_standard_streams() -> io::Result<()> {

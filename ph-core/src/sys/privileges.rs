@@ -76,17 +76,12 @@ impl Account {
         }
     }
 
-    /// What a child has to do to be this account; `None`: nothing, it is already.
-    ///
-    /// # Errors
-    ///
-    /// This process may not become anybody else.
-    pub(crate) fn ids(&self) -> Result<Option<Ids>, Errno> {
+    /// What a child has to do to be this account; `None`: nothing, it is already. Whether it may is for
+    /// the kernel to say.
+    pub(crate) fn ids(&self) -> Option<Ids> {
         let user = self.user.unwrap_or_else(geteuid);
-        if geteuid().is_root() {
-            return Ok(Some(Ids { user, group: self.group, groups: self.groups.clone() }));
-        }
-        if user == geteuid() && self.group == getegid() { Ok(None) } else { Err(Errno::EPERM) }
+        let is_already = !geteuid().is_root() && user == geteuid() && self.group == getegid();
+        (!is_already).then(|| Ids { user, group: self.group, groups: self.groups.clone() })
     }
 }
 

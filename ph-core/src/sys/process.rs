@@ -3,11 +3,13 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill, killpg};
-use nix::sys::wait::WaitStatus;
 use nix::unistd::{ForkResult, Pid};
+
+use super::clock;
 
 /// Which side of a fork this is.
 pub(crate) enum Fork {
@@ -28,8 +30,8 @@ pub(crate) fn fork() -> nix::Result<Fork> {
 }
 
 /// Forks into a cgroup, without glibc's part in it: for a child that only makes system calls and
-/// executes. `None`: this kernel, or a filter of system calls, does not allow it.
-pub(crate) fn fork_into(cgroup: BorrowedFd<'_>) -> Option<nix::Result<Fork>> {
+/// executes.
+pub(crate) fn fork_into(cgroup: BorrowedFd<'_>) -> nix::Result<Fork> {
     // SAFETY: an all-zero clone_args asks for nothing.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     args.flags = CLONE_INTO_CGROUP;
@@ -39,13 +41,10 @@ pub(crate) fn fork_into(cgroup: BorrowedFd<'_>) -> Option<nix::Result<Fork>> {
     // pthread_atfork do not run, which is why the child may not come back to any other code.
     let pid =
         unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) };
-    match Errno::result(pid) {
-        Ok(0) => Some(Ok(Fork::Child)),
-        Ok(pid) => Some(Ok(Fork::Master(Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX))))),
-        Err(Errno::EAGAIN) => Some(Err(Errno::EAGAIN)),
-        Err(Errno::ENOMEM) => Some(Err(Errno::ENOMEM)),
-        Err(_) => None,
-    }
+    Ok(match Errno::result(pid)? {
+        0 => Fork::Child,
+        pid => Fork::Master(Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX))),
+    })
 }
 
 /// In linux/sched.h; the C library's headers have it as an int, which it does not fit.
@@ -98,33 +97,55 @@ pub(crate) fn has_left_group(leader: Pid) -> bool {
 }
 
 /// A process that need not be a child, held fast: while this lives, its number means nobody else.
-pub(crate) struct Held(OwnedFd);
+/// Where the kernel cannot do that (before Linux 5.3, or where a filter of system calls forbids it) it
+/// is its number alone.
+pub(crate) enum Held {
+    Fast(OwnedFd),
+    Number(Pid),
+}
 
 impl Held {
     /// Takes hold of whoever has the number now. Who that is has to be looked at afterwards.
-    pub(crate) fn of(pid: Pid) -> Option<Self> {
+    pub(crate) fn of(pid: Pid) -> nix::Result<Self> {
         // SAFETY: opens a descriptor, and touches no memory.
         let opened = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
-        let number = i32::try_from(Errno::result(opened).ok()?).ok()?;
-        // SAFETY: the call has just made this descriptor, so nobody else owns it.
-        Some(Self(unsafe { OwnedFd::from_raw_fd(number) }))
+        match Errno::result(opened) {
+            Ok(number) => {
+                let number = i32::try_from(number).map_err(|_| Errno::EBADF)?;
+                // SAFETY: the call has just made this descriptor, so nobody else owns it.
+                Ok(Self::Fast(unsafe { OwnedFd::from_raw_fd(number) }))
+            }
+            Err(Errno::ESRCH) => Err(Errno::ESRCH),
+            Err(_) => Ok(Self::Number(pid)),
+        }
     }
 
-    /// Sends it a signal; says whether it was still there.
-    pub(crate) fn signal(&self, signal: Signal) -> bool {
-        let fd = self.0.as_raw_fd();
-        let no_info = std::ptr::null::<libc::siginfo_t>();
-        // SAFETY: sends a signal; a null siginfo means that of `kill`.
-        let sent =
-            unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal as i32, no_info, 0) };
-        sent == 0
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) -> nix::Result<()> {
+        match self {
+            Self::Fast(fd) => {
+                let (fd, no_info) = (fd.as_raw_fd(), std::ptr::null::<libc::siginfo_t>());
+                // SAFETY: sends a signal; a null siginfo means that of `kill`.
+                let sent = unsafe {
+                    libc::syscall(libc::SYS_pidfd_send_signal, fd, signal as i32, no_info, 0)
+                };
+                Errno::result(sent).map(drop)
+            }
+            Self::Number(pid) => kill(*pid, signal),
+        }
     }
 }
 
-/// All children of this process, as far as the kernel lists them.
-pub(crate) fn children() -> Vec<Pid> {
-    let list = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
-    list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok().map(Pid::from_raw)).collect()
+/// All children of this process. A kernel that has no such list says that there are none.
+pub(crate) fn children() -> io::Result<Vec<Pid>> {
+    match std::fs::read_to_string("/proc/thread-self/children") {
+        Ok(list) => {
+            let pids = list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok());
+            Ok(pids.map(Pid::from_raw).collect())
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
 }
 
 /// How a reaped process had ended.
@@ -155,15 +176,21 @@ pub(crate) fn reap(pid: Pid) -> Option<Ended> {
     }
 }
 
-/// Waits for the end of a child that is about to end, reaps it, and says whether that was with code 0.
+/// Waits, a bounded time, for the end of a child that is about to end, reaps it, and says whether that
+/// was with code 0. For the start of a master only.
 pub(crate) fn reap_now(pid: Pid) -> bool {
-    loop {
-        match nix::sys::wait::waitpid(pid, None) {
-            Err(Errno::EINTR) => {}
-            status => return status == Ok(WaitStatus::Exited(pid, 0)),
+    for _ in 0..REAP_LOOKS {
+        if let Some(ended) = reap(pid) {
+            return matches!(ended, Ended::Code(0));
         }
+        clock::pause(REAP_LOOK);
     }
+    false
 }
+
+/// Some seconds in all. Most ends are seen at the first look or the second.
+const REAP_LOOKS: u32 = 5000;
+const REAP_LOOK: Duration = Duration::from_millis(1);
 
 /// Sends a signal to a child that has not been reaped.
 pub(crate) fn signal(pid: Pid, signal: Signal) -> nix::Result<()> {

@@ -211,18 +211,12 @@ impl Setup {
         Ok(self)
     }
 
-    /// The child's part. Rights go away with the user, so what needs them comes before; the directory
+    /// The child's part. Limits come after what opens a file. Rights go away with the user, so what needs
+    /// them comes before; the directory
     /// comes after, because it is the user who must be able to enter it. `worker` is the worker's mark. The
     /// kernel forgets the death
     /// signal when the user changes, so it is asked for again.
     pub(crate) fn apply(&self, slot: u32, master: Pid, worker: Option<u64>) -> Result<(), Failure> {
-        self.nofile.restore().map_err(|errno| Failure {
-            detail: u8::try_from(libc::RLIMIT_NOFILE).unwrap_or(0),
-            ..Failure::of(Step::Limit)(errno)
-        })?;
-        for limit in &self.limits {
-            limit.apply()?;
-        }
         mark::wear(worker);
         if let Some(mask) = self.umask {
             umask(Mode::from_bits_truncate(mask));
@@ -235,6 +229,13 @@ impl Setup {
         }
         if let Some(cpus) = &self.cpus {
             cpus.apply(slot).map_err(Failure::of(Step::Affinity))?;
+        }
+        self.nofile.restore().map_err(|errno| Failure {
+            detail: u8::try_from(libc::RLIMIT_NOFILE).unwrap_or(0),
+            ..Failure::of(Step::Limit)(errno)
+        })?;
+        for limit in &self.limits {
+            limit.apply()?;
         }
         if let Some(ids) = &self.ids {
             ids.take_on()?;

@@ -97,8 +97,11 @@ impl Program {
         let output = fds::duplicate_above(instance.output, lowest)?;
         let cgroup = instance.cgroup.map(|fd| fds::duplicate_above(fd, lowest)).transpose()?;
         let master = nix::unistd::getpid();
-        let forked = cgroup.as_ref().and_then(|cgroup| process::fork_into(cgroup.as_fd()));
-        match forked.unwrap_or_else(process::fork)? {
+        let forked = match &cgroup {
+            Some(cgroup) => process::fork_into(cgroup.as_fd()),
+            None => process::fork(),
+        };
+        match forked? {
             process::Fork::Master(pid) => Ok((pid, report)),
             process::Fork::Child => {
                 let Err(failure) = (|| {
@@ -150,7 +153,9 @@ impl Program {
 pub(crate) fn try_out(setup: &Setup) -> nix::Result<Option<Failure>> {
     let (report, failed) = fds::pipe()?;
     let master = nix::unistd::getpid();
-    match process::fork()? {
+    let mask = signals::block_all()?;
+    let forked = process::fork();
+    match forked? {
         process::Fork::Child => {
             if let Err(failure) = setup.apply(0, master, None) {
                 tell(&failed, failure);
@@ -159,15 +164,17 @@ pub(crate) fn try_out(setup: &Setup) -> nix::Result<Option<Failure>> {
         }
         process::Fork::Master(pid) => {
             drop(failed);
+            signals::set_mask(&mask)?;
             // A folder of a file server that does not answer can hold the child up for ever.
             if !fds::wait_readable(&report, TRIAL_LIMIT) {
                 process::signal(pid, Signal::SIGKILL)?;
             }
             let outcome = outcome(&report);
-            process::reap_now(pid);
+            let has_ended_well = process::reap_now(pid);
             Ok(match outcome {
                 SpawnOutcome::Failed(failure) => Some(failure),
-                SpawnOutcome::Running => None,
+                SpawnOutcome::Running if has_ended_well => None,
+                SpawnOutcome::Running => Some(Failure::of(Step::Session)(nix::Error::EINTR)),
                 SpawnOutcome::Pending => Some(Failure::of(Step::Directory)(nix::Error::ETIMEDOUT)),
             })
         }
