@@ -62,6 +62,7 @@ pub(crate) fn tidy() -> Result<()> {
             check_rust(file, &text, &mut problems);
         }
     }
+    check_faults(&files, &mut problems)?;
     for problem in &problems.0 {
         println!("{problem}");
     }
@@ -154,6 +155,32 @@ fn check_tokens(file: &str, tokens: TokenStream, problems: &mut Problems) {
             _ => {}
         }
     }
+}
+
+/// The list of faults, and where the tests it names are.
+const FAULTS: &str = "docs/faults.md";
+const TESTS: &str = "/tests/e2e/";
+
+/// Every test that the list of faults names exists; `…` stands for the rest of a name.
+fn check_faults(files: &[String], problems: &mut Problems) -> Result<()> {
+    let list = std::fs::read_to_string(FAULTS).with_context(|| format!("read {FAULTS}"))?;
+    for (number, line) in (1..).zip(list.lines().filter(|line| line.starts_with("| "))) {
+        for named in line.split('`').skip(1).step_by(2).filter(|it| it.contains("::")) {
+            let (file, name) = named.split_once("::").unwrap_or_default();
+            let function = match name.strip_suffix('…') {
+                Some(beginning) => format!("fn {beginning}"),
+                None => format!("fn {name}("),
+            };
+            let of_tests = files.iter().filter(|it| it.ends_with(&format!("{TESTS}{file}.rs")));
+            let exists = of_tests
+                .filter_map(|file| std::fs::read_to_string(file).ok())
+                .any(|text| text.contains(&function));
+            if !exists {
+                problems.add(format!("{FAULTS} row {number}"), format!("no test {named}"));
+            }
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
