@@ -107,9 +107,10 @@ impl Drop for HeldPidfile {
 fn write_whole(path: &Path) -> io::Result<()> {
     let mut name = OsString::from(".");
     name.push(path.file_name().ok_or(io::ErrorKind::InvalidInput)?);
-    name.push(format!(".{}", std::process::id()));
+    name.push(".new");
     let temporary = path.with_file_name(name);
-    // One may be left of a predecessor that was killed and had the same pid, as in a container.
+    // One may be left of a predecessor that was killed; while the lock is held no other is about to
+    // write one. It has one name, so that there is never more than one.
     let _ = std::fs::remove_file(&temporary);
     let written = (|| {
         let mut options = OpenOptions::new();
@@ -186,6 +187,18 @@ mod tests {
         drop(held);
         let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
         assert_eq!(left.len(), 1, "{left:?}");
+    }
+
+    #[test]
+    fn what_a_predecessor_left_half_written_is_gone_with_the_next_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let half_written = folder.path().join(".master.pid.new");
+        std::fs::write(&half_written, "12").unwrap();
+        let mut held = pidfile(folder.path(), true).claim().unwrap();
+        held.write().unwrap();
+        assert!(!half_written.exists());
+        let pid = std::fs::read_to_string(folder.path().join("master.pid")).unwrap();
+        assert_eq!(pid.trim(), std::process::id().to_string());
     }
 
     #[test]
