@@ -34,7 +34,7 @@ fn stop_in_time(master: Master) {
 }
 
 /// The processes that said "WORD PID" in the log.
-fn named(log: &Log, word: &str, count: usize) -> Vec<Process> {
+pub(crate) fn named(log: &Log, word: &str, count: usize) -> Vec<Process> {
     let pid = |line: &str| line.strip_prefix(word)?.trim().parse().ok().map(Process);
     let lines = log.wait_for_count(&format!("{word} "), count);
     lines.iter().filter_map(|line| pid(&line.message)).collect()

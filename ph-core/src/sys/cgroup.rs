@@ -27,6 +27,9 @@ const DIRECTORY: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_CLOEXEC).union(OFlag:
 /// How deep what workers make of cgroups in their own is looked into.
 const DEPTH: u32 = 16;
 
+/// Names that are tried.
+const ATTEMPTS: u32 = 4;
+
 /// Abandoned cgroups that one start removes, at most.
 const ABANDONED: usize = 64;
 
@@ -55,14 +58,18 @@ impl Cgroup {
         )?;
         let parent = open(&own, DIRECTORY, Mode::empty()).ok()?;
         remove_abandoned(&parent);
+        (0..ATTEMPTS).find_map(|attempt| Self::make_in(&own, unique.wrapping_add(attempt)))
+    }
+
+    /// Makes one of this name. Another master that starts may take it for abandoned before it is locked.
+    fn make_in(own: &Path, unique: u32) -> Option<Self> {
+        let parent = open(own, DIRECTORY, Mode::empty()).ok()?;
         let name = format!("ph-{}-{unique:08x}", std::process::id());
         let path = own.join(&name);
         let name = c_string(OsStr::new(&name)).ok()?;
         mkdirat(&parent, name.as_c_str(), Mode::from_bits_truncate(0o755)).ok()?;
         let folder = openat(&parent, name.as_c_str(), DIRECTORY, Mode::empty()).ok()?;
         let made = Self { folder, parent, name, path, spoilt: RefCell::default() };
-        // Whoever has no lock has nobody. Another master that starts may have taken it for that
-        // already; then nothing can be made in it, and the probe fails.
         lock::try_lock(&made.folder).ok().filter(|is_locked| *is_locked)?;
         // Older kernels (before 5.14) cannot kill a whole cgroup; there it is of no use.
         let can_kill = faccessat(&made.folder, c"cgroup.kill", AccessFlags::W_OK, AtFlags::empty());
