@@ -94,6 +94,7 @@ impl Trees {
                     doomed.insert(stray.pid, seat);
                 }
                 Owner::Living => {}
+                Owner::Unknown if stray.is_ending => {}
                 Owner::Unknown => {
                     escaped.insert(stray.pid);
                 }

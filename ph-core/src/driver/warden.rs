@@ -1,8 +1,8 @@
 //! The warden: outlives a master that was killed, and ends everything that master left.
 //!
-//! It is forked before any worker, holds nothing but one end of a pipe, and waits for the other end to
-//! close: the master is the only process that has it. It takes no signal but SIGKILL. Then it kills until
-//! nothing is left, removes the cgroups and ends. At an ordered stop it is dismissed.
+//! It is forked before any worker and waits at a pipe for the other end to close: the master is the only
+//! process that has it. It blocks every signal; of those only SIGKILL and SIGSTOP reach it. Then it kills
+//! until nothing is left, removes the cgroups and ends. At an ordered stop it is dismissed.
 
 use std::os::fd::OwnedFd;
 use std::time::Duration;

@@ -18,7 +18,15 @@ pub(crate) struct Facts {
     pub(crate) started: u64,
     /// It has ended, and was not reaped.
     pub(crate) is_zombie: bool,
+    /// It was killed, or is about to exit.
+    pub(crate) is_ending: bool,
 }
+
+/// In linux/sched.h.
+const PF_EXITING: u64 = 4;
+
+/// The ninth bit of the signals that are pending.
+const SIGKILL_PENDING: u64 = 1 << (libc::SIGKILL - 1);
 
 /// What is known of a process.
 pub(crate) fn facts(pid: Pid) -> Option<Facts> {
@@ -32,8 +40,10 @@ fn parse(pid: Pid, stat: &str) -> Option<Facts> {
     let is_zombie = matches!(fields.next()?, "Z" | "X");
     let mut id = || fields.next()?.parse().ok().map(Pid::from_raw);
     let (parent, group, session) = (id()?, id()?, id()?);
-    let started = fields.nth(15)?.parse().ok()?;
-    Some(Facts { pid, parent, group, session, started, is_zombie })
+    let mut number = |skipped| fields.nth(skipped)?.parse::<u64>().ok();
+    let (flags, started, pending) = (number(2)?, number(12)?, number(8)?);
+    let is_ending = flags & PF_EXITING != 0 || pending & SIGKILL_PENDING != 0;
+    Some(Facts { pid, parent, group, session, started, is_zombie, is_ending })
 }
 
 /// The short name of a process, for people.
@@ -88,6 +98,8 @@ mod tests {
             session: Pid::from_raw(6),
             started: 22,
             is_zombie: false,
+            // The ninth field is 9, and the thirty-first 31: of the bits that matter none is set.
+            is_ending: false,
         };
         assert_eq!(parse(Pid::from_raw(7), &stat), Some(wanted));
         assert_eq!(parse(Pid::from_raw(7), "7 (x) S 1"), None);
