@@ -228,3 +228,79 @@ fn a_warden_holds_nothing_but_its_pipe_the_log_and_the_cgroup() {
     assert_eq!(pipes, 1, "{descriptors:?}");
     assert_eq!(master.stop(), 0);
 }
+
+/// However late the warden comes: whoever follows its master is not disturbed by it.
+#[test]
+fn port_lock_and_socket_are_free_while_the_warden_has_yet_to_begin() {
+    require(&["unshare", "setsid"]);
+    for wrapper in [&[][..], &WITHOUT_CGROUPS] {
+        let stage = ph();
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr());
+        let port = port.expect("a free port").port();
+        stage.configure(&format!(
+            "min_uptime = 0.1\nbind = 127.0.0.1:{port}\nunix_socket = web.sock"
+        ));
+        let first = launch(&stage, wrapper);
+        wait_grown(&stage, 1);
+        stage.log().wait_ready(1);
+        let (process, old) = (first.process, first.wait_workers(1)[0].process);
+        let warden = warden(&first);
+        warden.send(Signal::SIGSTOP);
+        eventually("it is halted", || (warden.stat(3).as_deref() == Some("T")).then_some(()));
+        process.send(Signal::SIGKILL);
+        assert_eq!(first.wait(), KILLED);
+        eventually("the worker's end", || (!old.is_alive()).then_some(()));
+        let next = launch(&stage, wrapper);
+        stage.log().wait_ready(2);
+        let workers = next.wait_workers(1);
+        warden.send(Signal::SIGCONT);
+        eventually("its end", || (!warden.is_alive()).then_some(()));
+        assert!(cgroups_of(process).is_empty());
+        wait_grown(&stage, 1);
+        assert_eq!(next.workers(), workers, "its successor's are left alone");
+        assert!(stage.log().with("worker 0 was").is_empty());
+        assert_eq!(next.stop(), 0);
+    }
+}
+
+/// It is dismissed and does not go, so it is killed; the stop is as good as any.
+#[test]
+fn a_halted_warden_does_not_hold_up_a_stop() {
+    require(&["unshare"]);
+    for wrapper in [&[][..], &WITHOUT_CGROUPS] {
+        let stage = ph();
+        stage.configure("min_uptime = 0.1\ngraceful_timeout = 2");
+        let master = stage.launch(wrapper, &["run", "-c", "config.ini", "--", "sleep", "1000"]);
+        stage.log().wait_ready(1);
+        warden(&master).send(Signal::SIGSTOP);
+        let process = master.process;
+        let (code, took) = timed(|| master.stop());
+        assert_eq!(code, 0);
+        assert!(took < Duration::from_secs(10), "{took:?}");
+        assert!(cgroups_of(process).is_empty());
+        stage.wait_empty();
+        stage.log().wait_for("killing the helper warden");
+    }
+}
+
+#[test]
+fn with_kill_mode_group_the_groups_of_a_killed_master_end_and_no_more() {
+    require(&["setsid"]);
+    let stage = ph();
+    stage.configure("kill_mode = group\nmin_uptime = 0.1");
+    let master = launch(&stage, &[]);
+    wait_grown(&stage, 1);
+    let process = master.process;
+    process.send(Signal::SIGKILL);
+    assert_eq!(master.wait(), KILLED);
+    let left = eventually("one is left", || {
+        let left = stage.processes();
+        (left.len() == 1).then(|| left[0])
+    });
+    assert_eq!(left.title(), "sleep 3002", "who left the group");
+    left.send(Signal::SIGKILL);
+    stage.wait_empty();
+    let next = stage.launch(&[], &["run", "-c", "config.ini", "--", "sleep", "1000"]);
+    next.wait_workers(1);
+    assert_eq!(next.stop(), 0);
+}

@@ -127,8 +127,9 @@ impl HelperPlace {
         matches!(self.helper.work, Work::Warden)
     }
 
-    pub(super) fn lifeline(&self) -> Option<&OwnedFd> {
-        self.lifeline.as_ref()
+    /// The master's ends of pipes to it.
+    pub(super) fn fds(&self) -> impl Iterator<Item = &OwnedFd> {
+        [&self.lifeline, &self.report].into_iter().flatten()
     }
 }
 

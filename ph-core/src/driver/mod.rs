@@ -273,7 +273,7 @@ impl Driver<'_> {
         let mut own = vec![self.epoll.0.as_raw_fd(), self.output.as_raw_fd()];
         own.extend(self.signals.raw_fds());
         own.extend(self.trees.raw_fds());
-        own.extend(self.helpers.iter().filter_map(HelperPlace::lifeline).map(AsRawFd::as_raw_fd));
+        own.extend(self.helpers.iter().flat_map(HelperPlace::fds).map(AsRawFd::as_raw_fd));
         own.extend(self.pidfile.map(HeldPidfile::raw_fd));
         if let WorkerSource::Forked { seats, dev_null, .. } = &self.source {
             own.extend([seats.raw_fd(), dev_null.as_raw_fd()]);
