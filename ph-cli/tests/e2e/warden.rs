@@ -232,7 +232,7 @@ fn a_warden_holds_nothing_but_its_pipe_the_log_and_the_cgroup() {
 /// However late the warden comes: whoever follows its master is not disturbed by it.
 #[test]
 fn port_lock_and_socket_are_free_while_the_warden_has_yet_to_begin() {
-    require(&["unshare", "setsid"]);
+    require(&["unshare"]);
     for wrapper in [&[][..], &WITHOUT_CGROUPS] {
         let stage = ph();
         let port = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr());
@@ -240,8 +240,9 @@ fn port_lock_and_socket_are_free_while_the_warden_has_yet_to_begin() {
         stage.configure(&format!(
             "min_uptime = 0.1\nbind = 127.0.0.1:{port}\nunix_socket = web.sock"
         ));
-        let first = launch(&stage, wrapper);
-        wait_grown(&stage, 1);
+        // Nobody but the worker itself has the listeners.
+        let words = ["run", "-c", "config.ini", "--", "sleep", "1000"];
+        let first = stage.launch(wrapper, &words);
         stage.log().wait_ready(1);
         let (process, old) = (first.process, first.wait_workers(1)[0].process);
         let warden = warden(&first);
@@ -250,13 +251,12 @@ fn port_lock_and_socket_are_free_while_the_warden_has_yet_to_begin() {
         process.send(Signal::SIGKILL);
         assert_eq!(first.wait(), KILLED);
         eventually("the worker's end", || (!old.is_alive()).then_some(()));
-        let next = launch(&stage, wrapper);
+        let next = stage.launch(wrapper, &words);
         stage.log().wait_ready(2);
         let workers = next.wait_workers(1);
         warden.send(Signal::SIGCONT);
         eventually("its end", || (!warden.is_alive()).then_some(()));
         assert!(cgroups_of(process).is_empty());
-        wait_grown(&stage, 1);
         assert_eq!(next.workers(), workers, "its successor's are left alone");
         assert!(stage.log().with("worker 0 was").is_empty());
         assert_eq!(next.stop(), 0);
