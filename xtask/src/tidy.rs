@@ -33,6 +33,11 @@ const UNSAFE_ALLOWED: [&str; 4] = [
 const PURE: &str = "ph-core/src/arbiter/";
 const OUTSIDE: [&str; 6] = ["std", "nix", "libc", "tracing", "signal_hook", "socket2"];
 
+/// What of other processes is in their memory: a hostile one can hold up whoever reads it, so nothing
+/// in the core does.
+const CORE: &str = "ph-core/src/";
+const MEMORY_OF_OTHERS: [&str; 2] = ["}/environ", "}/cmdline"];
+
 /// Kept to the byte as others wrote them.
 const VERBATIM: [&str; 1] = ["examples/conf/config.ini"];
 
@@ -100,6 +105,10 @@ fn check_text(file: &str, text: &str, here: Option<&str>, problems: &mut Problem
         }
         for word in LEFTOVERS.iter().filter(|word| line.contains(**word)) {
             problems.add(&place, format!("{word}: do it, or write a test or a note"));
+        }
+        let is_core = file.starts_with(CORE);
+        for path in MEMORY_OF_OTHERS.iter().filter(|path| is_core && line.contains(**path)) {
+            problems.add(&place, format!("{path} is in the memory of another process"));
         }
         for folder in PRIVATE_FOLDERS.into_iter().chain(here).filter(|it| line.contains(it)) {
             problems.add(&place, format!("{folder} is a folder of somebody's own machine"));
@@ -205,6 +214,7 @@ mod tests {
             ("a/src/a.rs", concat!("//! A.\n// TO", "DO b\n")),
             ("a/src/a.rs", concat!("//! Lives in /ho", "me/me.\n")),
             ("a/src/a.rs", "//! Lives in /srv/build/ph/target.\n"),
+            ("ph-core/src/sys/a.rs", "//! A.\nconst A: &str = \"/proc/{pid}/environ\";\n"),
             ("ph-core/src/arbiter/a.rs", "//! A.\nuse std::time::Instant;\n"),
             ("ph-core/src/arbiter/a.rs", "//! A.\nfn a() { nix::b() }\n"),
         ];
