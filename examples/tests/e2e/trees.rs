@@ -6,36 +6,20 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::misbehave;
-use crate::support::{Process, Random, Stage, eventually, let_pass, require, tell, timed};
+use crate::support::{Random, eventually, let_pass, require, tell, timed};
 
 const KILLED: i32 = -(Signal::SIGKILL as i32);
-
-fn titled(stage: &Stage, title: &str) -> Vec<Process> {
-    let mut found = stage.processes();
-    found.retain(|process| process.title() == title);
-    found
-}
-
-fn wait_titled(stage: &Stage, title: &str, count: usize) -> Vec<Process> {
-    eventually(&format!("{count} of {title:?}"), || {
-        Some(titled(stage, title)).filter(|found| found.len() == count)
-    })
-}
-
-fn wait_gone(process: Process) {
-    eventually("its end", || (!process.is_alive()).then_some(()));
-}
 
 #[test]
 fn fault_11_a_deaf_grandchild_ends_with_its_worker_and_at_a_stop() {
     let stage = misbehave();
     let master = stage.start(&["app_behaviour=spawn_deaf,ok"]);
-    let grandchild = wait_titled(&stage, "sleep 1001", 1)[0];
+    let grandchild = stage.wait_titled("sleep 1001", 1)[0];
     let worker = master.wait_workers(1)[0];
     worker.process.send(Signal::SIGKILL);
-    wait_gone(grandchild);
+    grandchild.wait_gone();
     master.wait_replaced(worker);
-    let grandchild = wait_titled(&stage, "sleep 1001", 1)[0];
+    let grandchild = stage.wait_titled("sleep 1001", 1)[0];
     assert_eq!(master.stop(), 0);
     assert!(!grandchild.is_alive());
 }
@@ -45,15 +29,15 @@ fn fault_12_what_left_group_session_and_parent_ends_with_its_worker_and_at_a_sto
     require(&["setsid"]);
     let stage = misbehave();
     let master = stage.start(&["app_behaviour=escape,ok"]);
-    let escaped = wait_titled(&stage, "sleep 1002", 1)[0];
+    let escaped = stage.wait_titled("sleep 1002", 1)[0];
     let worker = master.wait_workers(1)[0];
     eventually("no parent but the master", || {
         (escaped.status("PPid") == master.process.0.to_string()).then_some(())
     });
     worker.process.send(Signal::SIGKILL);
-    wait_gone(escaped);
+    escaped.wait_gone();
     master.wait_replaced(worker);
-    let escaped = wait_titled(&stage, "sleep 1002", 1)[0];
+    let escaped = stage.wait_titled("sleep 1002", 1)[0];
     assert_eq!(master.stop(), 0);
     assert!(!escaped.is_alive());
     assert!(stage.log().with("escaped").is_empty(), "it was known whose it was");
@@ -82,8 +66,8 @@ fn fault_23_a_killed_master_of_forked_workers_leaves_nothing() {
     let stage = misbehave();
     let settings = ["number_workers=3", "app_behaviour=spawn_deaf,escape,ok"];
     let master = stage.start(&settings);
-    wait_titled(&stage, "sleep 1002", 3);
-    wait_titled(&stage, "sleep 1001", 3);
+    stage.wait_titled("sleep 1002", 3);
+    stage.wait_titled("sleep 1001", 3);
     master.send(Signal::SIGKILL);
     assert_eq!(master.wait(), KILLED);
     let ((), took) = timed(|| stage.wait_empty());

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::wait::eventually;
+
 /// A process, by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Process(pub(crate) i32);
@@ -29,6 +31,11 @@ impl Process {
     /// Whether it lives; a zombie does not.
     pub(crate) fn is_alive(self) -> bool {
         !matches!(self.stat(3).as_deref(), None | Some("Z" | "X"))
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait_gone(self) {
+        eventually("its end", || (!self.is_alive()).then_some(()));
     }
 
     /// Its children, zombies included.

@@ -152,6 +152,20 @@ impl Stage {
         Process::with_variable(MARK, &self.mark)
     }
 
+    /// Those of them with this title.
+    pub(crate) fn titled(&self, title: &str) -> Vec<Process> {
+        let mut found = self.processes();
+        found.retain(|process| process.title() == title);
+        found
+    }
+
+    /// Waits until there are exactly so many with this title.
+    pub(crate) fn wait_titled(&self, title: &str, count: usize) -> Vec<Process> {
+        eventually(&format!("{count} of {title:?}"), || {
+            Some(self.titled(title)).filter(|found| found.len() == count)
+        })
+    }
+
     /// Waits until nothing lives of what was started here.
     pub(crate) fn wait_empty(&self) {
         eventually("nobody is left", || self.processes().is_empty().then_some(()));

@@ -6,9 +6,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::ph;
-use crate::support::{
-    Master, Process, Stage, WITHOUT_CGROUPS, cgroups_of, eventually, require, timed,
-};
+use crate::support::{Master, Stage, WITHOUT_CGROUPS, cgroups_of, eventually, require, timed};
 
 /// The two ways to hold a tree together: what to start `ph` through, and whether it finds cgroups.
 const WAYS: [(&[&str], bool); 2] = [(&[], true), (&WITHOUT_CGROUPS, false)];
@@ -31,23 +29,6 @@ fn start(stage: &Stage, wrapper: &[&str], has_cgroups: bool, lines: &str, script
     master
 }
 
-/// The processes of the stage with this title.
-fn titled(stage: &Stage, title: &str) -> Vec<Process> {
-    let mut found = stage.processes();
-    found.retain(|process| process.title() == title);
-    found
-}
-
-fn wait_titled(stage: &Stage, title: &str, count: usize) -> Vec<Process> {
-    eventually(&format!("{count} of {title:?}"), || {
-        Some(titled(stage, title)).filter(|found| found.len() == count)
-    })
-}
-
-fn wait_gone(process: Process) {
-    eventually("its end", || (!process.is_alive()).then_some(()));
-}
-
 const DEAF_CHILD: &str = "(trap '' TERM; exec sleep 2001) & exec sleep 2000";
 /// Its parent ends at once, so it has none but the master.
 const ESCAPED: &str = "setsid sh -c '(exec sleep 2002) &'; exec sleep 2000";
@@ -56,10 +37,10 @@ const ESCAPED: &str = "setsid sh -c '(exec sleep 2002) &'; exec sleep 2000";
 fn fault_11_a_grandchild_that_ignores_term_ends_with_its_worker_and_at_a_stop() {
     both_ways(|stage, wrapper, has_cgroups| {
         let master = start(stage, wrapper, has_cgroups, "graceful_timeout = 1", DEAF_CHILD);
-        let grandchild = wait_titled(stage, "sleep 2001", 1)[0];
+        let grandchild = stage.wait_titled("sleep 2001", 1)[0];
         master.wait_workers(1)[0].process.send(Signal::SIGKILL);
-        wait_gone(grandchild);
-        let grandchild = wait_titled(stage, "sleep 2001", 1)[0];
+        grandchild.wait_gone();
+        let grandchild = stage.wait_titled("sleep 2001", 1)[0];
         let (code, took) = timed(|| master.stop());
         assert_eq!(code, 0);
         assert!(!grandchild.is_alive());
@@ -72,15 +53,15 @@ fn fault_11_a_grandchild_that_ignores_term_ends_with_its_worker_and_at_a_stop() 
 fn fault_12_a_process_that_left_group_session_and_parent_ends_with_its_worker() {
     both_ways(|stage, wrapper, has_cgroups| {
         let master = start(stage, wrapper, has_cgroups, "", ESCAPED);
-        let escaped = wait_titled(stage, "sleep 2002", 1)[0];
+        let escaped = stage.wait_titled("sleep 2002", 1)[0];
         let worker = master.wait_workers(1)[0];
         assert_ne!(escaped.stat(6), worker.process.stat(6), "a session of its own");
         eventually("no parent but the master", || {
             (escaped.status("PPid") == master.process.0.to_string()).then_some(())
         });
         worker.process.send(Signal::SIGKILL);
-        wait_gone(escaped);
-        let escaped = wait_titled(stage, "sleep 2002", 1)[0];
+        escaped.wait_gone();
+        let escaped = stage.wait_titled("sleep 2002", 1)[0];
         assert_eq!(master.stop(), 0);
         assert!(!escaped.is_alive());
         assert!(stage.log().with("escaped").is_empty(), "it was known whose it was");
@@ -100,7 +81,7 @@ fn fault_12_a_process_with_an_empty_environment_ends_with_its_worker_too() {
         let escaped = eventually("it", find);
         let worker = master.wait_workers(1)[0];
         worker.process.send(Signal::SIGKILL);
-        wait_gone(escaped);
+        escaped.wait_gone();
         master.wait_replaced(worker);
         assert_eq!(master.stop(), 0);
         assert!(stage.log().with("escaped").is_empty());
@@ -115,12 +96,12 @@ fn fault_12_a_process_without_a_mark_is_named_and_ends_with_the_master() {
         let script = "prlimit --locks=unlimited setsid sh -c '(exec sleep 2009) &'; \
                       exec sleep 2000";
         let master = start(stage, wrapper, has_cgroups, "", script);
-        let escaped = wait_titled(stage, "sleep 2009", 1)[0];
+        let escaped = stage.wait_titled("sleep 2009", 1)[0];
         let worker = master.wait_workers(1)[0];
         worker.process.send(Signal::SIGKILL);
         master.wait_replaced(worker);
         if has_cgroups {
-            wait_gone(escaped);
+            escaped.wait_gone();
         } else {
             let named = stage.log().wait_for("escaped: pid");
             assert!(named.message.contains(&format!("pid {} (sleep)", escaped.0)), "{named:?}");
@@ -182,9 +163,9 @@ fn a_seat_whose_tree_was_killed_serves_the_next_worker() {
         assert_eq!(!cgroups_of(master.process).is_empty(), has_cgroups);
         for _ in 0..10 {
             let worker = master.wait_workers(1)[0];
-            let grandchild = wait_titled(stage, "sleep 2004", 1)[0];
+            let grandchild = stage.wait_titled("sleep 2004", 1)[0];
             worker.process.send(Signal::SIGKILL);
-            wait_gone(grandchild);
+            grandchild.wait_gone();
             master.wait_replaced(worker);
         }
         assert_eq!(stage.log().with("was ended by SIGKILL").len(), 10);
@@ -197,14 +178,14 @@ fn with_kill_mode_group_what_left_the_group_lives_on() {
     both_ways(|stage, wrapper, _| {
         let script = "sleep 2005 & setsid sleep 2006 & exec sleep 2000";
         let master = start(stage, wrapper, false, "kill_mode = group", script);
-        let [inside, outside] = ["sleep 2005", "sleep 2006"].map(|it| wait_titled(stage, it, 1)[0]);
+        let [inside, outside] = ["sleep 2005", "sleep 2006"].map(|it| stage.wait_titled(it, 1)[0]);
         let worker = master.wait_workers(1)[0];
         worker.process.send(Signal::SIGKILL);
-        wait_gone(inside);
+        inside.wait_gone();
         master.wait_replaced(worker);
         assert_eq!(master.stop(), 0);
         assert!(outside.is_alive());
-        titled(stage, "sleep 2006").iter().for_each(|it| it.send(Signal::SIGKILL));
+        stage.titled("sleep 2006").iter().for_each(|it| it.send(Signal::SIGKILL));
     });
 }
 
@@ -213,15 +194,15 @@ fn with_kill_mode_process_only_the_leader_is_told_and_killed() {
     both_ways(|stage, wrapper, _| {
         let script = "sleep 2007 & exec sleep 2000";
         let master = start(stage, wrapper, false, "kill_mode = process", script);
-        let inside = wait_titled(stage, "sleep 2007", 1)[0];
-        assert!(titled(stage, "ph: warden [web]").is_empty());
+        let inside = stage.wait_titled("sleep 2007", 1)[0];
+        assert!(stage.titled("ph: warden [web]").is_empty());
         let worker = master.wait_workers(1)[0];
         worker.process.send(Signal::SIGKILL);
         master.wait_replaced(worker);
-        wait_titled(stage, "sleep 2007", 2);
+        stage.wait_titled("sleep 2007", 2);
         assert_eq!(master.stop(), 0);
         assert!(inside.is_alive());
-        titled(stage, "sleep 2007").iter().for_each(|it| it.send(Signal::SIGKILL));
+        stage.titled("sleep 2007").iter().for_each(|it| it.send(Signal::SIGKILL));
     });
 }
 
