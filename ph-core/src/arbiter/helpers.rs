@@ -1,5 +1,5 @@
 //! Helpers: children of the master that are not workers, such as the warden. They are kept alive like
-//! workers, each with a backoff of its own, and are never counted in the target (DESIGN of I9, I11).
+//! workers, each with a backoff of its own, and are never counted in the target (I9 and I11 hold for them too).
 //!
 //! A helper is a place, not a process: it has at most one process at a time, so an end that is told
 //! means the one that runs. Those that do not end last are told to leave when a stop begins; the others
