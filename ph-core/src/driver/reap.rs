@@ -25,10 +25,9 @@ impl Driver<'_> {
                 break;
             };
             if let Some(worker) = self.children.worker_of(pid) {
-                if self.reap_worker(worker, pid, now) {
-                    ended.push(worker);
-                } else {
-                    self.lingering.push(worker);
+                match self.reap_worker(worker, pid, now) {
+                    Some(is_empty) => ended.push((worker, is_empty)),
+                    None => self.lingering.push(worker),
                 }
             } else if let Some(helper) = self.helper_of(pid) {
                 helpers.extend(process::reap(pid).map(|ended| (helper, ended)));
@@ -42,8 +41,8 @@ impl Driver<'_> {
             let event = self.helper_ended(helper, status_of(ended));
             self.step(now, event);
         }
-        for worker in ended {
-            self.on_ended(worker, now);
+        for (worker, is_empty) in ended {
+            self.on_ended(worker, is_empty, now);
         }
         self.look_at_trees(now);
     }
@@ -57,7 +56,7 @@ impl Driver<'_> {
         };
         let ended: Vec<_> = self.lingering.extract_if(.., has_ended).collect();
         for worker in ended {
-            self.on_ended(worker, now);
+            self.on_ended(worker, true, now);
         }
         let Self { children, helpers, callers_children: callers, .. } = self;
         let census = Census { children, helpers, callers };
@@ -71,10 +70,10 @@ impl Driver<'_> {
         }
     }
 
-    /// Reaps a worker; says whether that is its end. A crash takes the rest of its tree along at once,
+    /// Reaps a worker. If that is its end, says whether its tree is known to be empty. A crash takes the rest of its tree along at once,
     /// while its leader is still a zombie and the number still its own. A command that was told to stop
     /// was told with its group, and what is left of its tree has the same time to do so.
-    fn reap_worker(&mut self, worker: WorkerId, pid: Pid, now: Time) -> bool {
+    fn reap_worker(&mut self, worker: WorkerId, pid: Pid, now: Time) -> Option<bool> {
         // The last words first: it may have been ready, or never executed.
         self.look_at_seat(worker, now);
         self.on_report(worker, now);
@@ -82,20 +81,23 @@ impl Driver<'_> {
             WorkerSource::Forked { .. } => false,
             WorkerSource::Command { .. } => self.arbiter.is_within_grace(worker),
         };
-        let Some(child) = self.children.get_mut(worker) else { return true };
+        let Some(child) = self.children.get_mut(worker) else { return Some(false) };
         let seat = child.seat;
         if !is_graceful {
             self.trees.kill(seat, pid, Leader::Ended);
         }
         child.reaped = process::reap(pid);
-        if !is_graceful || self.trees.has_ended(seat, pid, &self.epoll) {
-            return true;
+        if !is_graceful {
+            return Some(false);
+        }
+        if self.trees.has_ended(seat, pid, &self.epoll) {
+            return Some(true);
         }
         self.trees.tell_rest(seat, pid, self.settings.stop_signal);
-        false
+        None
     }
 
-    fn on_ended(&mut self, worker: WorkerId, now: Time) {
+    fn on_ended(&mut self, worker: WorkerId, is_empty: bool, now: Time) {
         let Some(child) = self.children.get(worker) else { return };
         let Some(ended) = child.reaped else { return };
         let jitter = perform::jitter();
@@ -116,7 +118,7 @@ impl Driver<'_> {
         };
         let (seat, pid) = (child.seat, child.pid);
         // Its seat may be free for the one who follows at once.
-        let is_free = self.trees.release(seat, pid, worker, &self.epoll);
+        let is_free = self.trees.release(seat, pid, worker, is_empty, &self.epoll);
         if is_free {
             self.children.give_seat_back(seat);
         }

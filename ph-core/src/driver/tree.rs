@@ -210,18 +210,20 @@ impl Trees {
         false
     }
 
-    /// A worker has ended, and its tree may not have. Says whether its seat is free.
+    /// A worker has ended, and its tree may not have, unless it is known to be empty. Says whether its
+    /// seat is free.
     pub(super) fn release(
         &mut self,
         seat: usize,
         leader: Pid,
         worker: WorkerId,
+        is_empty: bool,
         epoll: &Epoll,
     ) -> bool {
         let is_swept = self.kill_mode == KillMode::Tree;
         self.is_sweep_due |= is_swept;
         let is_known = !is_swept || self.cgroup.is_some();
-        if is_known && self.has_ended(seat, leader, epoll) {
+        if is_known && (is_empty || self.has_ended(seat, leader, epoll)) {
             self.note_leader(seat, None);
             return true;
         }
@@ -257,6 +259,8 @@ impl Trees {
         warn!("what worker id {} left behind does not end; its seat is used again", remnant.worker);
         self.note_leader(seat, None);
         self.spoil(seat);
+        // It is about the cgroup that the seat has no more.
+        self.watches.remove(&Some(seat));
         Some(seat)
     }
 

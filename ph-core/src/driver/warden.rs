@@ -62,7 +62,7 @@ impl Charge<'_> {
     /// Kills what is in the sessions of the master's workers, what bears their mark, and what is below
     /// any of these.
     fn end_sessions(&self, leaders: &[Pid]) -> usize {
-        let until = clock::monotonic().saturating_add(nanos(LIMIT));
+        let until = clock::monotonic().saturating_add(clock::nanos(LIMIT));
         let (mut ended, mut quiet) = (0, 0);
         while quiet < QUIET_LOOKS && clock::monotonic() < until {
             let mut all = procfs::all();
@@ -85,7 +85,7 @@ impl Charge<'_> {
 
 /// Kills all in the cgroup, again and again should that be needed, and removes it.
 fn end_cgroup(cgroup: &Cgroup) -> usize {
-    let until = clock::monotonic().saturating_add(nanos(LIMIT));
+    let until = clock::monotonic().saturating_add(clock::nanos(LIMIT));
     let Ok(Some(events)) = cgroup.events(None) else { return 0 };
     let members = if cgroup::is_populated(&events) { cgroup.members(None) } else { Vec::new() };
     while cgroup::is_populated(&events) && clock::monotonic() < until {
@@ -101,8 +101,4 @@ fn end_cgroup(cgroup: &Cgroup) -> usize {
         clock::pause(LOOK_EVERY);
     }
     members.len()
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -20,7 +20,7 @@ use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{AccessFlags, Pid, UnlinkatFlags, faccessat, unlinkat};
 
 use super::environ::c_string;
-use super::{fds, lock, process, signals};
+use super::{fds, lock, process, procfs, signals};
 
 const DIRECTORY: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_CLOEXEC).union(OFlag::O_NOFOLLOW);
 
@@ -152,11 +152,8 @@ impl Cgroup {
         let name = seat.map_or_else(|| ".".to_owned(), |seat| self.name_of(seat));
         if let Ok(folder) = openat(&self.folder, name.as_str(), DIRECTORY, Mode::empty()) {
             walk(&folder, DEPTH, &mut |folder| {
-                let listed = read_file(folder, "cgroup.procs");
-                let pids = listed.split_ascii_whitespace().filter_map(|pid| pid.parse().ok());
                 let room = MEMBERS.saturating_sub(found.len());
-                // Those outside of this pid namespace are shown as 0.
-                found.extend(pids.filter(|pid| *pid > 0).map(Pid::from_raw).take(room));
+                found.extend(procfs::pids(&read_file(folder, "cgroup.procs")).take(room));
             });
         }
         found

@@ -29,6 +29,11 @@ pub(crate) fn millis(wait: Duration) -> i32 {
     i32::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX)
 }
 
+/// A duration on these clocks; the longest are "for ever".
+pub(crate) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
 fn read(clock: ClockId) -> u64 {
     // Both clocks exist on every Linux this builds for, and their values are never negative.
     let Ok(time) = clock_gettime(clock) else { return 0 };

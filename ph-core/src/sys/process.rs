@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::{ForkResult, Pid};
 
-use super::clock;
+use super::{clock, procfs};
 
 /// Which side of a fork this is.
 pub(crate) enum Fork {
@@ -139,10 +139,7 @@ impl Held {
 /// All children of this process. A kernel that has no such list says that there are none.
 pub(crate) fn children() -> io::Result<Vec<Pid>> {
     match std::fs::read_to_string("/proc/thread-self/children") {
-        Ok(list) => {
-            let pids = list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok());
-            Ok(pids.map(Pid::from_raw).collect())
-        }
+        Ok(list) => Ok(procfs::pids(&list).collect()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(error),
     }

@@ -59,16 +59,18 @@ pub(crate) fn all() -> Vec<Facts> {
     names.filter_map(|name| facts(Pid::from_raw(name.parse().ok()?))).collect()
 }
 
+/// The processes of a list as the kernel writes it. Those outside of this pid namespace are shown as 0.
+pub(crate) fn pids(list: &str) -> impl Iterator<Item = Pid> {
+    let numbers = list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok());
+    numbers.filter(|number| *number > 0).map(Pid::from_raw)
+}
+
 /// The children of a process, of all its threads.
 pub(crate) fn children(pid: Pid) -> Vec<Pid> {
     let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
     let lists = threads
         .filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("children")).ok());
-    let numbers = lists.flat_map(|list| {
-        let numbers = list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok());
-        numbers.collect::<Vec<i32>>()
-    });
-    numbers.map(Pid::from_raw).collect()
+    lists.flat_map(|list| pids(&list).collect::<Vec<_>>()).collect()
 }
 
 /// Some processes and all below them, at most so many.

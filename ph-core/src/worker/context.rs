@@ -84,7 +84,7 @@ impl Context {
 
     /// Waits, and beats meanwhile; ends early when the worker is to stop. Says whether to go on.
     pub fn sleep(&self, duration: Duration) -> bool {
-        let until = clock::monotonic().saturating_add(nanos(duration));
+        let until = clock::monotonic().saturating_add(clock::nanos(duration));
         while self.running() {
             let left = Duration::from_nanos(until.saturating_sub(clock::monotonic()));
             if left.is_zero() {
@@ -115,8 +115,4 @@ impl Context {
     pub fn pid(&self) -> u32 {
         process::own_pid()
     }
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
