@@ -34,6 +34,7 @@
 //! | `settings` | the table, and [`Settings`] |
 //! | `value` | kinds of values and their parsers |
 //! | `read`, `ini` | a file as text, as a document |
+//! | `format` | INI or TOML |
 //! | `env_file` | the variables in the files that `env_file` names |
 //! | `layers` | figment: which layer wins, and whose value it is |
 //! | `interpolate`, `keys` | `%(name)s`; unknown keys, helpers, comments after values |
@@ -43,6 +44,7 @@
 mod check;
 mod env_file;
 mod error;
+mod format;
 mod ini;
 mod interpolate;
 mod keys;
@@ -53,6 +55,7 @@ mod settings;
 mod value;
 
 pub use error::{ConfigErrors, Origin, Place, Problem};
+pub use format::Format;
 pub use interpolate::bind_late;
 pub use load::{Loaded, Override, Request, load, sections};
 pub use settings::{Apply, SETTINGS, SettingInfo, Settings};
