@@ -1,7 +1,7 @@
 //! What several settings must agree on.
 //!
 //! A problem is put where the operator can act: at the stronger origin of the two, a flag before a
-//! line, a line before a default.
+//! variable, that before a line, and a line before a default.
 
 use std::path::Path;
 
@@ -107,7 +107,8 @@ fn disagree(settings: &Settings, keys: [&str; 2], message: String, mend: &str) -
     let strength = |key: &str| match settings.origin(key) {
         Origin::Default => 0,
         Origin::File { .. } => 1,
-        Origin::Flag(_) => 2,
+        Origin::Variable(_) => 2,
+        Origin::Flag(_) => 3,
     };
     let [first, second] = keys;
     let key = if strength(second) > strength(first) { second } else { first };

@@ -14,36 +14,32 @@ use std::path::Path;
 
 use crate::error::{Origin, Place, Problem, Report, shown};
 use crate::layers::Raw;
-use crate::read::{VARIABLES, contents, open};
+use crate::read::{Purpose, read};
+use crate::trust::ForeignWriters;
 use crate::value::{EnvFile, MAX_VARIABLES, ValueError, check_variable, quoted};
 
 /// Reads all files; `raw` is the value of `env_file`, for what concerns a file as a whole.
-pub(crate) fn read_all(files: &[EnvFile], raw: &Raw, report: &mut Report) -> Vec<(String, String)> {
+pub(crate) fn read_all(
+    files: &[EnvFile],
+    raw: &Raw,
+    foreign_writers: ForeignWriters,
+    report: &mut Report,
+) -> Vec<(String, String)> {
     let mut variables = Variables::default();
     for EnvFile { path, optional } in files {
-        let file = open(path);
-        let missing = matches!(&file, Err(error) if error.kind() == io::ErrorKind::NotFound);
-        if missing && *optional {
+        if *optional && is_missing(path) {
             continue;
         }
-        match contents(file, path, &VARIABLES) {
+        match read(path, path, &Purpose::VARIABLES, foreign_writers, report) {
             Ok(text) => variables.add(&text, path, report),
-            Err(problem) => report.error(blame(*problem, path, raw)),
+            Err(problem) => report.error(problem.within(&raw.origin, &raw.section, "env_file")),
         }
     }
     variables.all
 }
 
-/// A file as a whole is the fault of the line that names it.
-fn blame(problem: Problem, path: &Path, raw: &Raw) -> Problem {
-    match &problem.origin {
-        Place::File(_) | Place::Request => {
-            let message = format!("{}: {}", shown(&path.to_string_lossy()), problem.message);
-            let place = Place::Value(raw.origin.clone());
-            Problem::new(place, message, problem.mend).about(&raw.section, "env_file")
-        }
-        Place::Value(_) => problem,
-    }
+fn is_missing(path: &Path) -> bool {
+    path.metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 #[derive(Default)]

@@ -16,7 +16,8 @@ const MAX_SHOWN: usize = 120;
 
 /// Where the value of a setting came from.
 ///
-/// It prints as people point at things: `default`, `conf/config.ini:14`, `--set number_workers`.
+/// It prints as people point at things: `default`, `conf/config.ini:14`, `$PH_NUMBER_WORKERS`,
+/// `--set number_workers`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
     /// Nobody set it; the table's default holds.
@@ -28,6 +29,8 @@ pub enum Origin {
         /// The line of the key, counted from 1.
         line: usize,
     },
+    /// A variable of the environment.
+    Variable(String),
     /// The command line; the text says how, for example `-n` or `--set number_workers`.
     Flag(String),
 }
@@ -37,6 +40,7 @@ impl fmt::Display for Origin {
         match self {
             Self::Default => f.write_str("default"),
             Self::File { path, line } => write!(f, "{}:{line}", escaped_path(path)),
+            Self::Variable(name) => write!(f, "${}", Escaped(name)),
             Self::Flag(flag) => write!(f, "{}", Escaped(flag)),
         }
     }
@@ -54,8 +58,8 @@ pub enum Place {
 }
 
 impl Place {
-    /// Sorts a report: whole files first, then the lines of one file after the other, then flags
-    /// and defaults. `files` is the order of the files.
+    /// Sorts a report: whole files first, then the lines of one file after the other, then
+    /// variables, flags and defaults. `files` is the order of the files.
     fn rank(&self, files: &[PathBuf]) -> (usize, usize) {
         match self {
             Self::File(_) | Self::Request => (0, 0),
@@ -63,8 +67,9 @@ impl Place {
                 let file = files.iter().position(|file| file == path);
                 (1 + file.unwrap_or(files.len()), *line)
             }
-            Self::Value(Origin::Flag(_)) => (usize::MAX, 0),
-            Self::Value(Origin::Default) => (usize::MAX, 1),
+            Self::Value(Origin::Variable(_)) => (usize::MAX, 0),
+            Self::Value(Origin::Flag(_)) => (usize::MAX, 1),
+            Self::Value(Origin::Default) => (usize::MAX, 2),
         }
     }
 }
@@ -105,6 +110,17 @@ impl Problem {
         Problem { origin, section: None, key: None, message: message.into(), mend: mend.into() }
     }
 
+    /// The same problem of a file that a line names by `key`: that line is the place to act.
+    pub(crate) fn within(self, by: &Origin, section: &str, key: &str) -> Problem {
+        match &self.origin {
+            Place::File(path) => {
+                let message = format!("{}: {}", shown(&path.to_string_lossy()), self.message);
+                Problem { origin: Place::Value(by.clone()), message, ..self }.about(section, key)
+            }
+            Place::Value(_) | Place::Request => self,
+        }
+    }
+
     pub(crate) fn about(mut self, section: &str, key: &str) -> Problem {
         self.section = Some(section.to_owned());
         self.key = Some(key.to_owned());
@@ -133,15 +149,22 @@ impl fmt::Display for Problem {
 pub struct ConfigErrors(pub Vec<Problem>);
 
 /// Collects the findings of one load.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Report {
     errors: Vec<Problem>,
     warnings: Vec<Problem>,
     /// Whether there were more errors than are kept.
     more: bool,
+    /// The order of the files in the report.
+    files: Vec<PathBuf>,
 }
 
 impl Report {
+    /// Says that what is wrong with this file comes after what is wrong with those named before.
+    pub(crate) fn follow_with(&mut self, file: &Path) {
+        self.files.push(file.to_owned());
+    }
+
     pub(crate) fn error(&mut self, problem: Problem) {
         self.error_by(|| problem);
     }
@@ -168,10 +191,10 @@ impl Report {
     /// The warnings if nothing was wrong, else every error.
     pub(crate) fn finish(mut self) -> Result<Vec<Problem>, ConfigErrors> {
         if self.errors.is_empty() {
-            sort(&mut self.warnings);
+            sort(&mut self.warnings, self.files);
             return Ok(self.warnings);
         }
-        sort(&mut self.errors);
+        sort(&mut self.errors, self.files);
         if self.more
             && let Some(last) = self.errors.last()
         {
@@ -192,10 +215,9 @@ impl Report {
     }
 }
 
-/// Sorts by place. Of several files that one comes first which was first found at fault, and the
-/// configuration is judged before the files that it names.
-fn sort(problems: &mut [Problem]) {
-    let mut files: Vec<PathBuf> = Vec::new();
+/// Sorts by place. Of files whose order nobody said that one comes first which was first found at
+/// fault, after the others.
+fn sort(problems: &mut [Problem], mut files: Vec<PathBuf>) {
     for problem in problems.iter() {
         if let Place::Value(Origin::File { path, .. }) = &problem.origin
             && !files.contains(path)

@@ -13,52 +13,11 @@
 
 use std::collections::BTreeMap;
 
+use crate::document::{DEFAULT, Document, Entry, Fault, Section, Written};
 use crate::error::{Escaped, shown};
-
-/// The section every other one inherits from, spelled exactly so.
-pub(crate) const DEFAULT: &str = "DEFAULT";
 
 /// How many faults are kept; a report names fewer, and a file can hold half a million.
 const MAX_FAULTS: usize = 200;
-
-/// A parsed file.
-#[derive(Debug)]
-pub(crate) struct Document {
-    /// What all sections inherit.
-    pub(crate) defaults: Section,
-    /// The other sections in file order.
-    pub(crate) sections: Vec<Section>,
-}
-
-/// One section and its keys in file order.
-#[derive(Debug)]
-pub(crate) struct Section {
-    pub(crate) name: String,
-    pub(crate) entries: Vec<Entry>,
-    pub(crate) line: usize,
-    index: BTreeMap<String, usize>,
-}
-
-/// One key with its raw value.
-#[derive(Debug)]
-pub(crate) struct Entry {
-    /// In lower case.
-    pub(crate) key: String,
-    /// Lines joined by `\n`, each without white space around it.
-    pub(crate) value: String,
-    /// Counted from 1.
-    pub(crate) line: usize,
-}
-
-/// A line that is not understood.
-#[derive(Debug)]
-pub(crate) struct Fault {
-    pub(crate) line: usize,
-    pub(crate) section: Option<String>,
-    pub(crate) key: Option<String>,
-    pub(crate) message: String,
-    pub(crate) mend: String,
-}
 
 /// Parses a whole file; `text` carries no byte order mark.
 pub(crate) fn parse(text: &str) -> (Document, Vec<Fault>) {
@@ -93,17 +52,10 @@ struct Parser {
     indent: usize,
 }
 
-impl Section {
-    fn new(name: &str, line: usize) -> Section {
-        Section { name: name.to_owned(), entries: Vec::new(), line, index: BTreeMap::new() }
-    }
-}
-
 impl Parser {
     fn new() -> Parser {
-        let document = Document { defaults: Section::new(DEFAULT, 0), sections: Vec::new() };
         Parser {
-            document,
+            document: Document::new(),
             names: BTreeMap::new(),
             discard: Section::new("", 0),
             faults: Vec::new(),
@@ -148,9 +100,10 @@ impl Parser {
     /// Adds a line to the open value; false if there is none.
     fn continue_value(&mut self, text: &str) -> bool {
         let Some((target, index)) = self.open else { return false };
-        let value = &mut self.section(target).entries[index].value;
-        value.push('\n');
-        value.push_str(text);
+        if let Written::Text(value) = &mut self.section(target).entries[index].value {
+            value.push('\n');
+            value.push_str(text);
+        }
         true
     }
 
@@ -185,21 +138,19 @@ impl Parser {
             return;
         }
         let key = key.to_lowercase();
-        let mut target = self.target;
-        let home = self.section(target);
-        if let Some(first) = home.index.get(&key) {
-            let first = home.entries[*first].line;
-            let message = format!("this key is there twice, first in line {first}");
-            self.fault(number, Some(&key), message, "keep one of the two lines");
-            // Its continuation lines still need a place, out of the way.
-            target = Target::Discard;
-        } else {
-            home.index.insert(key.clone(), home.entries.len());
-        }
-        let home = self.section(target);
-        home.entries.push(Entry { key, value: value.to_owned(), line: number });
-        let last = home.entries.len() - 1;
-        self.open = Some((target, last));
+        let written = |text: &str| Written::Text(text.to_owned());
+        let entry = Entry { key: key.clone(), value: written(value), line: number };
+        let target = self.target;
+        self.open = match self.section(target).add(entry) {
+            Ok(place) => Some((target, place)),
+            Err(first) => {
+                let message = format!("this key is there twice, first in line {first}");
+                self.fault(number, Some(&key), message, "keep one of the two lines");
+                // Its continuation lines still need a place, out of the way.
+                self.discard.entries.push(Entry { key, value: written(""), line: number });
+                Some((Target::Discard, self.discard.entries.len() - 1))
+            }
+        };
     }
 
     fn homeless(&mut self, number: usize, text: &str) {
@@ -241,7 +192,9 @@ impl Parser {
         let Document { defaults, sections } = &mut self.document;
         for section in sections.iter_mut().chain([defaults]) {
             for entry in &mut section.entries {
-                entry.value.truncate(entry.value.trim_end_matches(is_space).len());
+                if let Written::Text(value) = &mut entry.value {
+                    value.truncate(value.trim_end_matches(is_space).len());
+                }
             }
         }
         (self.document, self.faults)

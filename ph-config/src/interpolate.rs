@@ -12,13 +12,16 @@
 //!
 //! A hostile file can make values explode, so depth, look-ups and length are bounded.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use crate::document::Written;
+use crate::environ::{Environment, NotUtf8};
 use crate::error::{Escaped, Origin, nearest, shown};
-use crate::layers::Raw;
-use crate::value::{Shape, ValueError};
+use crate::layers::{Merged, Raw};
+use crate::value::{Shape, ValueError, quoted_pairs, quoted_words};
 
 /// How deep values may refer to one another, as in ConfigParser.
 const MAX_DEPTH: usize = 10;
@@ -36,10 +39,12 @@ pub(crate) const LATE_KEYS: [&str; 2] = ["command", "environment"];
 const BUILT_IN: [&str; 5] = ["here", "section", "host_name", "slot", "generation"];
 
 /// What names can stand for.
-pub(crate) struct Scope<'a> {
-    pub(crate) merged: &'a BTreeMap<String, Raw>,
+pub(crate) struct Scope<'m, 'a> {
+    pub(crate) merged: &'m Merged<'m>,
     pub(crate) section: &'a str,
+    /// The folder of what is in no file.
     pub(crate) here: &'a Path,
+    pub(crate) environment: &'a Environment,
     /// What `%(base_path)s` stands for, once that is known.
     pub(crate) base_path: Option<String>,
     pub(crate) spent: Spent,
@@ -52,22 +57,76 @@ pub(crate) struct Spent {
     bytes: Cell<usize>,
 }
 
-/// The value of `key` with every name replaced. `late`: whether late-bound names are legal in it.
-pub(crate) fn expand(
-    scope: &Scope<'_>,
+/// The value of `key` as one text, with every name replaced. `late`: whether late-bound names are
+/// legal in it. The parts of a list are put together only then, so that nothing inserted divides
+/// them anew.
+pub(crate) fn expand<'m>(
+    scope: &Scope<'m, '_>,
     key: &str,
     shape: Shape,
     late: bool,
+) -> Result<Cow<'m, str>, ValueError> {
+    let Some(raw) = scope.merged.get(key) else { return Ok(Cow::Borrowed("")) };
+    if let Written::Text(text) = &raw.written
+        && !text.contains('%')
+    {
+        return Ok(Cow::Borrowed(text));
+    }
+    expand_parts(scope, key, raw, shape, late).map(Cow::Owned)
+}
+
+fn expand_parts(
+    scope: &Scope<'_, '_>,
+    key: &str,
+    raw: &Raw,
+    shape: Shape,
+    late: bool,
 ) -> Result<String, ValueError> {
-    let Some(raw) = scope.merged.get(key) else { return Ok(String::new()) };
+    let part = |text: &str| expand_part(scope, key, text, late);
+    match (&raw.written, shape) {
+        (Written::Text(text), Shape::Share) => match text.strip_suffix('%') {
+            Some(number) if !number.ends_with('%') => Ok(part(number)? + "%"),
+            _ => part(text),
+        },
+        (Written::Text(text), _) => part(text),
+        (Written::Items(items), Shape::Words) => {
+            let words: Result<Vec<String>, _> = items.iter().map(|item| part(item)).collect();
+            Ok(quoted_words(&words?))
+        }
+        (Written::Items(items), Shape::Lines) => {
+            let items: Vec<String> =
+                items.iter().map(|item| part(item)).collect::<Result<_, _>>()?;
+            match items.iter().find(|item| item.contains([',', '\n'])) {
+                None => Ok(items.join("\n")),
+                Some(item) => {
+                    let expected = format!("items without a comma (this has {})", shown(item));
+                    Err(ValueError::new(expected, "make an item of the list for each"))
+                }
+            }
+        }
+        (Written::Pairs(pairs), Shape::Pairs) => {
+            let pair = |(name, value): &(String, String)| Ok((name.clone(), part(value)?));
+            pairs.iter().map(pair).collect::<Result<Vec<_>, _>>().map(|pairs| quoted_pairs(&pairs))
+        }
+        (Written::Items(_), Shape::Line | Shape::Share | Shape::Pairs | Shape::Text) => {
+            Err(ValueError::new("one value, not a list", "write one value without brackets"))
+        }
+        (
+            Written::Pairs(_),
+            Shape::Line | Shape::Share | Shape::Lines | Shape::Words | Shape::Text,
+        ) => Err(ValueError::new("one value, not a table", "write one value without braces")),
+    }
+}
+
+fn expand_part(
+    scope: &Scope<'_, '_>,
+    key: &str,
+    text: &str,
+    late: bool,
+) -> Result<String, ValueError> {
     let mut expansion = Expansion { scope, late, out: String::new(), path: Vec::new(), kept: 0 };
-    let (text, end) = match (shape, raw.text.strip_suffix('%')) {
-        (Shape::Share, Some(number)) if !number.ends_with('%') => (number, "%"),
-        _ => (raw.text.as_str(), ""),
-    };
     expansion.path.push(key.to_owned());
     expansion.run(text)?;
-    expansion.out.push_str(end);
     let Expansion { out, kept, .. } = expansion;
     if late
         && LATE.iter().map(|name| out.matches(&placeholder(name)).count()).sum::<usize>() != kept
@@ -103,7 +162,7 @@ fn placeholder(name: &str) -> String {
 }
 
 struct Expansion<'a> {
-    scope: &'a Scope<'a>,
+    scope: &'a Scope<'a, 'a>,
     late: bool,
     out: String,
     /// The keys being expanded, from the one asked for to the one at work.
@@ -152,9 +211,14 @@ impl Expansion<'_> {
             return Err(ValueError::new(expected, "refer to fewer values"));
         }
         let key = name.to_lowercase();
+        // A key that is called `section` must not change the defaults, which mean the name.
+        let is_default = self.at_work().is_some_and(|raw| raw.origin == Origin::Default);
+        if name == "section" && is_default {
+            return self.built_in(name);
+        }
         // A default of nothing is not a value: what nobody set cannot be referred to.
         let raw = self.scope.merged.get(&key);
-        let raw = raw.filter(|raw| raw.origin != Origin::Default || !raw.text.is_empty());
+        let raw = raw.filter(|raw| raw.origin != Origin::Default || !raw.is_empty());
         let Some(raw) = raw else { return self.built_in(name) };
         if self.path.contains(&key) {
             let circle = format!("{} -> {}", self.path.join(" -> "), key);
@@ -166,16 +230,17 @@ impl Expansion<'_> {
         {
             return self.push(text);
         }
+        let text = raw.written.text(&key);
         // As in ConfigParser only values that themselves interpolate count.
-        if !raw.text.contains('%') {
-            return self.push(&raw.text);
+        if !text.contains('%') {
+            return self.push(&text);
         }
         if self.path.len() >= MAX_DEPTH {
             let expected = format!("values that refer to one another at most {MAX_DEPTH} deep");
             return Err(ValueError::new(expected, "write one of the inner values out"));
         }
         self.path.push(key);
-        self.run(&raw.text)?;
+        self.run(&text)?;
         self.path.pop();
         Ok(())
     }
@@ -195,7 +260,7 @@ impl Expansion<'_> {
             ValueError::new(expected, mend)
         };
         let text = match name {
-            "here" => Some(self.scope.here.to_str().map(str::to_owned).ok_or_else(|| {
+            "here" => Some(self.here().to_str().map(str::to_owned).ok_or_else(|| {
                 broken(
                     "UTF-8",
                     "write the folder out, or move the file to a folder with such a name",
@@ -205,16 +270,16 @@ impl Expansion<'_> {
             "host_name" => Some(host_name().ok_or_else(|| {
                 broken("known", "give this host a name in UTF-8, or write the value out")
             })?),
-            _ => match name.strip_prefix("ENV_").map(std::env::var) {
-                Some(Ok(value)) => Some(value),
-                Some(Err(std::env::VarError::NotPresent)) => {
+            _ => match name.strip_prefix("ENV_").map(|name| self.scope.environment.value(name)) {
+                Some(Some(Ok(value))) => Some(value.to_owned()),
+                Some(Some(Err(NotUtf8))) => {
+                    return Err(broken("UTF-8", "set the variable to other text"));
+                }
+                Some(None) => {
                     return Err(broken(
                         "in the environment",
                         "set the variable, or write the value",
                     ));
-                }
-                Some(Err(std::env::VarError::NotUnicode(_))) => {
-                    return Err(broken("UTF-8", "set the variable to other text"));
                 }
                 None => None,
             },
@@ -225,14 +290,24 @@ impl Expansion<'_> {
         }
     }
 
+    /// The value whose text is being expanded.
+    fn at_work(&self) -> Option<&Raw> {
+        self.path.last().and_then(|key| self.scope.merged.get(key))
+    }
+
+    /// The folder of the file that holds the text at work.
+    fn here(&self) -> &Path {
+        self.at_work().and_then(|raw| raw.folder.as_deref()).unwrap_or(self.scope.here)
+    }
+
     fn unknown(&self, name: &str) -> ValueError {
         let expected = format!(
             "names that are set (`%({})s` is not){}",
             Escaped(&name.chars().take(64).collect::<String>()),
             self.through()
         );
-        let keys = self.scope.merged.iter().filter(|(_, raw)| !raw.text.is_empty());
-        let known = keys.map(|(key, _)| key.as_str()).chain(BUILT_IN);
+        let keys = self.scope.merged.iter().filter(|(_, raw)| !raw.is_empty());
+        let known = keys.map(|(key, _)| key).chain(BUILT_IN);
         let mend = match nearest(&name.to_lowercase(), known) {
             Some(near) => format!("did you mean `%({})s`?", Escaped(near)),
             None => "set it in this section or in [DEFAULT], or write %% for a percent sign".into(),
@@ -267,17 +342,19 @@ fn reference(text: &str) -> Option<(&str, &str)> {
 pub(crate) struct References(BTreeMap<String, BTreeSet<String>>);
 
 impl References {
-    /// Adds what `text`, a value of `key`, refers to.
-    pub(crate) fn add(&mut self, key: &str, text: &str) {
+    /// Adds what `texts`, parts of a value of `key`, refer to.
+    pub(crate) fn add<'t>(&mut self, key: &str, texts: impl Iterator<Item = &'t str>) {
         let names = self.0.entry(key.to_owned()).or_default();
-        let mut rest = text;
-        while let Some(at) = rest.find('%') {
-            rest = &rest[at..];
-            if let Some((name, after)) = reference(rest) {
-                names.insert(name.to_lowercase());
-                rest = after;
-            } else {
-                rest = rest.strip_prefix("%%").unwrap_or(&rest[1..]);
+        for text in texts {
+            let mut rest = text;
+            while let Some(at) = rest.find('%') {
+                rest = &rest[at..];
+                if let Some((name, after)) = reference(rest) {
+                    names.insert(name.to_lowercase());
+                    rest = after;
+                } else {
+                    rest = rest.strip_prefix("%%").unwrap_or(&rest[1..]);
+                }
             }
         }
     }

@@ -5,17 +5,16 @@
 //! same question, so it is here too: a `;` after white space ends a value that will become a
 //! number, a path or the like, but a command or an application may well mean it.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::Path;
 
+use crate::document::{DEFAULT, Document, Section, Written};
 use crate::error::{Escaped, Origin, Place, Problem, Report, nearest, shown};
-use crate::ini::{self, Document, Section, is_space};
+use crate::ini::is_space;
 use crate::interpolate::References;
-use crate::layers::Raw;
+use crate::layers::{Merged, Raw};
 use crate::settings::{self, SETTINGS};
 use crate::value::Shape;
-
-type Merged = BTreeMap<String, Raw>;
 
 /// The name of an application's own key, without `app_`.
 pub(crate) fn app_name(key: &str) -> Option<&str> {
@@ -24,37 +23,54 @@ pub(crate) fn app_name(key: &str) -> Option<&str> {
 
 /// Whether any character may mean itself in the value of this setting.
 fn is_free(key: &str) -> bool {
-    app_name(key).is_some() || settings::find(key).is_some_and(|row| row.shape == Shape::Free)
+    app_name(key).is_some() || settings::find(key).is_some_and(|row| !is_typed_shape(row.shape))
 }
 
 /// Whether a value of this key becomes something typed.
 fn is_typed(key: &str) -> bool {
-    settings::find(key).is_some_and(|row| row.shape != Shape::Free)
+    settings::find(key).is_some_and(|row| is_typed_shape(row.shape))
+}
+
+fn is_typed_shape(shape: Shape) -> bool {
+    match shape {
+        Shape::Line | Shape::Share | Shape::Lines => true,
+        Shape::Words | Shape::Pairs | Shape::Text => false,
+    }
 }
 
 /// Cuts comments off values from files: of typed settings, and of helpers that only those use.
-pub(crate) fn cut_comments(merged: &mut Merged, report: &mut Report) {
+pub(crate) fn cut_comments(merged: &mut Merged<'_>, report: &mut Report) {
+    let may_comment = |(_, raw): &(&str, &Raw)| {
+        raw.has_comments && matches!(&raw.written, Written::Text(text) if text.contains(';'))
+    };
+    if !merged.iter().any(|value| may_comment(&value)) {
+        return;
+    }
     let mut references = References::default();
     for (key, raw) in merged.iter() {
-        references.add(key, &raw.text);
+        references.add(key, raw.written.texts());
     }
     let of_free = references.reached(is_free);
     let of_typed = references.reached(is_typed);
-    for (key, raw) in merged.iter_mut() {
-        let helper = of_typed.contains(key.as_str()) && !of_free.contains(key.as_str());
-        let from_file = matches!(raw.origin, Origin::File { .. });
-        if !from_file || is_free(key) || !(is_typed(key) || helper) {
+    let mut cut = Vec::new();
+    for (key, raw) in merged.iter().filter(may_comment) {
+        let helper = of_typed.contains(key) && !of_free.contains(key);
+        if is_free(key) || !(is_typed(key) || helper) {
             continue;
         }
-        let Some(text) = without_comments(&raw.text) else { continue };
+        let written = raw.written.text(key);
+        let Some(text) = without_comments(&written) else { continue };
         let message = format!(
             "expected a value only, got {}; what follows the `;` counts as a comment",
-            shown(&raw.text)
+            shown(&written)
         );
         let mend = "move the comment to a line of its own";
         let place = Place::Value(raw.origin.clone());
         report.warn(Problem::new(place, message, mend).about(&raw.section, key));
-        raw.text = text;
+        cut.push((key.to_owned(), text));
+    }
+    for (key, text) in cut {
+        merged.rewrite(&key, Written::Text(text));
     }
 }
 
@@ -76,31 +92,33 @@ fn without_comments(text: &str) -> Option<String> {
 }
 
 /// Reports every key that is neither a setting, nor the application's, nor a helper.
-pub(crate) fn refuse_unknown(
-    merged: &Merged,
-    file: Option<(&Document, &Section)>,
+///
+/// `sections` are what a file says for the section that is loaded; `used` answers which keys any
+/// section of any file needs.
+pub(crate) fn refuse_unknown<'d, 'u>(
+    merged: &Merged<'_>,
+    sections: impl Iterator<Item = &'d Section>,
+    used: impl FnOnce() -> &'u BTreeSet<String>,
     tolerant: bool,
     report: &mut Report,
 ) {
-    let is_known = |key: &str| settings::find(key).is_some() || app_name(key).is_some();
-    if merged.keys().all(|key| is_known(key)) {
+    let set = || merged.iter().filter(|(_, raw)| raw.origin != Origin::Default);
+    if set().all(|(key, _)| is_known(key)) {
         return;
     }
     // What the file says counts even where an override hides it: giving `pidfile` by a flag must
     // not turn the helper of the file's own pidfile into a mistake.
     let mut here = References::default();
-    merged.iter().for_each(|(key, raw)| here.add(key, &raw.text));
-    // [DEFAULT] also holds helpers of the other sections.
-    let mut anywhere = References::default();
-    if let Some((document, section)) = file {
-        add_entries(&mut here, [&document.defaults, section]);
-        add_entries(&mut anywhere, document.sections.iter().chain([&document.defaults]));
+    for (key, raw) in merged.iter() {
+        here.add(key, raw.written.texts());
     }
-    let (here, anywhere) = (here.reached(is_known), anywhere.reached(is_known));
-    let is_used = |key: &str, raw: &Raw| {
-        here.contains(key) || (raw.section == ini::DEFAULT && anywhere.contains(key))
-    };
-    for (key, raw) in merged {
+    add_entries(&mut here, sections);
+    let here = here.reached(is_known);
+    // [DEFAULT] also holds helpers of the other sections.
+    let used = used();
+    let is_used =
+        |key: &str, raw: &Raw| here.contains(key) || (raw.section == DEFAULT && used.contains(key));
+    for (key, raw) in set() {
         if is_known(key) || is_used(key, raw) {
             continue;
         }
@@ -112,9 +130,22 @@ pub(crate) fn refuse_unknown(
     }
 }
 
-fn add_entries<'a>(references: &mut References, sections: impl IntoIterator<Item = &'a Section>) {
-    for entry in sections.into_iter().flat_map(|section| &section.entries) {
-        references.add(&entry.key, &entry.value);
+/// The keys that settings and application keys of any section refer to, directly or through others.
+pub(crate) fn used<'d>(documents: impl Iterator<Item = &'d Document>) -> BTreeSet<String> {
+    let mut anywhere = References::default();
+    for document in documents {
+        add_entries(&mut anywhere, document.sections.iter().chain([&document.defaults]));
+    }
+    anywhere.reached(is_known).into_iter().map(str::to_owned).collect()
+}
+
+fn is_known(key: &str) -> bool {
+    settings::find(key).is_some() || app_name(key).is_some()
+}
+
+fn add_entries<'a>(references: &mut References, sections: impl Iterator<Item = &'a Section>) {
+    for entry in sections.flat_map(|section| &section.entries) {
+        references.add(&entry.key, entry.value.texts());
     }
 }
 
@@ -126,14 +157,15 @@ fn unknown(key: &str, raw: &Raw) -> Problem {
             Escaped(&key.chars().take(64).collect::<String>())
         ),
     };
-    let message = format!("expected a known key, got one with the value {}", shown(&raw.text));
+    let message =
+        format!("expected a known key, got one with the value {}", shown(&raw.written.text(key)));
     Problem::new(Place::Value(raw.origin.clone()), message, mend).about(&raw.section, key)
 }
 
 /// Warns of a section that looks like the inherited one but is not.
 pub(crate) fn warn_of_default(document: &Document, file: &Path, report: &mut Report) {
     for section in &document.sections {
-        if section.name.trim().eq_ignore_ascii_case(ini::DEFAULT) {
+        if section.name.trim().eq_ignore_ascii_case(DEFAULT) {
             let origin = Origin::File { path: file.to_owned(), line: section.line };
             let message = format!(
                 "expected [DEFAULT], got [{}], which no section inherits",

@@ -1,31 +1,29 @@
-//! INI file, defaults and flags merged into one typed [`Settings`], every value with its origin.
+//! INI and TOML files, variables and flags merged into one typed [`Settings`], every value with its
+//! origin.
 //!
-//! This crate knows no process and no signal: it turns text into values. [`load()`] takes a
-//! [`Request`] and answers with [`Loaded`], or with [`ConfigErrors`], which names every problem
-//! with its line and its cure. [`SETTINGS`] is the table everything about settings comes from.
+//! This crate knows no process and no signal: it turns text into values. A [`Source`] is read into
+//! a [`Configuration`], which loads the settings of a section into [`Loaded`], or answers with
+//! [`ConfigErrors`], which name every problem with its line and its cure. [`SETTINGS`] is the table
+//! everything about settings comes from.
 //!
-//! Layers, the stronger later: default of the table, `[DEFAULT]` of the file, the section, the
-//! command line. Interpolation of `%(name)s` happens after they were merged.
+//! Layers, the stronger later: default of the table, `WEB_CONCURRENCY`, `[DEFAULT]` of the main file
+//! and of those it includes, the section in the same order, variables, the command line.
+//! Interpolation of `%(name)s` happens after they were merged.
 //!
 //! ```
 //! use std::path::Path;
-//! use ph_config::{Origin, Override, Request, load};
+//! use ph_config::{Environment, Origin, Override, Source};
 //!
-//! let overrides = [Override {
-//!     key: "number_workers".into(),
-//!     value: "4".into(),
-//!     flag: "-n".into(),
-//! }];
-//! let loaded = load(&Request {
-//!     file: None,
-//!     section: None,
-//!     overrides: &overrides,
-//!     cwd: Path::new("/srv/jobs"),
-//!     default_name: "jobs",
-//! })?;
-//! assert_eq!(loaded.settings.workers(), 4);
-//! assert_eq!(loaded.settings.origin("number_workers"), Origin::Flag("-n".into()));
-//! assert_eq!(loaded.settings.pidfile, Path::new("/srv/jobs/jobs.pid"));
+//! let flag = Override { key: "number_workers".into(), value: "4".into(), flag: "-n".into() };
+//! let environment = Environment::from_iter([("PH_LOG_LEVEL", "debug"), ("PH_NUMBER_WORKERS", "2")]);
+//! let source =
+//!     Source { environment, default_name: "jobs", ..Source::new(Path::new("/srv/jobs")) };
+//! let settings = source.read()?.load(None, &[flag])?.settings;
+//! assert_eq!(settings.workers(), 4);
+//! assert_eq!(settings.origin("number_workers"), Origin::Flag("-n".into()));
+//! assert_eq!(settings.overridden("number_workers")[0].origin.to_string(), "$PH_NUMBER_WORKERS");
+//! assert_eq!(settings.origin("log_level"), Origin::Variable("PH_LOG_LEVEL".into()));
+//! assert_eq!(settings.pidfile, Path::new("/srv/jobs/jobs.pid"));
 //! # Ok::<(), ph_config::ConfigErrors>(())
 //! ```
 //!
@@ -33,8 +31,10 @@
 //! |---|---|
 //! | `settings` | the table, and [`Settings`] |
 //! | `value` | kinds of values and their parsers |
-//! | `read`, `ini` | a file as text, as a document |
-//! | `format` | INI or TOML |
+//! | `source`, `include` | which files there are, and their sections |
+//! | `read`, `trust` | a file as text, and who else can write it |
+//! | `format`, `ini`, `toml`, `document` | a text as a document, whatever its language |
+//! | `environ` | variables that set keys |
 //! | `env_file` | the variables in the files that `env_file` names |
 //! | `layers` | figment: which layer wins, and whose value it is |
 //! | `interpolate`, `keys` | `%(name)s`; unknown keys, helpers, comments after values |
@@ -42,9 +42,12 @@
 //! | `error` | [`Problem`], [`Origin`], the report |
 
 mod check;
+mod document;
 mod env_file;
+mod environ;
 mod error;
 mod format;
+mod include;
 mod ini;
 mod interpolate;
 mod keys;
@@ -52,13 +55,20 @@ mod layers;
 mod load;
 mod read;
 mod settings;
+mod source;
+mod toml;
+mod trust;
 mod value;
 
+pub use environ::{Environment, NotUtf8};
 pub use error::{ConfigErrors, Origin, Place, Problem};
 pub use format::Format;
 pub use interpolate::bind_late;
-pub use load::{Loaded, Override, Request, load, sections};
+pub use layers::Overridden;
+pub use load::{Loaded, Override};
 pub use settings::{Apply, SETTINGS, SettingInfo, Settings};
+pub use source::{Configuration, Source};
+pub use trust::{ForeignWriter, ForeignWriters, foreign_writer};
 pub use value::{
     Amount, Bind, CpuAffinity, EnvFile, ExtraKeys, Id, KillMode, LogLevel, LogTarget, Rlimit,
     StopSignal, UserSpec, ValueError, WorkerCount, parse_boolean, parse_duration, parse_size,

@@ -12,7 +12,8 @@ use std::path::Path;
 
 use nix::fcntl::OFlag;
 
-use crate::error::{Origin, Place, Problem};
+use crate::error::{Escaped, Origin, Place, Problem, Report};
+use crate::trust::{ForeignWriter, ForeignWriters, foreign_writer};
 
 /// The largest file that is read, in bytes.
 pub(crate) const MAX_BYTES: u64 = 1024 * 1024;
@@ -29,23 +30,60 @@ pub(crate) struct Purpose {
     long: &'static str,
 }
 
-const CONFIGURATION: Purpose = Purpose {
-    what: "the configuration",
-    missing: "check the path, or write the file",
-    irregular: "name a file that holds the settings",
-    long: "check that this is the configuration and not its data",
-};
+impl Purpose {
+    pub(crate) const CONFIGURATION: Purpose = Purpose {
+        what: "the configuration",
+        missing: "check the path, or write the file",
+        irregular: "name a file that holds the settings",
+        long: "check that this is the configuration and not its data",
+    };
 
-pub(crate) const VARIABLES: Purpose = Purpose {
-    what: "the variables",
-    missing: "check the path, or put `-` before it if the file may be missing",
-    irregular: "name a file with lines of NAME=value",
-    long: "check that this file holds variables and not data",
-};
+    pub(crate) const VARIABLES: Purpose = Purpose {
+        what: "the variables",
+        missing: "check the path, or put `-` before it if the file may be missing",
+        irregular: "name a file with lines of NAME=value",
+        long: "check that this file holds variables and not data",
+    };
+}
 
-/// Reads the configuration at `path`; `shown` is how the operator spelled it.
-pub(crate) fn read(path: &Path, shown: &Path) -> Result<String, Box<Problem>> {
-    contents(open(path), shown, &CONFIGURATION)
+/// Reads the file at `path`, which is absolute; `shown` is how the operator spelled it.
+pub(crate) fn read(
+    path: &Path,
+    shown: &Path,
+    purpose: &Purpose,
+    foreign_writers: ForeignWriters,
+    report: &mut Report,
+) -> Result<String, Box<Problem>> {
+    let file = open(path);
+    if let Ok(file) = &file {
+        judge_writers(file, path, shown, foreign_writers, report)?;
+    }
+    contents(file, shown, purpose)
+}
+
+/// Refuses or warns of a file that others than root can write.
+pub(crate) fn judge_writers(
+    file: &File,
+    path: &Path,
+    shown: &Path,
+    foreign_writers: ForeignWriters,
+    report: &mut Report,
+) -> Result<(), Box<Problem>> {
+    if foreign_writers == ForeignWriters::Accept {
+        return Ok(());
+    }
+    let writer = file.metadata().ok().and_then(|metadata| foreign_writer(path, &metadata));
+    let Some(ForeignWriter { who, mend, is_owner }) = writer else { return Ok(()) };
+    let message =
+        format!("expected a file that only root can write, got another: {}", Escaped(&who));
+    let mend = format!("{}; or accept it with --allow-writable", Escaped(&mend));
+    let problem = Problem::new(Place::File(shown.to_owned()), message, mend);
+    if foreign_writers == ForeignWriters::Warn || is_owner {
+        report.warn(problem);
+        Ok(())
+    } else {
+        Err(Box::new(problem))
+    }
 }
 
 /// Opens a file so that nothing can make it wait.

@@ -11,19 +11,22 @@
 //! What the files of `env_file` hold belongs to the settings too, though no row can hold it.
 
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use crate::error::Origin;
+use crate::layers::Overridden;
 use crate::load::Reader;
 use crate::value::{
     ADDRESSES, AMOUNT, Amount, BASE_PATH, BOOLEAN, Bind, COMMAND, COUNT, COUNT_U64, CPUS,
     CpuAffinity, DURATION, DURATION_ABOVE_ZERO, ENV_FILES, ENVIRONMENT, EXTRA_KEYS, EnvFile,
-    ExtraKeys, FILE, FOLDER, GROUP, Id, KILL_MODE, KillMode, Kind, LIMIT_COUNT, LIMIT_MICROSECONDS,
-    LIMIT_NICE, LIMIT_PRIORITY, LIMIT_SECONDS, LIMIT_SIZE, LOG_LEVEL, LOG_TARGET, LogLevel,
-    LogTarget, NAME, NICE, OOM_SCORE, OPTIONAL_DURATION, OPTIONAL_FILE, OPTIONAL_FOLDER, Rlimit,
-    STOP_SIGNAL, Shape, StopSignal, UMASK, USER, UserSpec, WORKER_COUNT, WORKER_LIMIT, WorkerCount,
+    ExtraKeys, FILE, FOLDER, GLOBS, GROUP, Id, KILL_MODE, KillMode, Kind, LIMIT_COUNT,
+    LIMIT_MICROSECONDS, LIMIT_NICE, LIMIT_PRIORITY, LIMIT_SECONDS, LIMIT_SIZE, LOG_LEVEL,
+    LOG_TARGET, LogLevel, LogTarget, NAME, NICE, OOM_SCORE, OPTIONAL_DURATION, OPTIONAL_FILE,
+    OPTIONAL_FOLDER, Rlimit, STOP_SIGNAL, Shape, StopSignal, UMASK, USER, UserSpec, WORKER_COUNT,
+    WORKER_LIMIT, WorkerCount,
 };
 
 /// When a changed setting takes effect.
@@ -76,7 +79,9 @@ const fn info<T>(
 
 /// The row of a key, if it is in the table.
 pub(crate) fn find(name: &str) -> Option<&'static SettingInfo> {
-    SETTINGS.iter().find(|row| row.name == name)
+    static BY_NAME: LazyLock<HashMap<&str, &SettingInfo>> =
+        LazyLock::new(|| SETTINGS.iter().map(|row| (row.name, row)).collect());
+    BY_NAME.get(name).copied()
 }
 
 macro_rules! settings {
@@ -93,6 +98,7 @@ macro_rules! settings {
             pub(crate) file_environment: Vec<(String, String)>,
             name: String,
             origins: BTreeMap<String, Origin>,
+            overridden: BTreeMap<String, Vec<Overridden>>,
         }
 
         /// Every row of the table, in the order of the reference.
@@ -114,8 +120,9 @@ macro_rules! settings {
                 // All values are read before the first failure ends it, to report them together.
                 $(let $name = reader.take(stringify!($name), &$kind);)*
                 let (name, origins) = (name.to_owned(), reader.origins());
+                let overridden = reader.overridden();
                 let file_environment = Vec::new();
-                Some(Settings { $($name: $name?,)* app, file_environment, name, origins })
+                Some(Settings { $($name: $name?,)* app, file_environment, name, origins, overridden })
             }
 
             /// The rows whose values differ, in the order of the table; where they came from does
@@ -247,6 +254,8 @@ settings! {
         "The time in which `max_restarts` counts.";
     reload_surge: Amount = "25%", Live, AMOUNT,
         "How many workers, or which share of them, a roll may start beyond the target.";
+    include: Vec<String> = "", Live, GLOBS,
+        "Further files of this configuration, as patterns of a shell, from the folder of the main file; only in its [DEFAULT].";
     extra_keys: ExtraKeys = "refuse", Restart, EXTRA_KEYS,
         "Whether an unknown key is an error or a warning.";
 }
@@ -261,6 +270,12 @@ impl Settings {
     /// key that nobody set, or that is not known, answers [`Origin::Default`].
     pub fn origin(&self, key: &str) -> Origin {
         self.origins.get(&key.to_lowercase()).cloned().unwrap_or(Origin::Default)
+    }
+
+    /// The values that the one of `key` won over, the strongest first; the last is the default of
+    /// the table, if `key` is in it.
+    pub fn overridden(&self, key: &str) -> &[Overridden] {
+        self.overridden.get(&key.to_lowercase()).map_or(&[], Vec::as_slice)
     }
 
     /// The number of workers to keep: `number_workers` with `auto` resolved and bounded by

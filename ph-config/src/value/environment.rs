@@ -25,7 +25,7 @@ const MAX_FILES: usize = 64;
 const RESERVED: [&str; 3] = ["PH_", "LISTEN_", "WATCHDOG_"];
 
 pub(crate) const ENVIRONMENT: Kind<Vec<(String, String)>> =
-    Kind { name: "list of NAME=value", shape: Shape::Free, parse: |text, _| environment(text) };
+    Kind { name: "list of NAME=value", shape: Shape::Pairs, parse: |text, _| environment(text) };
 
 pub(crate) const ENV_FILES: Kind<Vec<EnvFile>> =
     Kind { name: "list of paths", shape: Shape::Lines, parse: files };
@@ -110,6 +110,14 @@ pub(crate) fn quoted(text: &str) -> Option<(String, &str)> {
         value.push(if escaped { chars.next()?.1 } else { c });
     }
     None
+}
+
+/// The variables as one text that is read as the same ones.
+pub(crate) fn quoted_pairs(pairs: &[(String, String)]) -> String {
+    let pair = |(name, value): &(String, String)| {
+        format!("{name}=\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
+    };
+    pairs.iter().map(pair).collect::<Vec<_>>().join(", ")
 }
 
 /// Without the white space before it, up to the end of the line.

@@ -105,11 +105,13 @@ fn id(text: &str, what: &str) -> Result<Id, ValueError> {
     Err(ValueError::new(expected, mend))
 }
 
+/// As in a shell, or with the prefix of TOML and Python.
 fn umask(text: &str) -> Result<u32, ValueError> {
-    let octal = !text.is_empty() && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
-    let mask = u32::from_str_radix(text, 8).ok().filter(|mask| octal && *mask <= MAX_UMASK);
+    let digits = text.strip_prefix("0o").unwrap_or(text);
+    let octal = digits.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
+    let mask = u32::from_str_radix(digits, 8).ok().filter(|mask| octal && *mask <= MAX_UMASK);
     mask.ok_or_else(|| {
-        let mend = "write octal digits (0 to 7) without a prefix, for example 022 or 077";
+        let mend = "write octal digits (0 to 7), for example 022 or 0o077";
         ValueError::new("an octal number from 0 to 777", mend)
     })
 }
@@ -163,10 +165,12 @@ mod tests {
 
     #[test]
     fn masks_are_octal() {
-        for (text, mask) in [("022", 0o22), ("22", 0o22), ("0", 0), ("0777", 0o777)] {
+        for (text, mask) in
+            [("022", 0o22), ("22", 0o22), ("0", 0), ("0777", 0o777), ("0o022", 0o22)]
+        {
             assert_eq!(umask(text), Ok(mask));
         }
-        for bad in ["", "8", "0o22", "0x12", "-1", "+22", "1000", "22 ", "77777777777777"] {
+        for bad in ["", "8", "0o", "0o8", "0x12", "-1", "+22", "1000", "22 ", "77777777777777"] {
             assert!(umask(bad).is_err(), "{bad}");
         }
     }

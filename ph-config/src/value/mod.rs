@@ -25,7 +25,7 @@ pub use path::LogTarget;
 pub(crate) use address::ADDRESSES;
 pub(crate) use choice::{EXTRA_KEYS, KILL_MODE, LOG_LEVEL, STOP_SIGNAL};
 pub(crate) use environment::{
-    ENV_FILES, ENVIRONMENT, MAX_VARIABLES, check as check_variable, quoted,
+    ENV_FILES, ENVIRONMENT, MAX_VARIABLES, check as check_variable, quoted, quoted_pairs,
 };
 pub(crate) use identity::{GROUP, UMASK, USER};
 pub(crate) use limits::{
@@ -37,9 +37,9 @@ pub(crate) use number::{
     WORKER_COUNT, WORKER_LIMIT,
 };
 pub(crate) use path::{
-    BASE_PATH, FILE, FOLDER, Folders, LOG_TARGET, OPTIONAL_FILE, OPTIONAL_FOLDER, clean,
+    BASE_PATH, FILE, FOLDER, Folders, GLOBS, LOG_TARGET, OPTIONAL_FILE, OPTIONAL_FOLDER, clean,
 };
-pub(crate) use words::{COMMAND, NAME};
+pub(crate) use words::{COMMAND, NAME, quoted_words};
 
 use std::fmt;
 
@@ -84,6 +84,10 @@ pub(crate) enum Shape {
     Share,
     /// Several lines, each of which may end in such a comment.
     Lines,
-    /// Any text; `;` is a character like others.
-    Free,
+    /// Words of a command; `;` is a character like others.
+    Words,
+    /// Names with values; `;` is a character like others.
+    Pairs,
+    /// Any text; no setting is of this shape, but the application's own keys are.
+    Text,
 }

@@ -52,6 +52,12 @@ pub(crate) const LOG_TARGET: Kind<LogTarget> = Kind {
     },
 };
 
+pub(crate) const GLOBS: Kind<Vec<String>> =
+    Kind { name: "list of patterns", shape: Shape::Lines, parse: globs };
+
+/// How many patterns `include` may have.
+const MAX_PATTERNS: usize = 64;
+
 /// Where log lines go: `log_file`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogTarget {
@@ -59,6 +65,22 @@ pub enum LogTarget {
     Stderr,
     /// A file, by its absolute path.
     File(PathBuf),
+}
+
+/// Patterns of files. Not from `base_path`, which an included file may set.
+fn globs(text: &str, folders: &Folders) -> Result<Vec<String>, ValueError> {
+    let mut all = Vec::new();
+    for item in text.split([',', '\n']).map(str::trim).filter(|item| !item.is_empty()) {
+        if all.len() == MAX_PATTERNS {
+            let expected = format!("at most {MAX_PATTERNS} patterns");
+            return Err(ValueError::new(expected, "name fewer files"));
+        }
+        let path = resolve(item, &folders.here)?.into_os_string().into_string();
+        all.push(path.map_err(|_| {
+            ValueError::new("a folder with a name in UTF-8", "move the file to such a folder")
+        })?);
+    }
+    Ok(all)
 }
 
 /// A path that names a file, not a folder.

@@ -6,7 +6,7 @@ pub(crate) const NAME: Kind<String> =
     Kind { name: "name", shape: Shape::Line, parse: |text, _| name(text) };
 
 pub(crate) const COMMAND: Kind<Vec<String>> =
-    Kind { name: "command line", shape: Shape::Free, parse: |text, _| command(text) };
+    Kind { name: "command line", shape: Shape::Words, parse: |text, _| command(text) };
 
 fn name(text: &str) -> Result<String, ValueError> {
     let good = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
@@ -33,6 +33,13 @@ fn command(text: &str) -> Result<Vec<String>, ValueError> {
         }
         _ => Ok(words),
     }
+}
+
+/// The words as one text that splits into them again.
+pub(crate) fn quoted_words(words: &[impl AsRef<str>]) -> String {
+    // NUL is let through here, because a load refuses it with a message of its own.
+    let words = words.iter().map(AsRef::as_ref);
+    shlex::Quoter::new().allow_nul(true).join(words).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -65,9 +65,7 @@ fn headers() {
         ("[ s ]", " s "),
         ("  [s]", "s"),
     ] {
-        let site = Site::new(format!("{text}\n"));
-        let names = ph_config::sections(&site.path("app.ini")).expect("a header");
-        assert_eq!(names, [name], "{text:?}");
+        assert_eq!(Site::new(format!("{text}\n")).sections(), [name], "{text:?}");
     }
     assert!(Site::new("[s]\n[]\n").bad().contains("app.ini:2: expected a section header"));
     assert!(Site::new("[s]\n[t\nnumber_worker = 3\n").bad().lines().count() == 2);

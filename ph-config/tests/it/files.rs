@@ -3,7 +3,7 @@
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-use ph_config::{Override, Request, load, sections};
+use ph_config::{Override, Source};
 
 use crate::Site;
 
@@ -26,7 +26,6 @@ fn a_file_that_is_not_one() {
     let _listener = UnixListener::bind(site.path("sock")).expect("bind");
     assert!(refusal(&site, "sock").starts_with("sock: "));
     assert!(refusal(&site, "/dev/null").contains("got a device"));
-    assert!(sections(&site.path("gone.ini")).is_err());
 }
 
 #[test]
@@ -87,19 +86,14 @@ fn without_a_file() {
         Override::command(["./run me", "100%", "%(slot)s"], "--"),
         Override { key: "PIDFILE".into(), value: "run/x.pid".into(), flag: "--pidfile".into() },
     ];
-    let request = Request {
-        file: None,
-        section: None,
-        overrides: &overrides,
-        cwd: Path::new("/srv/./app/"),
-        default_name: "adhoc",
-    };
-    let settings = load(&request).expect("defaults are good").settings;
+    let cwd = Path::new("/srv/./app/");
+    let source = || Source { default_name: "adhoc", ..Source::new(cwd) };
+    let load = |section| source().read()?.load(section, &overrides);
+    let settings = load(None).expect("defaults are good").settings;
     assert_eq!((settings.name(), settings.proc_name.as_str()), ("adhoc", "adhoc"));
     assert_eq!(settings.pidfile, Path::new("/srv/app/run/x.pid"));
     assert_eq!(settings.command, ["./run me", "100%", "%(slot)s"]);
-    let named = load(&Request { section: Some("web"), ..request }).expect("a name is enough");
-    assert_eq!(named.settings.name(), "web");
-    let relative = load(&Request { cwd: Path::new("app"), ..request }).expect_err("no folder");
+    assert_eq!(load(Some("web")).expect("a name is enough").settings.name(), "web");
+    let relative = Source::new(Path::new("app")).read().expect_err("no folder");
     assert!(relative.to_string().contains("expected an absolute cwd"));
 }

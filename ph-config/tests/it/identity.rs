@@ -91,7 +91,7 @@ fn the_group_is_named_once() {
 
 #[test]
 fn refusals_say_how_to_mend() {
-    let text = "[web]\nuser = a b\ngroup = 4294967295\numask = 0o22\nnice = 20\n\
+    let text = "[web]\nuser = a b\ngroup = 4294967295\numask = 0x12\nnice = 20\n\
                 cpu_affinity = 3-2\nrlimit_nofile = 9:8\nrlimit_as = 1.5GB\nrlimit_cpu = 0.5\n\
                 kill_mode = control-group\nenvironment = PH_SLOT=1\nrlimit_nofiles = 1\n";
     let expected = "\
@@ -99,8 +99,8 @@ app.ini:2: [web] user: expected the name or the id of a user (this has \"a b\"),
     use 1 to 256 bytes without colon, white space and control characters, and no `-` at the start
 app.ini:3: [web] group: expected a group id from 0 to 4294967294, got \"4294967295\"
     write the name, or the number that `id` shows
-app.ini:4: [web] umask: expected an octal number from 0 to 777, got \"0o22\"
-    write octal digits (0 to 7) without a prefix, for example 022 or 077
+app.ini:4: [web] umask: expected an octal number from 0 to 777, got \"0x12\"
+    write octal digits (0 to 7), for example 022 or 0o077
 app.ini:5: [web] nice: expected a whole number from -20 to 19, got \"20\"
     write digits only, with `-` before them if it is negative
 app.ini:6: [web] cpu_affinity: expected ranges from low to high (this has \"3-2\"), got \"3-2\"

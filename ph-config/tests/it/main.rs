@@ -1,30 +1,53 @@
 //! What `load` makes of files and flags, as a caller sees it; one binary for all of it.
 
 mod dialect;
+mod environment;
 mod files;
 mod identity;
+mod include;
 mod names;
 mod random;
 mod report;
 mod sample;
+mod toml;
+mod trust;
 
 use std::path::{Path, PathBuf};
 
-use ph_config::{ConfigErrors, Loaded, Override, Request, load};
+use ph_config::{ConfigErrors, Configuration, Environment, Loaded, Override, Settings, Source};
 use tempfile::TempDir;
 
-/// A private folder with one configuration file, `app.ini`.
+/// A private folder with one configuration file, `app.ini` unless it is named otherwise.
 struct Site {
     folder: TempDir,
+    file: &'static str,
     overrides: Vec<Override>,
     section: Option<&'static str>,
+    environment: Environment,
 }
 
 impl Site {
     fn new(text: impl AsRef<[u8]>) -> Site {
+        Site::named("app.ini", text)
+    }
+
+    fn toml(text: impl AsRef<[u8]>) -> Site {
+        Site::named("app.toml", text)
+    }
+
+    fn named(file: &'static str, text: impl AsRef<[u8]>) -> Site {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        std::fs::write(folder.path().join("app.ini"), text).expect("the folder is writable");
-        Site { folder, overrides: Vec::new(), section: None }
+        let environment = Environment::default();
+        let site = Site { folder, file, overrides: Vec::new(), section: None, environment };
+        site.file(file, text)
+    }
+
+    /// One more file.
+    fn file(self, name: &str, text: impl AsRef<[u8]>) -> Site {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().expect("it is below the folder")).expect("a folder");
+        std::fs::write(path, text).expect("the folder is writable");
+        self
     }
 
     fn set(mut self, key: &str, value: &str) -> Site {
@@ -38,22 +61,40 @@ impl Site {
         self
     }
 
+    fn environment(mut self, variables: &[(&str, &str)]) -> Site {
+        self.environment = Environment::from_iter(variables.iter().copied());
+        self
+    }
+
     fn path(&self, relative: &str) -> PathBuf {
         self.folder.path().join(relative)
     }
 
+    fn source<'s>(&'s self, file: &'s str) -> Source<'s> {
+        let environment = self.environment.clone();
+        Source { file: Some(Path::new(file)), environment, ..Source::new(self.folder.path()) }
+    }
+
+    fn read(&self) -> Result<Configuration, ConfigErrors> {
+        self.source(self.file).read()
+    }
+
     fn load_file(&self, file: &str) -> Result<Loaded, ConfigErrors> {
-        load(&Request {
-            file: Some(Path::new(file)),
-            section: self.section,
-            overrides: &self.overrides,
-            cwd: self.folder.path(),
-            default_name: "unused",
-        })
+        self.source(file).read()?.load(self.section, &self.overrides)
     }
 
     fn load(&self) -> Result<Loaded, ConfigErrors> {
-        self.load_file("app.ini")
+        self.load_file(self.file)
+    }
+
+    fn load_section(&self, name: &str) -> Settings {
+        let loaded = self.read().and_then(|configuration| configuration.load(Some(name), &[]));
+        loaded.unwrap_or_else(|errors| panic!("refused: {errors}")).settings
+    }
+
+    /// The names of all sections, if the file can be read.
+    fn sections(&self) -> Vec<String> {
+        self.read().expect("the file can be read").sections().to_vec()
     }
 
     fn good(&self) -> Loaded {

@@ -16,15 +16,16 @@ fn refused(text: &str) -> String {
 
 #[test]
 fn built_in_names() {
-    let site = Site::new("[s]\napp_x = %(here)s|%(section)s|%(ENV_CARGO_PKG_NAME)s|%(host_name)s");
+    let site = Site::new("[s]\napp_x = %(here)s|%(section)s|%(ENV_COLOUR)s|%(host_name)s")
+        .environment(&[("COLOUR", "50% red")]);
     let value = site.good().settings.app["x"].clone();
     let here = site.path("").to_str().expect("UTF-8").trim_end_matches('/').to_owned();
-    assert!(value.starts_with(&format!("{here}|s|ph-config|")), "{value}");
+    assert!(value.starts_with(&format!("{here}|s|50% red|")), "{value}");
     assert!(!value.ends_with('|'));
     // A key of that name wins, as it would have before there was a built-in one.
     assert_eq!(app("app_x = %(section)s\nsection = mine"), "mine");
     assert_eq!(app("app_x = %(number_workers)s %(GRACEFUL_TIMEOUT)s"), "1 30s");
-    let missing = refused("app_x = %(ENV_PH_CONFIG_TEST_NOT_SET)s");
+    let missing = refused("app_x = %(ENV_COLOUR)s");
     assert!(missing.contains("to be in the environment"), "{missing}");
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use ph_config::{LogTarget, Origin, WorkerCount, sections};
+use ph_config::{LogTarget, Origin, WorkerCount};
 
 use crate::Site;
 
@@ -54,5 +54,5 @@ fn base_path_of_the_command_line_moves_what_refers_to_it() {
 #[test]
 fn sections_of_the_sample() {
     let site = Site::new(SAMPLE);
-    assert_eq!(sections(&site.path("app.ini")).expect("it is good"), ["jobexecute"]);
+    assert_eq!(site.sections(), ["jobexecute"]);
 }

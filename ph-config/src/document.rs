@@ -1,0 +1,121 @@
+//! A parsed file, whatever language it is written in: sections, keys, values, lines.
+//!
+//! Values are as they were written: nothing is interpolated or typed yet. INI knows only text;
+//! TOML also writes lists and tables, and those stay lists and tables until every part of them
+//! was interpolated, so that an inserted comma or quote cannot change their number.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use crate::settings;
+use crate::value::{Shape, quoted_pairs, quoted_words};
+
+/// The section every other one inherits from.
+pub(crate) const DEFAULT: &str = "DEFAULT";
+
+/// A parsed file.
+#[derive(Debug)]
+pub(crate) struct Document {
+    /// What all sections inherit.
+    pub(crate) defaults: Section,
+    /// The other sections in file order.
+    pub(crate) sections: Vec<Section>,
+}
+
+/// One section and its keys in file order.
+#[derive(Debug)]
+pub(crate) struct Section {
+    pub(crate) name: String,
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) line: usize,
+    index: BTreeMap<String, usize>,
+}
+
+/// One key with its raw value.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// In lower case.
+    pub(crate) key: String,
+    pub(crate) value: Written,
+    /// Counted from 1.
+    pub(crate) line: usize,
+}
+
+/// A value as a file has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// In INI: lines joined by `\n`, each without white space around it.
+    Text(String),
+    /// The items of a TOML list.
+    Items(Vec<String>),
+    /// The names and values of a TOML table.
+    Pairs(Vec<(String, String)>),
+}
+
+/// A line that is not understood.
+#[derive(Debug)]
+pub(crate) struct Fault {
+    pub(crate) line: usize,
+    pub(crate) section: Option<String>,
+    pub(crate) key: Option<String>,
+    pub(crate) message: String,
+    pub(crate) mend: String,
+}
+
+impl Document {
+    pub(crate) fn new() -> Document {
+        Document { defaults: Section::new(DEFAULT, 0), sections: Vec::new() }
+    }
+
+    /// The section of this name; the only way to `[DEFAULT]` is its field.
+    pub(crate) fn section(&self, name: &str) -> Option<&Section> {
+        self.sections.iter().find(|section| section.name == name)
+    }
+}
+
+impl Section {
+    pub(crate) fn new(name: &str, line: usize) -> Section {
+        Section { name: name.to_owned(), entries: Vec::new(), line, index: BTreeMap::new() }
+    }
+
+    /// The entry of this key, which is in lower case.
+    pub(crate) fn entry(&self, key: &str) -> Option<&Entry> {
+        self.index.get(key).map(|index| &self.entries[*index])
+    }
+
+    /// Adds an entry, and answers its place; a key that is there already is answered with its line.
+    pub(crate) fn add(&mut self, entry: Entry) -> Result<usize, usize> {
+        if let Some(first) = self.entry(&entry.key) {
+            return Err(first.line);
+        }
+        let place = self.entries.len();
+        self.index.insert(entry.key.clone(), place);
+        self.entries.push(entry);
+        Ok(place)
+    }
+}
+
+impl Written {
+    /// The value as one text, the value of `key`, as an INI file would have it.
+    pub(crate) fn text(&self, key: &str) -> Cow<'_, str> {
+        match self {
+            Self::Text(text) => Cow::Borrowed(text),
+            Self::Items(items) => {
+                let is_command = settings::find(key).is_some_and(|row| row.shape == Shape::Words);
+                Cow::Owned(if is_command { quoted_words(items) } else { items.join(", ") })
+            }
+            Self::Pairs(pairs) => Cow::Owned(quoted_pairs(pairs)),
+        }
+    }
+
+    /// All texts in it that can refer to other values.
+    pub(crate) fn texts(&self) -> impl Iterator<Item = &str> {
+        let (text, items, pairs) = match self {
+            Self::Text(text) => (Some(text), &[][..], &[][..]),
+            Self::Items(items) => (None, items.as_slice(), &[][..]),
+            Self::Pairs(pairs) => (None, &[][..], pairs.as_slice()),
+        };
+        let texts = text.into_iter().chain(items).chain(pairs.iter().map(|(_, value)| value));
+        texts.map(String::as_str)
+    }
+}

@@ -1,0 +1,258 @@
+//! Variables of the environment: a layer of settings, and what `%(ENV_X)s` stands for.
+//!
+//! `PH_<SECTION>__<KEY>` sets a key of one section, `PH_<KEY>` of every section, both in upper case
+//! with `-` and `.` as `_`. `WEB_CONCURRENCY` is gunicorn's and heroku's name for `number_workers`
+//! when nothing else sets that. Names that a master gives its workers mean nothing here, because a
+//! `ph` may well run under a `ph`; any other `PH_…` is probably a slip and gets a warning, not an
+//! error: the environment belongs to more programs than this one.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+
+use crate::error::{Escaped, Origin, Place, Problem, Report, nearest};
+use crate::layers::Given;
+use crate::settings::{self, SETTINGS};
+
+/// What all names begin with.
+const PREFIX: &str = "PH_";
+/// What is between section and key.
+const DIVIDER: &str = "__";
+/// The names that are never settings.
+const RESERVED: [&str; 10] = [
+    "PH_CONFIG",
+    "PH_SLOT",
+    "PH_GENERATION",
+    "PH_WORKER_ID",
+    "PH_WORKER_PID",
+    "PH_NAME",
+    "PH_INSTANCE",
+    "PH_MASTER_PID",
+    "PH_TRACE",
+    "PH_FAULT",
+];
+/// How the names of the application's keys begin, as workers see them.
+const RESERVED_PREFIX: &str = "PH_APP_";
+/// The number of workers where nothing else says it.
+const WEB_CONCURRENCY: &str = "WEB_CONCURRENCY";
+
+/// The variables that a load may use: those of this process, or others.
+///
+/// ```
+/// let environment = ph_config::Environment::from_iter([("PH_NUMBER_WORKERS", "3")]);
+/// assert_eq!(environment.value("PH_NUMBER_WORKERS"), Some(Ok("3")));
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Environment(BTreeMap<String, Result<String, NotUtf8>>);
+
+/// The value of a variable is not text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotUtf8;
+
+impl Environment {
+    /// The variables of this process; those whose names are not UTF-8 cannot be meant.
+    pub fn of_process() -> Self {
+        Self::from_iter(std::env::vars_os())
+    }
+
+    /// The value of a variable, if it is set.
+    pub fn value(&self, name: &str) -> Option<Result<&str, NotUtf8>> {
+        self.0.get(name).map(|value| value.as_deref().map_err(|error| *error))
+    }
+
+    /// The variables whose names begin so, in the order of their names.
+    fn beginning(&self, start: &str) -> impl Iterator<Item = (&str, Result<&str, NotUtf8>)> {
+        let from =
+            self.0.range(start.to_owned()..).take_while(|(name, _)| name.starts_with(PREFIX));
+        from.map(|(name, value)| (name.as_str(), value.as_deref().map_err(|error| *error)))
+    }
+}
+
+impl<N: Into<OsString>, V: Into<OsString>> FromIterator<(N, V)> for Environment {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(variables: I) -> Self {
+        let text = |(name, value): (N, V)| {
+            let value: OsString = value.into();
+            let name: OsString = name.into();
+            Some((name.into_string().ok()?, value.into_string().map_err(|_| NotUtf8)))
+        };
+        Self(variables.into_iter().filter_map(text).collect())
+    }
+}
+
+/// Which sections and keys there are, for telling a setting from a slip.
+pub(crate) struct Names<'a> {
+    /// The section that is loaded.
+    pub(crate) section: &'a str,
+    /// All sections there are.
+    pub(crate) sections: &'a [String],
+    /// Keys of the file that are no settings: those that others refer to.
+    pub(crate) helpers: &'a dyn Fn(&str) -> Option<String>,
+}
+
+impl Environment {
+    /// `WEB_CONCURRENCY`, weaker than any file; empty it says nothing.
+    pub(crate) fn concurrency(&self, report: &mut Report) -> Option<Given<'_>> {
+        let value = self.value(WEB_CONCURRENCY)?;
+        let value = text(value, WEB_CONCURRENCY, "number_workers", report)?;
+        let key = "number_workers".to_owned();
+        (!value.is_empty()).then(|| given(key, value, WEB_CONCURRENCY))
+    }
+
+    /// What variables set for this section, the weaker first.
+    pub(crate) fn settings(&self, names: &Names<'_>, report: &mut Report) -> Vec<Given<'_>> {
+        let mut of_all = Vec::new();
+        let mut of_section = Vec::new();
+        for (variable, value) in self.beginning(PREFIX) {
+            if RESERVED.contains(&variable) || variable.starts_with(RESERVED_PREFIX) {
+                continue;
+            }
+            let rest = &variable[PREFIX.len()..];
+            let Some((section, name)) = divide(rest, names) else {
+                report.warn_by(|| stray(variable, rest, names));
+                continue;
+            };
+            let Some(key) = key(name, names) else {
+                report.warn_by(|| stray(variable, name, names));
+                continue;
+            };
+            let list = match section {
+                None => &mut of_all,
+                Some(section) if section == names.section => &mut of_section,
+                Some(_) => continue,
+            };
+            if let Some(value) = text(value, variable, &key, report) {
+                list.push(given(key, value, variable));
+            }
+        }
+        of_all.append(&mut of_section);
+        of_all
+    }
+}
+
+fn given<'e>(key: String, text: &'e str, variable: &str) -> Given<'e> {
+    Given { key, text, origin: Origin::Variable(variable.to_owned()) }
+}
+
+/// The section that a name is for, if it is for one, and the name of its key. Of two sections that
+/// fit, `a` and `a__b`, the longer one is meant. None if no section fits.
+fn divide<'a>(rest: &'a str, names: &Names<'a>) -> Option<(Option<&'a str>, &'a str)> {
+    let of_section = |section: &'a String| {
+        let name = rest.strip_prefix(&upper(section))?.strip_prefix(DIVIDER)?;
+        Some((Some(section.as_str()), name))
+    };
+    let fitting = names.sections.iter().filter_map(of_section).min_by_key(|(_, name)| name.len());
+    fitting.or_else(|| (!rest.contains(DIVIDER)).then_some((None, rest)))
+}
+
+/// The key that a name in upper case means.
+fn key(name: &str, names: &Names<'_>) -> Option<String> {
+    let key = name.to_ascii_lowercase();
+    let is_known = settings::find(&key).is_some() || crate::keys::app_name(&key).is_some();
+    if is_known && name == upper(&key) { Some(key) } else { (names.helpers)(name) }
+}
+
+/// A section or a key as the name of a variable has it.
+pub(crate) fn upper(name: &str) -> String {
+    name.to_uppercase().replace(['-', '.'], "_")
+}
+
+fn text<'e>(
+    value: Result<&'e str, NotUtf8>,
+    variable: &str,
+    key: &str,
+    report: &mut Report,
+) -> Option<&'e str> {
+    if let Err(NotUtf8) = value {
+        let place = Place::Value(Origin::Variable(variable.to_owned()));
+        let problem =
+            Problem::new(place, "expected UTF-8, got other bytes", "set it to other text");
+        report.error(Problem { key: Some(key.to_owned()), ..problem });
+    }
+    value.ok()
+}
+
+fn stray(variable: &str, name: &str, names: &Names<'_>) -> Problem {
+    let known = SETTINGS.iter().map(|row| row.name);
+    let message = match name.rsplit_once(DIVIDER) {
+        Some((section, _)) => {
+            format!("expected the name of a setting, got one of no section ({})", Escaped(section))
+        }
+        None => "expected the name of a setting, got another one".to_owned(),
+    };
+    let start = variable.strip_suffix(name).unwrap_or(PREFIX);
+    let (section, last) = name.rsplit_once(DIVIDER).unwrap_or(("", name));
+    let near = nearest(&last.to_lowercase(), known);
+    let of_section = names.sections.iter().map(|section| upper(section)).collect::<Vec<_>>();
+    let near_section = nearest(section, of_section.iter().map(String::as_str));
+    let mend = match (near, near_section) {
+        (Some(key), Some(section)) => {
+            format!("did you mean {PREFIX}{}{DIVIDER}{}?", Escaped(section), upper(key))
+        }
+        (Some(key), None) => format!("did you mean {}{}?", Escaped(start), upper(key)),
+        (None, _) => "it has no effect; take it out if it was meant for ph".to_owned(),
+    };
+    Problem::new(Place::Value(Origin::Variable(variable.to_owned())), message, mend)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(variables: &[(&str, &str)]) -> (Vec<String>, Vec<String>) {
+        let environment = Environment::from_iter(variables.iter().copied());
+        let sections = ["web".to_owned(), "web-2.x".to_owned(), "web__b".to_owned()];
+        let helpers = |name: &str| (name == "ROOT").then(|| "root".to_owned());
+        let names = Names { section: "web", sections: &sections, helpers: &helpers };
+        let mut report = Report::default();
+        let all = environment.settings(&names, &mut report);
+        let all = all.iter().map(|it| format!("{}={} by {}", it.key, it.text, it.origin));
+        let all = all.collect();
+        let warnings = report.finish().expect("no error");
+        (all, warnings.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn names_of_sections_and_keys() {
+        let (all, warnings) = read(&[
+            ("PH_WEB__NUMBER_WORKERS", "1"),
+            ("PH_NUMBER_WORKERS", "2"),
+            ("PH_WEB_2_X__NUMBER_WORKERS", "3"),
+            ("PH_WEB__B__NUMBER_WORKERS", "4"),
+            ("PH_WEB__APP_COLOUR", "red"),
+            ("PH_ROOT", "/srv"),
+            ("PH_CONFIG", "x"),
+            ("PH_SLOT", "1"),
+            ("PH_APP_COLOUR", "blue"),
+            ("PHX", "1"),
+        ]);
+        let expected = [
+            "number_workers=2 by $PH_NUMBER_WORKERS",
+            "root=/srv by $PH_ROOT",
+            "app_colour=red by $PH_WEB__APP_COLOUR",
+            "number_workers=1 by $PH_WEB__NUMBER_WORKERS",
+        ];
+        assert_eq!(all, expected);
+        assert_eq!(warnings, [""; 0]);
+    }
+
+    #[test]
+    fn slips_are_warned_of() {
+        let (all, warnings) = read(&[
+            ("PH_NUMBER_WORKER", "1"),
+            ("PH_WBE__NUMBER_WORKERS", "1"),
+            ("PH_WEB__NUMBER_WORKER", "1"),
+            ("PH_ELSE", "1"),
+            ("PH_number_workers", "1"),
+        ]);
+        assert_eq!(all, [""; 0]);
+        let mends: Vec<&str> =
+            warnings.iter().map(|warning| warning.lines().nth(1).unwrap().trim()).collect();
+        let expected = [
+            "it has no effect; take it out if it was meant for ph",
+            "did you mean PH_NUMBER_WORKERS?",
+            "did you mean PH_WEB__NUMBER_WORKERS?",
+            "did you mean PH_WEB__NUMBER_WORKERS?",
+            "did you mean PH_NUMBER_WORKERS?",
+        ];
+        assert_eq!(mends, expected);
+    }
+}
