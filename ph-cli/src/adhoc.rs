@@ -4,6 +4,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
+use crate::source;
+
 /// `$XDG_RUNTIME_DIR/ph`, if that variable names a folder of this user, as its specification asks; for
 /// root `/run/ph`; else a private folder in the temp dir. It is made with mode 0700 if it is not there.
 ///
@@ -11,7 +13,7 @@ use std::path::{Path, PathBuf};
 ///
 /// It cannot be made, or belongs to somebody else, who could then choose whom a script signals.
 pub(crate) fn runtime_folder() -> io::Result<PathBuf> {
-    let uid = std::fs::metadata("/proc/self")?.uid();
+    let uid = source::effective_uid()?;
     let xdg = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let folder = match xdg.filter(|folder| folder.is_absolute() && is_own_folder(folder, uid)) {
         Some(folder) => folder.join("ph"),

@@ -25,17 +25,11 @@ pub(crate) enum Verb {
 #[derive(Debug, Args)]
 #[command(after_help = RUN_HELP)]
 pub(crate) struct Run {
-    /// Section of the configuration file; not needed if it has only one
-    #[arg(value_name = "SECTION", conflicts_with = "section_flag")]
-    section: Option<String>,
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
 
-    /// The same as SECTION
-    #[arg(short = 's', long = "section", value_name = "NAME")]
-    section_flag: Option<String>,
-
-    /// Configuration file [default: $PH_CONFIG, else ph.ini, config.ini or conf/config.ini]
-    #[arg(short, long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) section: SectionArgs,
 
     /// Number of workers, or `auto` for one a CPU
     #[arg(short = 'n', long, value_name = "N")]
@@ -44,10 +38,6 @@ pub(crate) struct Run {
     /// Listen on HOST:PORT, [V6]:PORT, :PORT or unix:PATH; repeatable
     #[arg(short, long, value_name = "ADDR")]
     pub(crate) bind: Vec<String>,
-
-    /// Set any key of the configuration; repeatable, the last one wins
-    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_set)]
-    pub(crate) set: Vec<(String, String)>,
 
     /// End the service when a worker ends: the first to end, all of them, or that of slot 0; with the
     /// exit code of that one (of `all`: the first that is not 0)
@@ -88,6 +78,41 @@ impl From<ExitWhen> for ExitWith {
     }
 }
 
+/// Where the configuration is.
+#[derive(Debug, Args)]
+pub(crate) struct SourceArgs {
+    /// Configuration file [default: $PH_CONFIG, else ph.toml, ph.ini, config.ini or conf/config.ini]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Set any key of the configuration; repeatable, the last one wins
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_set)]
+    pub(crate) set: Vec<(String, String)>,
+
+    /// As root: accept files and programs that other users can write, with a warning
+    #[arg(long)]
+    pub(crate) allow_writable: bool,
+}
+
+/// Which of its sections is meant.
+#[derive(Debug, Args)]
+pub(crate) struct SectionArgs {
+    /// Section of the configuration file; not needed if it has only one
+    #[arg(value_name = "SECTION", conflicts_with = "section_flag")]
+    section: Option<String>,
+
+    /// The same as SECTION
+    #[arg(short = 's', long = "section", value_name = "NAME")]
+    section_flag: Option<String>,
+}
+
+impl SectionArgs {
+    /// The section asked for, however it was given.
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.section.as_deref().or(self.section_flag.as_deref())
+    }
+}
+
 const RUN_HELP: &str = "\
 A command after `--`, without -c and SECTION, needs no configuration file.
 
@@ -103,13 +128,6 @@ impl Cli {
     pub(crate) fn read(name: &'static str) -> Result<Self, clap::Error> {
         let command = Self::command().name(name).bin_name(name);
         Self::from_arg_matches(&command.try_get_matches()?)
-    }
-}
-
-impl Run {
-    /// The section asked for, however it was given.
-    pub(crate) fn section(&self) -> Option<&str> {
-        self.section.as_deref().or(self.section_flag.as_deref())
     }
 }
 
@@ -136,7 +154,7 @@ mod tests {
         let cli =
             Cli::try_parse_from(["ph", "run", "-n", "4", "web", "--", "sleep", "-n"]).unwrap();
         let Verb::Run(run) = cli.verb;
-        assert_eq!(run.section(), Some("web"));
+        assert_eq!(run.section.name(), Some("web"));
         assert_eq!(run.command, ["sleep", "-n"]);
     }
 

@@ -6,7 +6,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 
 /// Looked for in the current directory, in this order.
-const NAMES: [&str; 3] = ["ph.ini", "config.ini", "conf/config.ini"];
+const NAMES: [&str; 4] = ["ph.toml", "ph.ini", "config.ini", "conf/config.ini"];
 
 /// The file of `-c`, else of `PH_CONFIG`, else the first of the usual names that exists.
 pub(crate) fn config_file(flag: Option<&Path>, folder: &Path) -> Result<PathBuf, Failure> {

@@ -4,6 +4,7 @@
 //! | where | what |
 //! |---|---|
 //! | `args` | the command line |
+//! | `find`, `source` | which configuration is meant |
 //! | `verbs` | one module a verb |
 //! | `wire` | settings become a master and a log; the only place that sees all three crates |
 //! | `exit` | the table of exit codes |
@@ -14,6 +15,7 @@ mod args;
 mod exit;
 mod failure;
 mod find;
+mod source;
 mod verbs;
 mod wire;
 

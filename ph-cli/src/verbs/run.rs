@@ -1,31 +1,26 @@
 //! `run`: a master in the foreground.
 
 use std::io::IsTerminal as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use ph_config::{Loaded, Override, Request};
+use ph_config::{Loaded, Override, Source};
 use ph_core::{Command, ExitWith, Outcome};
 
 use crate::App;
 use crate::args::Run;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::source::Place;
 use crate::wire::{self, Service};
-use crate::{adhoc, find};
+use crate::{adhoc, source};
 
 /// Runs the service the arguments describe until it is told to stop.
 pub(crate) fn run(app: &App, args: &Run) -> Result<ExitCode, Failure> {
-    let folder = std::env::current_dir().map_err(|error| {
-        Failure::new(Exit::Failed, format!("the current directory cannot be used: {error}"))
-            .remedy("cd into a directory that exists")
-    })?;
-    let is_adhoc = !args.command.is_empty() && args.config.is_none() && args.section().is_none();
-    let file = match is_adhoc {
-        true => None,
-        false => Some(find::config_file(args.config.as_deref(), &folder)?),
-    };
-    let Loaded { settings, warnings } = load(args, file.as_deref(), &folder)?;
+    let (source, section) = (&args.source, args.section.name());
+    let is_adhoc = !args.command.is_empty() && source.config.is_none() && section.is_none();
+    let place = if is_adhoc { Place::without_file(source)? } else { Place::find(source)? };
+    let Loaded { settings, warnings } = load(args, &place)?;
 
     let exit_with = args.exit_with.map(ExitWith::from);
     let command = wire::command(&settings, &args.command);
@@ -51,24 +46,26 @@ pub(crate) fn run(app: &App, args: &Run) -> Result<ExitCode, Failure> {
     }
 }
 
-fn load(args: &Run, file: Option<&Path>, folder: &Path) -> Result<Loaded, Failure> {
+fn load(args: &Run, place: &Place) -> Result<Loaded, Failure> {
     let mut overrides = Vec::new();
     let mut add = |key: &str, value: String, flag: &str| {
         overrides.push(Override { key: key.to_owned(), value, flag: flag.to_owned() });
     };
     let program = Command::new(&args.command).base_name().unwrap_or_default();
     let default_name = adhoc::service_name(&program);
-    if file.is_none() {
+    if place.file.is_none() {
         const FLAG: &str = "run without a file";
         add("single_instance", "false".to_owned(), FLAG);
-        if !args.set.iter().any(|(key, _)| ["base_path", "pidfile"].contains(&key.as_str())) {
+        if !args.source.set.iter().any(|(key, _)| ["base_path", "pidfile"].contains(&key.as_str()))
+        {
             let pidfile = runtime_folder()?.join(format!("{default_name}.pid"));
             add("pidfile", escape(&pidfile.to_string_lossy()), FLAG);
         }
     }
-    for (key, value) in &args.set {
-        add(key, value.clone(), &format!("--set {key}"));
-    }
+    overrides.extend(source::overrides(&args.source));
+    let mut add = |key: &str, value: String, flag: &str| {
+        overrides.push(Override { key: key.to_owned(), value, flag: flag.to_owned() });
+    };
     if let Some(number) = &args.number_workers {
         add("number_workers", number.clone(), "-n");
     }
@@ -85,14 +82,8 @@ fn load(args: &Run, file: Option<&Path>, folder: &Path) -> Result<Loaded, Failur
         let words: Vec<_> = args.command.iter().map(|word| word.to_string_lossy()).collect();
         overrides.push(Override::command(words.iter().map(AsRef::as_ref), "--"));
     }
-    let request = Request {
-        file,
-        section: args.section(),
-        overrides: &overrides,
-        cwd: folder,
-        default_name: &default_name,
-    };
-    Ok(ph_config::load(&request)?)
+    let configuration = Source { default_name: &default_name, ..place.source() }.read()?;
+    Ok(configuration.load(args.section.name(), &overrides)?)
 }
 
 fn runtime_folder() -> Result<PathBuf, Failure> {
