@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crate::settings;
-use crate::value::{Shape, quoted_pairs, quoted_words};
+use crate::value::{Shape, command_line, variables};
 
 /// The section every other one inherits from.
 pub(crate) const DEFAULT: &str = "DEFAULT";
@@ -102,9 +102,13 @@ impl Written {
             Self::Text(text) => Cow::Borrowed(text),
             Self::Items(items) => {
                 let is_command = settings::find(key).is_some_and(|row| row.shape == Shape::Words);
-                Cow::Owned(if is_command { quoted_words(items) } else { items.join(", ") })
+                Cow::Owned(if is_command {
+                    command_line(items.iter().map(String::as_str))
+                } else {
+                    items.join(", ")
+                })
             }
-            Self::Pairs(pairs) => Cow::Owned(quoted_pairs(pairs)),
+            Self::Pairs(pairs) => Cow::Owned(variables(pairs)),
         }
     }
 

@@ -21,7 +21,7 @@ use crate::document::Written;
 use crate::environ::{Environment, NotUtf8};
 use crate::error::{Escaped, Origin, nearest, shown};
 use crate::layers::{Merged, Raw};
-use crate::value::{Shape, ValueError, quoted_pairs, quoted_words};
+use crate::value::{Shape, ValueError, command_line, variables};
 
 /// How deep values may refer to one another, as in ConfigParser.
 const MAX_DEPTH: usize = 10;
@@ -91,7 +91,7 @@ fn expand_parts(
         (Written::Text(text), _) => part(text),
         (Written::Items(items), Shape::Words) => {
             let words: Result<Vec<String>, _> = items.iter().map(|item| part(item)).collect();
-            Ok(quoted_words(&words?))
+            Ok(command_line(words?.iter().map(String::as_str)))
         }
         (Written::Items(items), Shape::Lines) => {
             let items: Vec<String> =
@@ -106,7 +106,7 @@ fn expand_parts(
         }
         (Written::Pairs(pairs), Shape::Pairs) => {
             let pair = |(name, value): &(String, String)| Ok((name.clone(), part(value)?));
-            pairs.iter().map(pair).collect::<Result<Vec<_>, _>>().map(|pairs| quoted_pairs(&pairs))
+            pairs.iter().map(pair).collect::<Result<Vec<_>, _>>().map(|pairs| variables(&pairs))
         }
         (Written::Items(_), Shape::Line | Shape::Share | Shape::Pairs | Shape::Text) => {
             Err(ValueError::new("one value, not a list", "write one value without brackets"))

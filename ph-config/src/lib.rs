@@ -29,7 +29,7 @@
 //!
 //! | where | what |
 //! |---|---|
-//! | `settings` | the table, and [`Settings`] |
+//! | `settings`, `row` | the table, and [`Settings`]; what a row of it says |
 //! | `value` | kinds of values and their parsers |
 //! | `source`, `include` | which files there are, and their sections |
 //! | `read`, `trust` | a file as text, and who else can write it |
@@ -54,6 +54,7 @@ mod keys;
 mod layers;
 mod load;
 mod read;
+mod row;
 mod settings;
 mod source;
 mod toml;
@@ -66,10 +67,12 @@ pub use format::Format;
 pub use interpolate::bind_late;
 pub use layers::Overridden;
 pub use load::{Loaded, Override};
-pub use settings::{Apply, SETTINGS, SettingInfo, Settings};
+pub use row::{Apply, Change, SettingInfo};
+pub use settings::{SETTINGS, Settings};
 pub use source::{Configuration, Source};
 pub use trust::{ForeignWriter, ForeignWriters, foreign_writer};
 pub use value::{
     Amount, Bind, CpuAffinity, EnvFile, ExtraKeys, Id, KillMode, LogLevel, LogTarget, Rlimit,
-    StopSignal, UserSpec, ValueError, WorkerCount, parse_boolean, parse_duration, parse_size,
+    Schema, StopSignal, UserSpec, ValueError, WorkerCount, parse_boolean, parse_duration,
+    parse_size,
 };

@@ -20,7 +20,7 @@ use crate::settings::{self, SETTINGS, Settings};
 use crate::source::Configuration;
 use crate::trust::ForeignWriters;
 use crate::value::{
-    BASE_PATH, ENV_FILES, EXTRA_KEYS, ExtraKeys, Folders, Kind, Shape, ValueError, quoted_words,
+    BASE_PATH, ENV_FILES, EXTRA_KEYS, ExtraKeys, Folders, Kind, Shape, ValueError, command_line,
 };
 
 /// One setting from the command line. It wins over every file.
@@ -43,8 +43,7 @@ impl Override {
     /// assert_eq!(given.value, "date '+%%F %%T'");
     /// ```
     pub fn command<'w>(words: impl IntoIterator<Item = &'w str>, flag: &str) -> Override {
-        let words: Vec<&str> = words.into_iter().collect();
-        let value = interpolate::escape(&quoted_words(&words));
+        let value = interpolate::escape(&command_line(words));
         Override { key: "command".to_owned(), value, flag: flag.to_owned() }
     }
 }

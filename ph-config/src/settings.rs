@@ -3,7 +3,8 @@
 //! One row of `settings!` gives the name, the Rust type, the default, when a change applies, the
 //! kind of value and one sentence. From the row come the field of [`Settings`], the entry of
 //! [`SETTINGS`], parsing and validation, and whatever else prints or completes keys. To add a
-//! setting, add a row. Conditions between several settings are in `check`.
+//! setting, add a row, below the heading of the reference that it belongs to. Conditions between
+//! several settings are in `check`.
 //!
 //! A default is text and takes the same way as text from a file, interpolation included. Empty
 //! text means "not set", also in a file, so that a section can take back what it inherits.
@@ -11,71 +12,25 @@
 //! What the files of `env_file` hold belongs to the settings too, though no row can hold it.
 
 use std::any::Any;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use crate::error::Origin;
+use crate::keys::app_name;
 use crate::layers::Overridden;
 use crate::load::Reader;
+use crate::row::{Apply, Change, SettingInfo, info};
 use crate::value::{
     ADDRESSES, AMOUNT, Amount, BASE_PATH, BOOLEAN, Bind, COMMAND, COUNT, COUNT_U64, CPUS,
     CpuAffinity, DURATION, DURATION_ABOVE_ZERO, ENV_FILES, ENVIRONMENT, EXTRA_KEYS, EnvFile,
-    ExtraKeys, FILE, FOLDER, GLOBS, GROUP, Id, KILL_MODE, KillMode, Kind, LIMIT_COUNT,
+    ExtraKeys, FILE, FOLDER, GLOBS, GROUP, Id, KILL_MODE, KillMode, LIMIT_COUNT,
     LIMIT_MICROSECONDS, LIMIT_NICE, LIMIT_PRIORITY, LIMIT_SECONDS, LIMIT_SIZE, LOG_LEVEL,
     LOG_TARGET, LogLevel, LogTarget, NAME, NICE, OOM_SCORE, OPTIONAL_DURATION, OPTIONAL_FILE,
-    OPTIONAL_FOLDER, Rlimit, STOP_SIGNAL, Shape, StopSignal, UMASK, USER, UserSpec, WORKER_COUNT,
+    OPTIONAL_FOLDER, Rlimit, STOP_SIGNAL, StopSignal, UMASK, USER, UserSpec, WORKER_COUNT,
     WORKER_LIMIT, WorkerCount,
 };
-
-/// When a changed setting takes effect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Apply {
-    /// At the reload itself, for the workers that are there.
-    Live,
-    /// With the new generation that a reload brings up.
-    Roll,
-    /// Only when the master is started anew.
-    Restart,
-}
-
-impl Apply {
-    /// The word for it in the reference.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Live => "live",
-            Self::Roll => "roll",
-            Self::Restart => "restart",
-        }
-    }
-}
-
-/// What the table says about one setting.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SettingInfo {
-    /// The key, in lower case.
-    pub name: &'static str,
-    /// What its value is, in a few words.
-    pub kind: &'static str,
-    /// The default as one would write it in a file; empty for "not set".
-    pub default: &'static str,
-    /// When a change takes effect.
-    pub apply: Apply,
-    /// What it means, one sentence.
-    pub doc: &'static str,
-    pub(crate) shape: Shape,
-}
-
-const fn info<T>(
-    name: &'static str,
-    kind: &Kind<T>,
-    default: &'static str,
-    apply: Apply,
-    doc: &'static str,
-) -> SettingInfo {
-    SettingInfo { name, kind: kind.name, default, apply, doc, shape: kind.shape }
-}
 
 /// The row of a key, if it is in the table.
 pub(crate) fn find(name: &str) -> Option<&'static SettingInfo> {
@@ -85,13 +40,16 @@ pub(crate) fn find(name: &str) -> Option<&'static SettingInfo> {
 }
 
 macro_rules! settings {
-    ($($name:ident: $type:ty = $default:literal, $apply:ident, $kind:expr, $doc:literal;)*) => {
+    ($(
+        $group:literal:
+        $($name:ident: $type:ty = $default:literal, $apply:ident, $kind:expr, $doc:literal;)*
+    )*) => {
         /// Every setting of one service, typed, checked and with absolute paths.
         ///
         /// Only [`load`](crate::load()) makes one.
         #[derive(Clone, Debug)]
         pub struct Settings {
-            $(#[doc = $doc] pub $name: $type,)*
+            $($(#[doc = $doc] pub $name: $type,)*)*
             /// The application's own keys: `app_NAME` without its prefix, in lower case, and the
             /// interpolated text.
             pub app: BTreeMap<String, String>,
@@ -108,7 +66,7 @@ macro_rules! settings {
         /// assert_eq!((row.default, row.apply.as_str()), ("60s", "live"));
         /// ```
         pub static SETTINGS: &[SettingInfo] =
-            &[$(info(stringify!($name), &$kind, $default, Apply::$apply, $doc)),*];
+            &[$($(info($group, stringify!($name), &$kind, $default, Apply::$apply, $doc)),*),*];
 
         impl Settings {
             /// Types every value; `None` if one of them was refused, which the reader reports.
@@ -118,30 +76,37 @@ macro_rules! settings {
                 app: BTreeMap<String, String>,
             ) -> Option<Settings> {
                 // All values are read before the first failure ends it, to report them together.
-                $(let $name = reader.take(stringify!($name), &$kind);)*
+                $($(let $name = reader.take(stringify!($name), &$kind);)*)*
                 let (name, origins) = (name.to_owned(), reader.origins());
                 let overridden = reader.overridden();
                 let file_environment = Vec::new();
-                Some(Settings { $($name: $name?,)* app, file_environment, name, origins, overridden })
+                Some(Settings { $($($name: $name?,)*)* app, file_environment, name, origins, overridden })
             }
 
-            /// The rows whose values differ, in the order of the table; where they came from does
-            /// not count. `env_file` differs also if what its files hold does. [`Settings::app`] is
-            /// not in the table.
-            pub fn changed(&self, other: &Settings) -> Vec<&'static SettingInfo> {
-                let same = [$(self.$name == other.$name),*];
-                let same_files = self.file_environment == other.file_environment;
-                let differs = |(row, same): &(&SettingInfo, bool)| {
-                    !same || (row.name == "env_file" && !same_files)
-                };
-                SETTINGS.iter().zip(same).filter(differs).map(|(row, _)| row).collect()
+            /// The canonical text of a setting's value, as it would stand in an INI file if `%`
+            /// meant itself there; empty for "not set". For an `app_NAME` key it is the text the
+            /// application sees. `None` if there is no such setting, or nobody set that key.
+            ///
+            /// Paths are absolute, names are interpolated, and a duration or a size has the largest
+            /// unit of which it is a whole number.
+            pub fn text(&self, key: &str) -> Option<String> {
+                let key = key.to_lowercase();
+                match key.as_str() {
+                    $($(stringify!($name) => Some(($kind.write)(&self.$name)),)*)*
+                    _ => self.app.get(app_name(&key)?).cloned(),
+                }
+            }
+
+            /// Which rows have equal values, in the order of the table.
+            fn equal_rows(&self, other: &Settings) -> Vec<bool> {
+                vec![$($(self.$name == other.$name),*),*]
             }
 
             /// The resource limits that are set, by their keys (`rlimit_nofile`), in the order of
             /// the table.
             pub fn rlimits(&self) -> Vec<(&'static str, Rlimit)> {
                 let values: [(&'static str, &dyn Any); _] =
-                    [$((stringify!($name), &self.$name)),*];
+                    [$($((stringify!($name), &self.$name)),*),*];
                 // Of all types only a limit's is this one, so no second list of them is needed.
                 let limit = |value: &dyn Any| value.downcast_ref::<Option<Rlimit>>().copied();
                 values
@@ -154,6 +119,7 @@ macro_rules! settings {
 }
 
 settings! {
+    "Files and logs":
     base_path: PathBuf = ".", Restart, BASE_PATH,
         "The folder that relative paths start from, and the workers' working directory unless `directory` says otherwise; relative to the folder of the file.";
     log_path: PathBuf = ".", Restart, FOLDER,
@@ -164,38 +130,47 @@ settings! {
         "The master's log, and what workers print.";
     log_level: LogLevel = "info", Live, LOG_LEVEL,
         "The least grave log line that is still written.";
+    "Service":
     single_instance: bool = "true", Restart, BOOLEAN,
         "Whether only one master of this section runs at a time; if not, several run side by side, numbered.";
     daemonize: bool = "false", Restart, BOOLEAN,
         "Whether a start without a verb goes to the background.";
     proc_name: String = "%(section)s", Live, NAME,
         "The name in the titles that `ps` shows.";
+    include: Vec<String> = "", Live, GLOBS,
+        "Further files of this configuration, as patterns of a shell, from the folder of the main file; only in its [DEFAULT].";
+    extra_keys: ExtraKeys = "refuse", Restart, EXTRA_KEYS,
+        "Whether an unknown key is an error or a warning.";
+    "Workers":
     number_workers: WorkerCount = "1", Live, WORKER_COUNT,
         "How many workers are kept alive; `auto` is one for each CPU allowed to this process.";
     max_workers: u32 = "1024", Restart, WORKER_LIMIT,
         "The most workers that any order can ask for.";
     max_requests: u64 = "0", Live, COUNT_U64,
         "Recycle a worker after so many requests; 0 is never.";
+    "Listening":
     bind: Vec<Bind> = "", Roll, ADDRESSES,
         "The sockets to listen on, shared by all workers.";
     unix_socket: Option<PathBuf> = "", Roll, OPTIONAL_FILE,
         "One Unix socket to listen on, as `bind = unix:PATH`.";
+    "Command and environment":
     command: Vec<String> = "", Roll, COMMAND,
         "The program each worker executes and its arguments; split into words as a shell does, but never run by one.";
     directory: Option<PathBuf> = "", Roll, OPTIONAL_FOLDER,
         "The workers' working directory, if not `base_path`.";
-    user: Option<UserSpec> = "", Roll, USER,
-        "The user of the workers, and perhaps their group.";
-    group: Option<Id> = "", Roll, GROUP,
-        "The group of the workers, if `user` does not name it.";
-    umask: u32 = "022", Roll, UMASK,
-        "The permissions that files made by workers do not get.";
     clear_env: bool = "false", Roll, BOOLEAN,
         "Whether workers start without the variables of the master's own environment.";
     env_file: Vec<EnvFile> = "", Roll, ENV_FILES,
         "Files of variables for the workers, NAME=value on each line; `-` before a path if the file may be missing.";
     environment: Vec<(String, String)> = "", Roll, ENVIRONMENT,
         "Variables for the workers: `NAME=value, OTHER=\"a, b\"`.";
+    "Identity and limits":
+    user: Option<UserSpec> = "", Roll, USER,
+        "The user of the workers, and perhaps their group.";
+    group: Option<Id> = "", Roll, GROUP,
+        "The group of the workers, if `user` does not name it.";
+    umask: u32 = "022", Roll, UMASK,
+        "The permissions that files made by workers do not get.";
     nice: Option<i32> = "", Roll, NICE,
         "The priority of the workers, from -20 for the most urgent to 19.";
     oom_score_adj: Option<i32> = "", Roll, OOM_SCORE,
@@ -232,12 +207,14 @@ settings! {
         "The queued signals of the workers' user.";
     rlimit_stack: Option<Rlimit> = "", Roll, LIMIT_SIZE,
         "The main thread's stack in a worker.";
+    "Stopping":
     graceful_timeout: Duration = "30s", Live, DURATION,
         "How long a worker has after a stop request before it is killed.";
     stop_signal: StopSignal = "TERM", Live, STOP_SIGNAL,
         "The signal that asks a worker to stop.";
     kill_mode: KillMode = "tree", Live, KILL_MODE,
         "Whom the kill at the end of a stop reaches: the worker and all its descendants, its process group, or itself alone.";
+    "Trouble and backoff":
     timeout: Option<Duration> = "", Live, OPTIONAL_DURATION,
         "How long a worker may be silent before it counts as stuck, 0 for ever; not set, it is 30s for forked workers with listeners and 0 for others.";
     boot_timeout: Duration = "60s", Live, DURATION_ABOVE_ZERO,
@@ -252,12 +229,9 @@ settings! {
         "More deaths of one slot than this within `restart_window` put the slot into backoff.";
     restart_window: Duration = "60s", Live, DURATION_ABOVE_ZERO,
         "The time in which `max_restarts` counts.";
+    "Reload":
     reload_surge: Amount = "25%", Live, AMOUNT,
         "How many workers, or which share of them, a roll may start beyond the target.";
-    include: Vec<String> = "", Live, GLOBS,
-        "Further files of this configuration, as patterns of a shell, from the folder of the main file; only in its [DEFAULT].";
-    extra_keys: ExtraKeys = "refuse", Restart, EXTRA_KEYS,
-        "Whether an unknown key is an error or a warning.";
 }
 
 impl Settings {
@@ -276,6 +250,24 @@ impl Settings {
     /// the table, if `key` is in it.
     pub fn overridden(&self, key: &str) -> &[Overridden] {
         self.overridden.get(&key.to_lowercase()).map_or(&[], Vec::as_slice)
+    }
+
+    /// What differs, from these settings to the others: rows in the order of the table, then the
+    /// application's own keys by name. Where values came from does not count. `env_file` differs
+    /// also if what its files hold does.
+    pub fn diff(&self, other: &Settings) -> Vec<Change> {
+        let change = |key: &str, apply| {
+            let text = |settings: &Settings| settings.text(key).unwrap_or_default();
+            Change { key: key.to_owned(), apply, from: text(self), to: text(other) }
+        };
+        let same_files = self.file_environment == other.file_environment;
+        let rows = SETTINGS.iter().zip(self.equal_rows(other));
+        let rows = rows.filter(|(row, same)| !same || (row.name == "env_file" && !same_files));
+        let names: BTreeSet<&String> = self.app.keys().chain(other.app.keys()).collect();
+        let names = names.into_iter().filter(|name| self.app.get(*name) != other.app.get(*name));
+        rows.map(|(row, _)| change(row.name, row.apply))
+            .chain(names.map(|name| change(&format!("app_{name}"), Apply::Roll)))
+            .collect()
     }
 
     /// The number of workers to keep: `number_workers` with `auto` resolved and bounded by
@@ -309,6 +301,11 @@ mod tests {
             assert!(SETTINGS[..index].iter().all(|other| other.name != row.name), "{}", row.name);
             assert!(row.doc.ends_with('.') && !row.doc.contains('\n'), "{}", row.name);
             assert!(!row.name.starts_with("app_"), "{}", row.name);
+        }
+        let mut groups: Vec<_> = SETTINGS.iter().map(|row| row.group).collect();
+        groups.dedup();
+        for (index, group) in groups.iter().enumerate() {
+            assert!(!groups[..index].contains(group), "{group} is there twice");
         }
     }
 }

@@ -8,15 +8,20 @@ use std::net::Ipv6Addr;
 use std::path::PathBuf;
 
 use super::path::file;
-use super::{Folders, Kind, Shape, ValueError};
+use super::{Folders, Kind, Schema, Shape, ValueError, listed};
 
 /// How many addresses one service may listen on.
 const MAX_ADDRESSES: usize = 128;
 
 const FORMS: &str = "write HOST:PORT, [IPV6]:PORT, :PORT or unix:PATH";
 
-pub(crate) const ADDRESSES: Kind<Vec<Bind>> =
-    Kind { name: "list of addresses", shape: Shape::Lines, parse: list };
+pub(crate) const ADDRESSES: Kind<Vec<Bind>> = Kind {
+    name: "list of addresses",
+    shape: Shape::Lines,
+    schema: Schema::List { of: &Schema::Address, word: None },
+    parse: list,
+    write: |all| listed(all, Bind::to_string),
+};
 
 /// One address of `bind`.
 ///

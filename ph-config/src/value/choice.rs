@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Kind, Shape, ValueError};
+use super::{Kind, Schema, Shape, ValueError};
 
 /// Writes the enum of a closed list, its canonical words and the function that reads them.
 macro_rules! choice {
@@ -17,6 +17,8 @@ macro_rules! choice {
         impl $name {
             /// Every choice, in the order of the reference.
             pub const ALL: &[$name] = &[$($name::$item),*];
+
+            const SCHEMA: Schema = Schema::Choice(&[$($word),*]);
 
             /// The word for it in a file.
             pub const fn as_str(self) -> &'static str {
@@ -104,8 +106,9 @@ choice! {
 }
 
 pub(crate) const STOP_SIGNAL: Kind<StopSignal> = Kind {
-    name: "signal",
+    name: "signal: TERM, INT, QUIT, HUP, USR1, USR2 or WINCH",
     shape: Shape::Line,
+    schema: StopSignal::SCHEMA,
     parse: |text, _| {
         // `get`, since the text may have any character at that place.
         let bare = match text.get(..3) {
@@ -121,35 +124,42 @@ pub(crate) const STOP_SIGNAL: Kind<StopSignal> = Kind {
             ValueError::new(StopSignal::expected(), mend)
         })
     },
+    write: StopSignal::to_string,
 };
 
 pub(crate) const KILL_MODE: Kind<KillMode> = Kind {
     name: "tree, group or process",
     shape: Shape::Line,
+    schema: KillMode::SCHEMA,
     parse: |text, _| {
         KillMode::named(text)
             .ok_or_else(|| ValueError::new(KillMode::expected(), "write one of these words"))
     },
+    write: KillMode::to_string,
 };
 
 pub(crate) const LOG_LEVEL: Kind<LogLevel> = Kind {
-    name: "log level",
+    name: "error, warn, info, debug or trace",
     shape: Shape::Line,
+    schema: LogLevel::SCHEMA,
     parse: |text, _| match text.to_ascii_lowercase().as_str() {
         "warning" => Ok(LogLevel::Warn),
         "critical" => Ok(LogLevel::Error),
         word => LogLevel::named(word)
             .ok_or_else(|| ValueError::new(LogLevel::expected(), "write one of these words")),
     },
+    write: LogLevel::to_string,
 };
 
 pub(crate) const EXTRA_KEYS: Kind<ExtraKeys> = Kind {
     name: "refuse or allow",
     shape: Shape::Line,
+    schema: ExtraKeys::SCHEMA,
     parse: |text, _| {
         ExtraKeys::named(text)
             .ok_or_else(|| ValueError::new(ExtraKeys::expected(), "write one of these words"))
     },
+    write: ExtraKeys::to_string,
 };
 
 #[cfg(test)]

@@ -9,10 +9,11 @@
 //! not be told by anybody else.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::path::PathBuf;
 
 use super::path::file;
-use super::{Folders, Kind, Shape, ValueError};
+use super::{Folders, Kind, Schema, Shape, ValueError, listed};
 use crate::error::shown;
 
 /// How many variables one key may set.
@@ -24,19 +25,37 @@ const MAX_FILES: usize = 64;
 /// How the names begin by which a master and its workers speak to one another.
 const RESERVED: [&str; 3] = ["PH_", "LISTEN_", "WATCHDOG_"];
 
-pub(crate) const ENVIRONMENT: Kind<Vec<(String, String)>> =
-    Kind { name: "list of NAME=value", shape: Shape::Pairs, parse: |text, _| environment(text) };
+pub(crate) const ENVIRONMENT: Kind<Vec<(String, String)>> = Kind {
+    name: "list of NAME=value",
+    shape: Shape::Pairs,
+    schema: Schema::Map,
+    parse: |text, _| environment(text),
+    write: |all| variables(all),
+};
 
-pub(crate) const ENV_FILES: Kind<Vec<EnvFile>> =
-    Kind { name: "list of paths", shape: Shape::Lines, parse: files };
+pub(crate) const ENV_FILES: Kind<Vec<EnvFile>> = Kind {
+    name: "list of paths",
+    shape: Shape::Lines,
+    schema: Schema::List { of: &Schema::Path, word: None },
+    parse: files,
+    write: |all| listed(all, EnvFile::to_string),
+};
 
 /// One file of `env_file`.
+///
+/// Prints in the form it is written in a file.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EnvFile {
     /// Its absolute path.
     pub path: PathBuf,
     /// Whether it may be missing: `-` before the path, as in systemd's `EnvironmentFile`.
     pub optional: bool,
+}
+
+impl fmt::Display for EnvFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", if self.optional { "-" } else { "" }, self.path.display())
+    }
 }
 
 fn environment(text: &str) -> Result<Vec<(String, String)>, ValueError> {
@@ -113,11 +132,17 @@ pub(crate) fn quoted(text: &str) -> Option<(String, &str)> {
 }
 
 /// The variables as one text that is read as the same ones.
-pub(crate) fn quoted_pairs(pairs: &[(String, String)]) -> String {
-    let pair = |(name, value): &(String, String)| {
-        format!("{name}=\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
-    };
-    pairs.iter().map(pair).collect::<Vec<_>>().join(", ")
+pub(crate) fn variables(all: &[(String, String)]) -> String {
+    listed(all, |(name, value)| format!("{name}={}", in_quotes_if_needed(value)))
+}
+
+/// The value as [`variable`] reads it.
+fn in_quotes_if_needed(value: &str) -> String {
+    let plain = value.trim() == value && !value.contains([',', '\n', '"', '\'']);
+    if plain {
+        return value.to_owned();
+    }
+    format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 /// Without the white space before it, up to the end of the line.

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::{Kind, Shape, ValueError};
+use super::{Kind, Schema, Shape, ValueError, written};
 use crate::error::shown;
 
 /// How long the name of a user or a group may be, in bytes.
@@ -14,19 +14,28 @@ const MAX_NAME: usize = 256;
 const MAX_UMASK: u32 = 0o777;
 
 pub(crate) const USER: Kind<Option<UserSpec>> = Kind {
-    name: "name[:group] or ids, or nothing",
+    name: "name[:group] or ids",
     shape: Shape::Line,
+    schema: Schema::Identity,
     parse: |text, _| if text.is_empty() { Ok(None) } else { user(text).map(Some) },
+    write: |user| written(user.as_ref(), UserSpec::to_string),
 };
 
 pub(crate) const GROUP: Kind<Option<Id>> = Kind {
-    name: "name or id, or nothing",
+    name: "name or id",
     shape: Shape::Line,
+    schema: Schema::Identity,
     parse: |text, _| if text.is_empty() { Ok(None) } else { id(text, "group").map(Some) },
+    write: |group| written(group.as_ref(), Id::to_string),
 };
 
-pub(crate) const UMASK: Kind<u32> =
-    Kind { name: "octal number from 0 to 777", shape: Shape::Line, parse: |text, _| umask(text) };
+pub(crate) const UMASK: Kind<u32> = Kind {
+    name: "octal number from 0 to 777",
+    shape: Shape::Line,
+    schema: Schema::Octal { most: MAX_UMASK },
+    parse: |text, _| umask(text),
+    write: |mask| format!("{mask:03o}"),
+};
 
 /// A user or a group, as it was written.
 ///

@@ -5,66 +5,85 @@
 //! there. Whether this process may set them is the kernel's answer when a worker starts.
 
 use std::fmt;
+use std::time::Duration;
 
-use super::number::{digits, parse_duration, parse_size, whole};
-use super::{Kind, Shape, ValueError};
+use super::number::{digits, parse_duration, parse_size, whole, write_duration, write_size};
+use super::{Kind, Schema, Shape, ValueError, listed, written};
 use crate::error::shown;
 
 /// The highest CPU that can be named: the kernel's own sets end there.
 const MAX_CPU: usize = 1023;
+const CPU: Schema = Schema::Integer { least: 0, most: MAX_CPU as u64, word: None };
+/// One CPU for each worker.
+const SPREAD: &str = "spread";
+/// Any limit; the largest number is the kernel's word for none.
+const NUMBER: Schema = Schema::Integer { least: 0, most: u64::MAX - 1, word: None };
 
 pub(crate) const LIMIT_SIZE: Kind<Option<Rlimit>> = Kind {
-    name: "size or SOFT:HARD, also unlimited, or nothing",
+    name: "size or SOFT:HARD, also unlimited",
     shape: Shape::Line,
+    schema: Schema::Limit(&Schema::Size),
     parse: |text, _| limit(text, parse_size),
+    write: |limit| write_limit(*limit, write_size),
 };
 
 pub(crate) const LIMIT_SECONDS: Kind<Option<Rlimit>> = Kind {
-    name: "duration or SOFT:HARD, also unlimited, or nothing",
+    name: "duration or SOFT:HARD, also unlimited",
     shape: Shape::Line,
+    schema: Schema::Limit(&Schema::Duration { above_zero: false }),
     parse: |text, _| limit(text, seconds),
+    write: |limit| write_limit(*limit, |seconds| write_duration(Duration::from_secs(seconds))),
 };
 
 pub(crate) const LIMIT_COUNT: Kind<Option<Rlimit>> = Kind {
-    name: "whole number or SOFT:HARD, also unlimited, or nothing",
+    name: "whole number or SOFT:HARD, also unlimited",
     shape: Shape::Line,
+    schema: Schema::Limit(&NUMBER),
     parse: |text, _| limit(text, |text| whole(text, 0, u64::MAX - 1)),
+    write: |limit| write_limit(*limit, |number| number.to_string()),
 };
 
-pub(crate) const LIMIT_MICROSECONDS: Kind<Option<Rlimit>> = Kind {
-    name: "microseconds or SOFT:HARD, also unlimited, or nothing",
-    shape: Shape::Line,
-    parse: LIMIT_COUNT.parse,
-};
+pub(crate) const LIMIT_MICROSECONDS: Kind<Option<Rlimit>> =
+    Kind { name: "microseconds or SOFT:HARD, also unlimited", ..LIMIT_COUNT };
 
 pub(crate) const LIMIT_NICE: Kind<Option<Rlimit>> = Kind {
-    name: "whole number from 0 to 40 or SOFT:HARD, also unlimited, or nothing",
+    name: "whole number from 0 to 40 or SOFT:HARD, also unlimited",
     shape: Shape::Line,
+    schema: Schema::Limit(&Schema::Integer { least: 0, most: 40, word: None }),
     parse: |text, _| limit(text, |text| whole(text, 0, 40)),
+    write: LIMIT_COUNT.write,
 };
 
 pub(crate) const LIMIT_PRIORITY: Kind<Option<Rlimit>> = Kind {
-    name: "whole number from 0 to 99 or SOFT:HARD, also unlimited, or nothing",
+    name: "whole number from 0 to 99 or SOFT:HARD, also unlimited",
     shape: Shape::Line,
+    schema: Schema::Limit(&Schema::Integer { least: 0, most: 99, word: None }),
     parse: |text, _| limit(text, |text| whole(text, 0, 99)),
+    write: LIMIT_COUNT.write,
 };
 
 pub(crate) const NICE: Kind<Option<i32>> = Kind {
-    name: "whole number from -20 to 19, or nothing",
+    name: "whole number from -20 to 19",
     shape: Shape::Line,
+    schema: Schema::Integer { least: -20, most: 19, word: None },
     parse: |text, _| signed(text, -20, 19),
+    write: |number| written(number.as_ref(), i32::to_string),
 };
 
 pub(crate) const OOM_SCORE: Kind<Option<i32>> = Kind {
-    name: "whole number from -1000 to 1000, or nothing",
+    name: "whole number from -1000 to 1000",
     shape: Shape::Line,
+    schema: Schema::Integer { least: -1000, most: 1000, word: None },
     parse: |text, _| signed(text, -1000, 1000),
+    write: NICE.write,
 };
 
 pub(crate) const CPUS: Kind<Option<CpuAffinity>> = Kind {
-    name: "list of CPUs such as 0,2-3, or spread, or nothing",
+    name: "list of CPUs such as 0,2-3, or spread",
     shape: Shape::Lines,
+    schema: Schema::List { of: &CPU, word: Some(SPREAD) },
     parse: |text, _| if text.is_empty() { Ok(None) } else { cpus(text).map(Some) },
+    write: |cpus| written(cpus.as_ref(), CpuAffinity::to_string),
 };
 
 /// One resource limit of the workers: `rlimit_nofile` and the like, in the kernel's own unit.
@@ -87,12 +106,32 @@ impl fmt::Display for Rlimit {
 }
 
 /// The CPUs of the workers: `cpu_affinity`.
+///
+/// Prints in the form it is written in a file.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum CpuAffinity {
     /// One CPU for each worker, in turn over those allowed to this process.
     Spread,
     /// These CPUs for every worker: at least one, each once, in order, from 0 to 1023.
     List(Vec<u16>),
+}
+
+impl fmt::Display for CpuAffinity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Spread => f.write_str(SPREAD),
+            Self::List(cpus) => {
+                let ranges: Vec<&[u16]> =
+                    cpus.chunk_by(|cpu, next| cpu.checked_add(1) == Some(*next)).collect();
+                let text = listed(&ranges, |range| match range {
+                    [first, .., last] => format!("{first}-{last}"),
+                    [only] => only.to_string(),
+                    [] => String::new(),
+                });
+                f.write_str(&text)
+            }
+        }
+    }
 }
 
 fn limit(
@@ -128,6 +167,15 @@ fn limit(
     Ok(Some(Rlimit { soft, hard }))
 }
 
+fn write_limit(limit: Option<Rlimit>, number: fn(u64) -> String) -> String {
+    let part = |part: Option<u64>| part.map_or("unlimited".to_owned(), number);
+    match limit {
+        None => String::new(),
+        Some(Rlimit { soft, hard }) if soft == hard => part(soft),
+        Some(Rlimit { soft, hard }) => format!("{}:{}", part(soft), part(hard)),
+    }
+}
+
 fn seconds(text: &str) -> Result<u64, ValueError> {
     let time = parse_duration(text)?;
     if time.subsec_nanos() != 0 {
@@ -150,7 +198,7 @@ fn signed(text: &str, min: i32, max: i32) -> Result<Option<i32>, ValueError> {
 }
 
 fn cpus(text: &str) -> Result<CpuAffinity, ValueError> {
-    if text.eq_ignore_ascii_case("spread") {
+    if text.eq_ignore_ascii_case(SPREAD) {
         return Ok(CpuAffinity::Spread);
     }
     let mut named = [false; MAX_CPU + 1];

@@ -4,6 +4,10 @@
 //! type. A kind owns the word for itself (shown in the reference), the parser, and whether an INI
 //! value of it may go over several lines or carry a `; comment`. A parser only sees its own text:
 //! what several keys must agree on is `check`'s concern.
+//!
+//! A kind also writes: the one canonical text of a value, which parses as the same value again.
+//! Lists have no quotes, so a path in a list that holds a comma, because the folder it starts from
+//! does, is written but not read back.
 
 mod address;
 mod choice;
@@ -12,6 +16,9 @@ mod identity;
 mod limits;
 mod number;
 mod path;
+#[cfg(test)]
+mod round_trip;
+mod schema;
 mod words;
 
 pub use address::Bind;
@@ -21,11 +28,12 @@ pub use identity::{Id, UserSpec};
 pub use limits::{CpuAffinity, Rlimit};
 pub use number::{Amount, WorkerCount, parse_boolean, parse_duration, parse_size};
 pub use path::LogTarget;
+pub use schema::Schema;
 
 pub(crate) use address::ADDRESSES;
 pub(crate) use choice::{EXTRA_KEYS, KILL_MODE, LOG_LEVEL, STOP_SIGNAL};
 pub(crate) use environment::{
-    ENV_FILES, ENVIRONMENT, MAX_VARIABLES, check as check_variable, quoted, quoted_pairs,
+    ENV_FILES, ENVIRONMENT, MAX_VARIABLES, check as check_variable, quoted, variables,
 };
 pub(crate) use identity::{GROUP, UMASK, USER};
 pub(crate) use limits::{
@@ -39,7 +47,7 @@ pub(crate) use number::{
 pub(crate) use path::{
     BASE_PATH, FILE, FOLDER, Folders, GLOBS, LOG_TARGET, OPTIONAL_FILE, OPTIONAL_FOLDER, clean,
 };
-pub(crate) use words::{COMMAND, NAME, quoted_words};
+pub(crate) use words::{COMMAND, NAME, command_line};
 
 use std::fmt;
 
@@ -66,13 +74,26 @@ impl fmt::Display for ValueError {
 
 impl std::error::Error for ValueError {}
 
-/// How the texts of one kind are read.
+/// How the texts of one kind are read and written.
 pub(crate) struct Kind<T: 'static> {
     /// The word for it in the reference.
     pub(crate) name: &'static str,
     pub(crate) shape: Shape,
+    pub(crate) schema: Schema,
     /// Gets the text without white space around it.
     pub(crate) parse: fn(&str, &Folders) -> Result<T, ValueError>,
+    /// The canonical text of a value, as it would stand in an INI file if `%` meant itself there.
+    pub(crate) write: fn(&T) -> String,
+}
+
+/// The text of a value that need not be there: empty for "not set".
+fn written<T>(value: Option<&T>, write: fn(&T) -> String) -> String {
+    value.map(write).unwrap_or_default()
+}
+
+/// Joins the texts of a list.
+fn listed<T>(values: &[T], write: impl Fn(&T) -> String) -> String {
+    values.iter().map(write).collect::<Vec<_>>().join(", ")
 }
 
 /// How an INI file may write a value.

@@ -4,25 +4,51 @@
 //! units as in systemd, binary sizes as in nginx and supervisord, `25%` rounded up as kubernetes
 //! does for a surge. Signs, exponents and blanks inside a number are refused, not guessed at.
 
+use std::fmt;
 use std::num::NonZero;
 use std::time::Duration;
 
-use super::{Kind, Shape, ValueError};
+use super::{Kind, Schema, Shape, ValueError, written};
 
 /// The longest duration that is accepted, in seconds: a thousand years of 365 days.
 const MAX_SECONDS: u64 = 1000 * 365 * 86_400;
+const NANOS_OF_MILLISECOND: u128 = 1_000_000;
+const NANOS_OF_SECOND: u128 = 1_000_000_000;
+/// In nanoseconds, the shortest first.
+const DURATION_UNITS: [(&str, u128); 5] = [
+    ("ms", NANOS_OF_MILLISECOND),
+    ("s", NANOS_OF_SECOND),
+    ("m", 60 * NANOS_OF_SECOND),
+    ("h", 3_600 * NANOS_OF_SECOND),
+    ("d", 86_400 * NANOS_OF_SECOND),
+];
+/// As powers of 2, the smallest first.
+const SIZE_UNITS: [(&str, u32); 5] = [("B", 0), ("KB", 10), ("MB", 20), ("GB", 30), ("TB", 40)];
 /// The bound of `max_workers`, and so of every number of workers.
 const MAX_WORKERS: u64 = 65_536;
+/// As many workers as CPUs.
+const AUTO: &str = "auto";
 
-pub(crate) const BOOLEAN: Kind<bool> =
-    Kind { name: "yes or no", shape: Shape::Line, parse: |text, _| parse_boolean(text) };
+pub(crate) const BOOLEAN: Kind<bool> = Kind {
+    name: "yes or no",
+    shape: Shape::Line,
+    schema: Schema::Boolean,
+    parse: |text, _| parse_boolean(text),
+    write: bool::to_string,
+};
 
-pub(crate) const DURATION: Kind<Duration> =
-    Kind { name: "duration", shape: Shape::Line, parse: |text, _| parse_duration(text) };
+pub(crate) const DURATION: Kind<Duration> = Kind {
+    name: "duration",
+    shape: Shape::Line,
+    schema: Schema::Duration { above_zero: false },
+    parse: |text, _| parse_duration(text),
+    write: |time| write_duration(*time),
+};
 
 pub(crate) const DURATION_ABOVE_ZERO: Kind<Duration> = Kind {
     name: "duration above 0",
     shape: Shape::Line,
+    schema: Schema::Duration { above_zero: true },
     parse: |text, _| match parse_duration(text)? {
         Duration::ZERO => Err(ValueError::new(
             "a duration above 0",
@@ -30,40 +56,58 @@ pub(crate) const DURATION_ABOVE_ZERO: Kind<Duration> = Kind {
         )),
         duration => Ok(duration),
     },
+    write: DURATION.write,
 };
 
 pub(crate) const OPTIONAL_DURATION: Kind<Option<Duration>> = Kind {
-    name: "duration, or nothing",
+    name: "duration",
     shape: Shape::Line,
+    schema: Schema::Duration { above_zero: false },
     parse: |text, _| if text.is_empty() { Ok(None) } else { parse_duration(text).map(Some) },
+    write: |time| written(time.as_ref(), |time| write_duration(*time)),
 };
 
-pub(crate) const COUNT: Kind<u32> =
-    Kind { name: "whole number", shape: Shape::Line, parse: |text, _| narrow(text, 0, u32::MAX) };
+pub(crate) const COUNT: Kind<u32> = Kind {
+    name: "whole number",
+    shape: Shape::Line,
+    schema: Schema::Integer { least: 0, most: u32::MAX as u64, word: None },
+    parse: |text, _| narrow(text, 0, u32::MAX),
+    write: u32::to_string,
+};
 
-pub(crate) const COUNT_U64: Kind<u64> =
-    Kind { name: "whole number", shape: Shape::Line, parse: |text, _| whole(text, 0, u64::MAX) };
+pub(crate) const COUNT_U64: Kind<u64> = Kind {
+    name: "whole number",
+    shape: Shape::Line,
+    schema: Schema::Integer { least: 0, most: u64::MAX, word: None },
+    parse: |text, _| whole(text, 0, u64::MAX),
+    write: u64::to_string,
+};
 
 pub(crate) const WORKER_LIMIT: Kind<u32> = Kind {
     name: "whole number from 1 to 65536",
     shape: Shape::Line,
+    schema: Schema::Integer { least: 1, most: MAX_WORKERS, word: None },
     parse: |text, _| workers(text, "65536"),
+    write: u32::to_string,
 };
 
 pub(crate) const WORKER_COUNT: Kind<WorkerCount> = Kind {
     name: "whole number from 1, or auto",
     shape: Shape::Line,
+    schema: Schema::Integer { least: 1, most: MAX_WORKERS, word: Some(AUTO) },
     parse: |text, _| {
-        if text.eq_ignore_ascii_case("auto") {
+        if text.eq_ignore_ascii_case(AUTO) {
             return Ok(WorkerCount::Auto);
         }
         workers(text, "max_workers, or `auto`").map(WorkerCount::Fixed)
     },
+    write: WorkerCount::to_string,
 };
 
 pub(crate) const AMOUNT: Kind<Amount> = Kind {
     name: "whole number, or share such as 25%",
     shape: Shape::Share,
+    schema: Schema::Share,
     parse: |text, _| {
         let read = match text.strip_suffix('%') {
             Some(digits) => whole(digits, 0, 100)
@@ -77,9 +121,12 @@ pub(crate) const AMOUNT: Kind<Amount> = Kind {
             ValueError::new(expected, "write for example 2 or 25%")
         })
     },
+    write: Amount::to_string,
 };
 
 /// How many workers to keep: `number_workers`.
+///
+/// Prints in the form it is written in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WorkerCount {
     /// As many as CPUs are allowed to this process.
@@ -111,7 +158,18 @@ impl WorkerCount {
     }
 }
 
+impl fmt::Display for WorkerCount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str(AUTO),
+            Self::Fixed(count) => write!(f, "{count}"),
+        }
+    }
+}
+
 /// So many workers, or such a share of them: `reload_surge`.
+///
+/// Prints in the form it is written in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Amount {
     /// So many.
@@ -138,6 +196,15 @@ impl Amount {
                 let part = (u64::from(target) * u64::from(share)).div_ceil(100);
                 u32::try_from(part).unwrap_or(u32::MAX)
             }
+        }
+    }
+}
+
+impl fmt::Display for Amount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Count(count) => write!(f, "{count}"),
+            Self::Percent(share) => write!(f, "{share}%"),
         }
     }
 }
@@ -179,22 +246,32 @@ pub fn parse_duration(text: &str) -> Result<Duration, ValueError> {
     let digits =
         text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.').len();
     let (number, unit) = text.split_at(digits);
-    let unit: u128 = match unit {
-        "ms" => 1_000_000,
-        "" | "s" => 1_000_000_000,
-        "m" => 60 * 1_000_000_000,
-        "h" => 3_600 * 1_000_000_000,
-        "d" => 86_400 * 1_000_000_000,
-        _ => return Err(bad_duration()),
-    };
+    let unit = if unit.is_empty() { "s" } else { unit };
+    let unit = DURATION_UNITS.iter().find(|(name, _)| *name == unit);
+    let (_, unit) = *unit.ok_or_else(bad_duration)?;
     let billionths = decimal(number).ok_or_else(bad_duration)?;
-    let nanos = u128::from(billionths.0) * unit + u128::from(billionths.1) * unit / 1_000_000_000;
-    let seconds = u64::try_from(nanos / 1_000_000_000).unwrap_or(u64::MAX);
+    let nanos = u128::from(billionths.0) * unit + u128::from(billionths.1) * unit / NANOS_OF_SECOND;
+    let seconds = u64::try_from(nanos / NANOS_OF_SECOND).unwrap_or(u64::MAX);
     if seconds > MAX_SECONDS {
         return Err(ValueError::new("a duration of at most 365000d", "write a shorter time"));
     }
-    let rest = u32::try_from(nanos % 1_000_000_000).unwrap_or(0);
+    let rest = u32::try_from(nanos % NANOS_OF_SECOND).unwrap_or(0);
     Ok(Duration::new(seconds, rest))
+}
+
+/// Writes a duration in the largest unit of which it is a whole number, and what is shorter than
+/// a millisecond in parts of a second.
+pub(super) fn write_duration(time: Duration) -> String {
+    let nanos = time.as_nanos();
+    if !nanos.is_multiple_of(NANOS_OF_MILLISECOND) {
+        let text = format!("{}.{:09}", time.as_secs(), time.subsec_nanos());
+        return format!("{}s", text.trim_end_matches('0'));
+    }
+    let whole = |unit: &(&str, u128)| nanos >= unit.1 && nanos.is_multiple_of(unit.1);
+    match DURATION_UNITS.iter().rev().find(|unit| whole(unit)) {
+        Some((unit, length)) => format!("{}{unit}", nanos / length),
+        None => "0s".to_owned(),
+    }
 }
 
 fn bad_duration() -> ValueError {
@@ -227,15 +304,22 @@ pub fn parse_size(text: &str) -> Result<u64, ValueError> {
     let wrong = || ValueError::new("a size", "write bytes (65536), or a unit: 64KB, 10MB, 1GB");
     let end = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(end);
-    let shift = match unit.to_ascii_lowercase().as_str() {
-        "" | "b" => 0,
-        "k" | "kb" => 10,
-        "m" | "mb" => 20,
-        "g" | "gb" => 30,
-        "t" | "tb" => 40,
-        _ => return Err(wrong()),
+    let is = |name: &str| {
+        let short = name.trim_end_matches('B');
+        unit.eq_ignore_ascii_case(name) || unit.eq_ignore_ascii_case(short)
     };
+    let unit = SIZE_UNITS.iter().find(|(name, _)| is(name));
+    let (_, shift) = *unit.ok_or_else(wrong)?;
     digits(number).and_then(|count| count.checked_mul(1 << shift)).ok_or_else(wrong)
+}
+
+/// Writes a size in the largest unit of which it is a whole number.
+pub(super) fn write_size(bytes: u64) -> String {
+    let whole = |unit: &&(&str, u32)| bytes > 0 && bytes.trailing_zeros() >= unit.1;
+    match SIZE_UNITS.iter().rev().find(whole) {
+        Some((unit, shift)) if *shift > 0 => format!("{}{unit}", bytes >> shift),
+        _ => bytes.to_string(),
+    }
 }
 
 /// ASCII digits and nothing else; Rust's own parser would also take a plus sign.

@@ -4,9 +4,10 @@
 //! that was loaded. Cleaning is lexical: `.` components and doubled slashes go, `..` stays, since
 //! with links in the way only the kernel knows what it means. Nothing here asks the file system.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::{Kind, Shape, ValueError};
+use super::{Kind, Schema, Shape, ValueError, listed, written};
 
 /// What relative paths are relative to; both absolute and clean wherever a path is read.
 #[derive(Debug, Default)]
@@ -17,48 +18,63 @@ pub(crate) struct Folders {
     pub(crate) base: PathBuf,
 }
 
-pub(crate) const BASE_PATH: Kind<PathBuf> =
-    Kind { name: "path", shape: Shape::Line, parse: |text, folders| resolve(text, &folders.here) };
+pub(crate) const BASE_PATH: Kind<PathBuf> = Kind {
+    name: "path",
+    shape: Shape::Line,
+    schema: Schema::Path,
+    parse: |text, folders| resolve(text, &folders.here),
+    write: |path| path.display().to_string(),
+};
 
 pub(crate) const FOLDER: Kind<PathBuf> =
-    Kind { name: "path", shape: Shape::Line, parse: |text, folders| resolve(text, &folders.base) };
+    Kind { parse: |text, folders| resolve(text, &folders.base), ..BASE_PATH };
 
 pub(crate) const OPTIONAL_FOLDER: Kind<Option<PathBuf>> = Kind {
-    name: "path, or nothing",
+    name: "path",
     shape: Shape::Line,
+    schema: Schema::Path,
     parse: |text, folders| match text {
         "" => Ok(None),
         text => resolve(text, &folders.base).map(Some),
     },
+    write: |folder| written(folder.as_ref(), BASE_PATH.write),
 };
 
-pub(crate) const FILE: Kind<PathBuf> = Kind { name: "path", shape: Shape::Line, parse: file };
+pub(crate) const FILE: Kind<PathBuf> = Kind { parse: file, ..BASE_PATH };
 
 pub(crate) const OPTIONAL_FILE: Kind<Option<PathBuf>> = Kind {
-    name: "path, or nothing",
-    shape: Shape::Line,
     parse: |text, folders| match text {
         "" => Ok(None),
         text => file(text, folders).map(Some),
     },
+    ..OPTIONAL_FOLDER
 };
 
 pub(crate) const LOG_TARGET: Kind<LogTarget> = Kind {
     name: "path, or - for stderr",
     shape: Shape::Line,
+    schema: Schema::Path,
     parse: |text, folders| match text {
         "-" => Ok(LogTarget::Stderr),
         text => file(text, folders).map(LogTarget::File),
     },
+    write: LogTarget::to_string,
 };
 
-pub(crate) const GLOBS: Kind<Vec<String>> =
-    Kind { name: "list of patterns", shape: Shape::Lines, parse: globs };
+pub(crate) const GLOBS: Kind<Vec<String>> = Kind {
+    name: "list of patterns",
+    shape: Shape::Lines,
+    schema: Schema::List { of: &Schema::Path, word: None },
+    parse: globs,
+    write: |all| listed(all, String::clone),
+};
 
 /// How many patterns `include` may have.
 const MAX_PATTERNS: usize = 64;
 
 /// Where log lines go: `log_file`.
+///
+/// Prints in the form it is written in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogTarget {
     /// Standard error, written `-` as in gunicorn.
@@ -81,6 +97,15 @@ fn globs(text: &str, folders: &Folders) -> Result<Vec<String>, ValueError> {
         })?);
     }
     Ok(all)
+}
+
+impl fmt::Display for LogTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stderr => f.write_str("-"),
+            Self::File(path) => write!(f, "{}", path.display()),
+        }
+    }
 }
 
 /// A path that names a file, not a folder.

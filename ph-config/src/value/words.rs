@@ -1,12 +1,28 @@
 //! Words: the title of a process, and what a command executes.
 
-use super::{Kind, Shape, ValueError};
+use super::{Kind, Schema, Shape, ValueError};
 
-pub(crate) const NAME: Kind<String> =
-    Kind { name: "name", shape: Shape::Line, parse: |text, _| name(text) };
+pub(crate) const NAME: Kind<String> = Kind {
+    name: "name",
+    shape: Shape::Line,
+    schema: Schema::Name,
+    parse: |text, _| name(text),
+    write: String::clone,
+};
 
-pub(crate) const COMMAND: Kind<Vec<String>> =
-    Kind { name: "command line", shape: Shape::Words, parse: |text, _| command(text) };
+pub(crate) const COMMAND: Kind<Vec<String>> = Kind {
+    name: "command line",
+    shape: Shape::Words,
+    schema: Schema::Command,
+    parse: |text, _| command(text),
+    write: |words| command_line(words.iter().map(String::as_str)),
+};
+
+/// The text that is split into exactly these words.
+pub(crate) fn command_line<'w>(words: impl IntoIterator<Item = &'w str>) -> String {
+    // NUL is let through here, because a load refuses it with a message of its own.
+    shlex::Quoter::new().allow_nul(true).join(words).unwrap_or_default()
+}
 
 fn name(text: &str) -> Result<String, ValueError> {
     let good = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
@@ -33,13 +49,6 @@ fn command(text: &str) -> Result<Vec<String>, ValueError> {
         }
         _ => Ok(words),
     }
-}
-
-/// The words as one text that splits into them again.
-pub(crate) fn quoted_words(words: &[impl AsRef<str>]) -> String {
-    // NUL is let through here, because a load refuses it with a message of its own.
-    let words = words.iter().map(AsRef::as_ref);
-    shlex::Quoter::new().allow_nul(true).join(words).unwrap_or_default()
 }
 
 #[cfg(test)]

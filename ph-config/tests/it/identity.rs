@@ -164,10 +164,18 @@ fn variables_of_files() {
     assert_eq!(settings.origin("env_file").to_string(), "app.ini:3");
     assert_eq!(loaded.warnings.len(), 1);
     // What the files hold counts as a change of the key.
-    assert!(settings.changed(&site.good().settings).is_empty());
+    assert!(settings.diff(&site.good().settings).is_empty());
     write(&site, "b.env", "C='%(slot)s'\nB=4\n");
-    let changed = settings.changed(&site.good().settings);
-    assert_eq!(changed.iter().map(|row| row.name).collect::<Vec<_>>(), ["env_file"]);
+    let changes = settings.diff(&site.good().settings);
+    assert_eq!(changes.iter().map(|change| &change.key).collect::<Vec<_>>(), ["env_file"]);
+    // Their values are secrets, so only the list of files is told.
+    let files = site.path("etc/a.env").display().to_string()
+        + &format!(
+            ", -{}, -{}",
+            site.path("etc/gone.env").display(),
+            site.path("etc/../b.env").display()
+        );
+    assert_eq!((&changes[0].from, &changes[0].to), (&files, &files));
 }
 
 #[test]

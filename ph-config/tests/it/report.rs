@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use ph_config::{
-    Amount, ExtraKeys, LogLevel, LogTarget, Origin, Place, SETTINGS, StopSignal, WorkerCount,
+    Amount, Change, ExtraKeys, LogLevel, LogTarget, Origin, Place, SETTINGS, StopSignal,
+    WorkerCount,
 };
 
 use crate::Site;
@@ -78,13 +79,30 @@ fn defaults_are_those_of_the_contract() {
 
 #[test]
 fn changes_are_told_by_value() {
-    let before = Site::new("[web]\nlog_file = -\nnumber_workers = 1\n").good().settings;
-    let after = Site::new("[web]\n\nnumber_workers = 2\nbase_path = /\npidfile = /web.pid\n");
-    let changed = before.changed(&after.good().settings);
-    let names: Vec<_> = changed.iter().map(|row| (row.name, row.apply.as_str())).collect();
-    let moved = ["base_path", "log_path", "pidfile"].map(|name| (name, "restart"));
-    assert_eq!(names[..3], moved);
-    assert_eq!(names[3..], [("number_workers", "live")]);
+    let text = "[web]\nlog_file = -\nnumber_workers = 1\nbase_path = /srv\n\
+                app_b = 1\napp_c = 1\ncommand = a\n";
+    let before = Site::new(text).good().settings;
+    let text = "[web]\n\nnumber_workers = auto\nbase_path = /\napp_c = 1\napp_a = 5%%\n\
+                graceful_timeout = 0.5m\nboot_timeout = 120\n";
+    let changes = before.diff(&Site::new(text).good().settings);
+    let seen: Vec<String> = changes
+        .iter()
+        .map(|change| {
+            let Change { key, apply, from, to } = change;
+            format!("{} {key}: {from} -> {to}", apply.as_str())
+        })
+        .collect();
+    let expected = [
+        "restart base_path: /srv -> /",
+        "restart log_path: /srv -> /",
+        "restart pidfile: /srv/web.pid -> /web.pid",
+        "live number_workers: 1 -> auto",
+        "roll command: a -> ",
+        "live boot_timeout: 1m -> 2m",
+        "roll app_a:  -> 5%",
+        "roll app_b: 1 -> ",
+    ];
+    assert_eq!(seen, expected);
 }
 
 #[test]
