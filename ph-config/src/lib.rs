@@ -40,6 +40,7 @@
 //! | `interpolate`, `keys` | `%(name)s`; unknown keys, helpers, comments after values |
 //! | `load`, `check` | the order of the steps; what settings must agree on |
 //! | `error` | [`Problem`], [`Origin`], the report |
+//! | [`reference`] | what people read: the page of all settings, the template of a file |
 
 mod check;
 mod document;
@@ -54,6 +55,7 @@ mod keys;
 mod layers;
 mod load;
 mod read;
+pub mod reference;
 mod row;
 mod settings;
 mod source;

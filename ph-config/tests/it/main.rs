@@ -7,6 +7,7 @@ mod identity;
 mod include;
 mod names;
 mod random;
+mod reference;
 mod report;
 mod sample;
 mod toml;
