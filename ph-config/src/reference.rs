@@ -111,7 +111,7 @@ fn toml_default(row: &SettingInfo) -> String {
         | Schema::Identity
         | Schema::Path
         | Schema::Address
-        | Schema::Choice(_)
+        | Schema::Choice { .. }
         | Schema::Limit(_)
         | Schema::List { .. }
         | Schema::Map

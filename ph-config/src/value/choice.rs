@@ -18,7 +18,7 @@ macro_rules! choice {
             /// Every choice, in the order of the reference.
             pub const ALL: &[$name] = &[$($name::$item),*];
 
-            const SCHEMA: Schema = Schema::Choice(&[$($word),*]);
+            const WORDS: &[&str] = &[$($word),*];
 
             /// The word for it in a file.
             pub const fn as_str(self) -> &'static str {
@@ -108,7 +108,10 @@ choice! {
 pub(crate) const STOP_SIGNAL: Kind<StopSignal> = Kind {
     name: "signal: TERM, INT, QUIT, HUP, USR1, USR2 or WINCH",
     shape: Shape::Line,
-    schema: StopSignal::SCHEMA,
+    schema: Schema::Choice {
+        words: StopSignal::WORDS,
+        aliases: &["SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH"],
+    },
     parse: |text, _| {
         // `get`, since the text may have any character at that place.
         let bare = match text.get(..3) {
@@ -130,7 +133,7 @@ pub(crate) const STOP_SIGNAL: Kind<StopSignal> = Kind {
 pub(crate) const KILL_MODE: Kind<KillMode> = Kind {
     name: "tree, group or process",
     shape: Shape::Line,
-    schema: KillMode::SCHEMA,
+    schema: Schema::Choice { words: KillMode::WORDS, aliases: &[] },
     parse: |text, _| {
         KillMode::named(text)
             .ok_or_else(|| ValueError::new(KillMode::expected(), "write one of these words"))
@@ -141,7 +144,7 @@ pub(crate) const KILL_MODE: Kind<KillMode> = Kind {
 pub(crate) const LOG_LEVEL: Kind<LogLevel> = Kind {
     name: "error, warn, info, debug or trace",
     shape: Shape::Line,
-    schema: LogLevel::SCHEMA,
+    schema: Schema::Choice { words: LogLevel::WORDS, aliases: &["warning", "critical"] },
     parse: |text, _| match text.to_ascii_lowercase().as_str() {
         "warning" => Ok(LogLevel::Warn),
         "critical" => Ok(LogLevel::Error),
@@ -154,7 +157,7 @@ pub(crate) const LOG_LEVEL: Kind<LogLevel> = Kind {
 pub(crate) const EXTRA_KEYS: Kind<ExtraKeys> = Kind {
     name: "refuse or allow",
     shape: Shape::Line,
-    schema: ExtraKeys::SCHEMA,
+    schema: Schema::Choice { words: ExtraKeys::WORDS, aliases: &[] },
     parse: |text, _| {
         ExtraKeys::named(text)
             .ok_or_else(|| ValueError::new(ExtraKeys::expected(), "write one of these words"))

@@ -48,7 +48,12 @@ pub enum Schema {
     /// An address to listen on.
     Address,
     /// One word of a closed list, in any case.
-    Choice(&'static [&'static str]),
+    Choice {
+        /// The list.
+        words: &'static [&'static str],
+        /// Words that other programs use, which are read as one of the list.
+        aliases: &'static [&'static str],
+    },
     /// A limit: one value for both, or `SOFT:HARD`; either may be `unlimited`.
     Limit(&'static Schema),
     /// Any number of values, by commas or by lines in INI, an array in TOML; or the word.

@@ -63,7 +63,7 @@ fn every_setting_is_on_the_page_and_in_the_templates() {
         assert_eq!(cells.count(), 1, "{}", row.name);
         let line = |mark: &str| format!("\n{mark}{} =", row.name);
         assert!(ini.contains(&line(";")) && toml.contains(&line("#")), "{}", row.name);
-        if let Schema::Choice(words) = row.schema {
+        if let Schema::Choice { words, .. } = row.schema {
             assert!(words.iter().all(|word| row.kind.contains(word)), "{}", row.name);
         }
     }
@@ -91,7 +91,9 @@ fn samples(schema: &Schema) -> Vec<String> {
         Schema::Identity => &["www-data", "33", "www-data:adm"],
         Schema::Path => &["./x//y", "/srv/x%y"],
         Schema::Address => &[":80", "[::1]:80", "unix:run/a b.sock"],
-        Schema::Choice(words) => return words.iter().map(|word| word.to_lowercase()).collect(),
+        Schema::Choice { words, aliases } => {
+            return words.iter().chain(*aliases).map(|word| word.to_lowercase()).collect();
+        }
         Schema::Limit(part) => {
             let pair = |text: String| format!("{text}:UNLIMITED");
             return samples(part).into_iter().flat_map(|it| [it.clone(), pair(it)]).collect();
@@ -124,6 +126,9 @@ fn the_canonical_text_of_a_setting_means_the_same_value() {
             assert!(changes.iter().all(|it| it.key != row.name), "{}: {changes:?}", row.name);
         }
         assert!(good > 0, "no sample of {} is good", row.name);
+        if let Schema::Choice { words, aliases } = row.schema {
+            assert_eq!(good, words.len() + aliases.len(), "{}", row.name);
+        }
     }
 }
 
