@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use crate::r#gen::Gen;
 use crate::shell::{Invocation, Workspace};
 use crate::sim::Sim;
 use crate::tidy;
@@ -20,6 +21,7 @@ const SEEDS: u64 = 2_000;
 enum Work {
     Run(Invocation),
     Tidy,
+    Generated,
     Simulate,
 }
 
@@ -37,6 +39,7 @@ impl Step {
         match &self.work {
             Work::Run(invocation) => invocation.run(),
             Work::Tidy => tidy::tidy(),
+            Work::Generated => Gen::checking().run(),
             Work::Simulate => Sim::fresh(SEEDS).run(),
         }
     }
@@ -45,6 +48,7 @@ impl Step {
         match &self.work {
             Work::Run(invocation) => invocation.line(),
             Work::Tidy => "cargo xtask tidy".to_owned(),
+            Work::Generated => "cargo xtask gen --check".to_owned(),
             Work::Simulate => format!("cargo xtask sim --seeds {SEEDS} --from random"),
         }
     }
@@ -100,6 +104,7 @@ fn steps() -> (Vec<Step>, Vec<(&'static str, &'static str)>) {
     }
     let mut steps = vec![
         Step { name: "tidy", work: Work::Tidy },
+        Step { name: "generated files", work: Work::Generated },
         Step::run("format", "cargo fmt --all --check"),
         Step::run("clippy", &format!("cargo clippy --workspace --all-targets {clippy}")),
         Step::run(

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `check` | everything CI runs, step by step |
 //! | `tidy` | the rules no compiler holds |
+//! | `gen` | the pages and the schema that are written from tables |
 //! | `sim` | the simulation of the arbiter |
 //! | `bench` | how fast `ph` is beside the least that could do its work |
 //! | `dist` | the archive for operators |
@@ -15,6 +16,7 @@
 mod bench;
 mod check;
 mod dist;
+mod r#gen;
 mod release;
 mod shell;
 mod sim;
@@ -32,6 +34,8 @@ enum Task {
     Check,
     /// The rules of the repository that no compiler holds
     Tidy,
+    /// Writes the files that are made from tables in the code
+    Gen(r#gen::Gen),
     /// Simulates the arbiter under faults, in release
     Sim(sim::Sim),
     /// Measures `ph` beside a bare loop that does the same work
@@ -45,6 +49,7 @@ fn main() -> ExitCode {
     let done = match Task::parse() {
         Task::Check => check::check(),
         Task::Tidy => tidy::tidy().map(succeeded),
+        Task::Gen(generate) => generate.run().map(succeeded),
         Task::Sim(sim) => sim.run().map(succeeded),
         Task::Bench(bench) => bench.run().map(succeeded),
         Task::Dist => dist::dist().map(succeeded),
