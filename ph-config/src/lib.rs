@@ -40,7 +40,7 @@
 //! | `interpolate`, `keys` | `%(name)s`; unknown keys, helpers, comments after values |
 //! | `load`, `check` | the order of the steps; what settings must agree on |
 //! | `error` | [`Problem`], [`Origin`], the report |
-//! | [`reference`] | what people read: the page of all settings, the template of a file |
+//! | [`reference`](mod@reference) | what people read: the page of all settings, the template of a file |
 
 mod check;
 mod document;
