@@ -19,18 +19,20 @@ fn keys(before: &Settings, after: &Settings) -> Vec<String> {
 }
 
 #[test]
-fn the_ini_template_loads_and_its_comments_are_the_defaults() {
-    let text = template(Format::Ini);
-    let site = Site::new(&text);
-    let live = site.good();
-    assert_eq!((live.settings.name(), live.warnings.as_slice()), ("web", [].as_slice()));
-    std::fs::write(site.path("app.ini"), "[web]\n").expect("the folder is writable");
-    assert_eq!(keys(&site.good().settings, &live.settings), ["number_workers", "command"]);
-    std::fs::write(site.path("app.ini"), uncommented(&text, ';')).expect("it is writable");
-    let all = site.good();
-    assert_eq!((keys(&live.settings, &all.settings), all.warnings), (vec![], vec![]));
-    let default = |name| all.settings.origin(name) == ph_config::Origin::Default;
-    assert!(!SETTINGS.iter().any(|row| default(row.name)), "every setting was uncommented");
+fn the_templates_load_and_their_comments_are_the_defaults() {
+    for (file, format, mark) in [("app.ini", Format::Ini, ';'), ("app.toml", Format::Toml, '#')] {
+        let text = template(format);
+        let site = Site::named(file, &text);
+        let live = site.good();
+        assert_eq!((live.settings.name(), live.warnings.as_slice()), ("web", [].as_slice()));
+        let empty = site.file(file, "[web]\n");
+        let set = keys(&empty.good().settings, &live.settings);
+        assert_eq!(set, ["number_workers", "command"], "{file}");
+        let all = empty.file(file, uncommented(&text, mark)).good();
+        assert_eq!((keys(&live.settings, &all.settings), all.warnings), (vec![], vec![]));
+        let default = |name| all.settings.origin(name) == ph_config::Origin::Default;
+        assert!(!SETTINGS.iter().any(|row| default(row.name)), "every setting was uncommented");
+    }
 }
 
 #[test]
@@ -112,7 +114,8 @@ fn samples(schema: &Schema) -> Vec<String> {
 
 #[test]
 fn the_canonical_text_of_a_setting_means_the_same_value() {
-    for row in SETTINGS {
+    // `include` cannot be set once the files are read; `include.rs` has its tests.
+    for row in SETTINGS.iter().filter(|row| row.name != "include") {
         let mut good = 0;
         // Not every number is within the bounds of every kind, nor fits beside the defaults.
         for text in samples(&row.schema) {
