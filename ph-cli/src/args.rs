@@ -8,6 +8,8 @@ use clap::{
 };
 use ph_core::ExitWith;
 
+use crate::output::Color;
+
 /// Keeps N workers of a program alive.
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true)]
@@ -20,6 +22,10 @@ pub(crate) struct Cli {
 pub(crate) enum Verb {
     /// Run a service in the foreground, whatever `daemonize` says
     Run(Run),
+    /// Show, get and set what the configuration says
+    Config(Config),
+    /// Print a commented template of every setting
+    Init(Init),
 }
 
 #[derive(Debug, Args)]
@@ -55,6 +61,120 @@ pub(crate) struct Run {
     /// Program each worker executes, and its arguments
     #[arg(last = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Config {
+    #[command(subcommand)]
+    pub(crate) verb: ConfigVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigVerb {
+    /// Print every value that holds, with where it comes from
+    Show(ConfigShow),
+    /// Print one value
+    Get(ConfigGet),
+    /// Write one value into the file, keeping comments and layout
+    Set(ConfigSet),
+    /// Take one key out of the file
+    Unset(ConfigUnset),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConfigShow {
+    #[command(flatten)]
+    pub(crate) section: SectionArgs,
+
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+
+    /// Leave out what is only a default
+    #[arg(long)]
+    pub(crate) set_only: bool,
+
+    /// Show also the values that were overridden
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+
+    /// Print JSON alone
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// When to use colour
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub(crate) color: Color,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConfigGet {
+    /// Name of the setting
+    #[arg(value_name = "KEY")]
+    pub(crate) key: String,
+
+    #[command(flatten)]
+    pub(crate) section: SectionArgs,
+
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+
+    /// Print JSON alone, with the origin
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConfigSet {
+    /// Name of the setting
+    #[arg(value_name = "KEY")]
+    pub(crate) key: String,
+
+    /// Its new value, as it would stand in an INI file
+    #[arg(value_name = "VALUE", allow_hyphen_values = true)]
+    pub(crate) value: String,
+
+    #[command(flatten)]
+    pub(crate) edit: EditArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConfigUnset {
+    /// Name of the setting
+    #[arg(value_name = "KEY")]
+    pub(crate) key: String,
+
+    #[command(flatten)]
+    pub(crate) edit: EditArgs,
+}
+
+/// Where to write.
+#[derive(Debug, Args)]
+pub(crate) struct EditArgs {
+    #[command(flatten)]
+    pub(crate) section: SectionArgs,
+
+    /// Configuration file [default: $PH_CONFIG, else ph.toml, ph.ini, config.ini or conf/config.ini]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// As root: accept a file that other users can write, with a warning
+    #[arg(long)]
+    pub(crate) allow_writable: bool,
+
+    /// Print JSON alone
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// In TOML; otherwise the name of FILE decides, and without FILE it is INI
+    #[arg(long)]
+    pub(crate) toml: bool,
+
+    /// File to write, which must not be there yet [default: stdout]
+    #[arg(value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
 }
 
 /// Whose end is the service's.

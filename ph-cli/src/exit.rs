@@ -11,6 +11,8 @@ pub enum Exit {
     Failed,
     /// The command line makes no sense.
     Usage,
+    /// The configuration has no such section.
+    NoSection,
     /// The configuration is missing or bad.
     Config,
     /// Ended by a master or by a worker that could not boot, with this code.
@@ -25,6 +27,7 @@ impl Exit {
             Self::Ok => 0,
             Self::Failed => 1,
             Self::Usage => 2,
+            Self::NoSection => 5,
             Self::Config => 6,
             Self::Code(code) => code,
         }

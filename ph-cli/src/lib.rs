@@ -7,6 +7,7 @@
 //! | `find`, `source` | which configuration is meant |
 //! | `verbs` | one module a verb |
 //! | `wire` | settings become a master and a log; the only place that sees all three crates |
+//! | `output` | what goes to stdout |
 //! | `exit` | the table of exit codes |
 //! | `failure` | errors in three parts: what failed, where it was set, what to do |
 
@@ -15,6 +16,7 @@ mod args;
 mod exit;
 mod failure;
 mod find;
+mod output;
 mod source;
 mod verbs;
 mod wire;
@@ -90,6 +92,8 @@ impl App {
         };
         let done = match cli.verb {
             Verb::Run(run) => verbs::run::run(&self, &run),
+            Verb::Config(config) => verbs::config::config(&config),
+            Verb::Init(init) => verbs::init::init(&init),
         };
         match done {
             Ok(code) => code,

@@ -229,7 +229,11 @@ fn sort(problems: &mut [Problem], mut files: Vec<PathBuf>) {
 }
 
 /// Prints foreign text so that it can neither break the line nor reach the terminal as a command.
-pub(crate) struct Escaped<'a>(pub(crate) &'a str);
+///
+/// ```
+/// assert_eq!(ph_config::Escaped("a\x1b[2J\nb").to_string(), "a\\u{1b}[2J\\nb");
+/// ```
+pub struct Escaped<'a>(pub &'a str);
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -264,10 +268,7 @@ pub(crate) fn shown(text: &str) -> String {
 /// The candidate nearest to `wrong`, if one is near enough to be what was meant.
 ///
 /// Near means at most one edit in three characters (an exchange of neighbours is one edit).
-pub(crate) fn nearest<'a>(
-    wrong: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub fn nearest<'a>(wrong: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if wrong.len() > MAX_SHOWN {
         return None;
     }

@@ -26,6 +26,12 @@ fn is_free(key: &str) -> bool {
     app_name(key).is_some() || settings::find(key).is_some_and(|row| !is_typed_shape(row.shape))
 }
 
+/// Whether a `;` after white space ends the value of this setting in an INI file, and begins a
+/// comment.
+pub fn takes_comment(key: &str) -> bool {
+    is_typed(&key.to_lowercase())
+}
+
 /// Whether a value of this key becomes something typed.
 fn is_typed(key: &str) -> bool {
     settings::find(key).is_some_and(|row| is_typed_shape(row.shape))

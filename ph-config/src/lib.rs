@@ -64,9 +64,10 @@ mod trust;
 mod value;
 
 pub use environ::{Environment, NotUtf8};
-pub use error::{ConfigErrors, Origin, Place, Problem};
+pub use error::{ConfigErrors, Escaped, Origin, Place, Problem, nearest};
 pub use format::Format;
 pub use interpolate::bind_late;
+pub use keys::takes_comment;
 pub use layers::Overridden;
 pub use load::{Loaded, Override};
 pub use row::{Apply, Change, SettingInfo};

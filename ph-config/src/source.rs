@@ -40,6 +40,8 @@ pub struct Source<'a> {
     pub default_name: &'a str,
     /// What becomes of a file that others than root can write.
     pub foreign_writers: ForeignWriters,
+    /// A file, as messages spell it, and the text to take for what it holds: to try an edit out.
+    pub instead: Option<(&'a Path, &'a str)>,
 }
 
 impl<'a> Source<'a> {
@@ -51,6 +53,7 @@ impl<'a> Source<'a> {
             environment: Environment::default(),
             default_name: "service",
             foreign_writers: ForeignWriters::Accept,
+            instead: None,
         }
     }
 
@@ -73,7 +76,7 @@ impl<'a> Source<'a> {
         }
         let mut files = Vec::new();
         if let Some(file) = self.file {
-            match Part::read(self.cwd, file, self.foreign_writers, &mut report) {
+            match self.part(file, &mut report) {
                 Ok(main) => files.push(main),
                 Err(problem) => return Err(report.give_up(*problem)),
             }
@@ -85,7 +88,7 @@ impl<'a> Source<'a> {
         if let Some(main) = files.first() {
             let found = include::find(main, self.cwd, &self.environment, &mut report);
             for Found { file, by } in found {
-                match Part::read(self.cwd, &file, self.foreign_writers, &mut report) {
+                match self.part(&file, &mut report) {
                     Ok(part) => files.push(part),
                     // Named by a line, which is the place to act.
                     Err(problem) => report.error(problem.within(&by, DEFAULT, INCLUDE)),
@@ -114,6 +117,31 @@ impl<'a> Source<'a> {
             used: OnceCell::new(),
             inherited: OnceCell::new(),
         })
+    }
+}
+
+impl Source<'_> {
+    /// Reads and parses one file; `shown` is how messages spell it.
+    fn part(&self, shown: &Path, report: &mut Report) -> Result<Part, Box<Problem>> {
+        report.follow_with(shown);
+        let path = clean(&self.cwd.join(shown));
+        let text = match self.instead {
+            Some((file, text)) if file == shown => text.to_owned(),
+            _ => read(&path, shown, &Purpose::CONFIGURATION, self.foreign_writers, report)?,
+        };
+        let format = Format::of(shown);
+        let (document, faults) = match format {
+            Format::Ini => ini::parse(&text),
+            Format::Toml => toml::parse(&text),
+        };
+        for fault in faults {
+            let origin = Origin::File { path: shown.to_owned(), line: fault.line };
+            let mut problem = Problem::new(Place::Value(origin), fault.message, fault.mend);
+            (problem.section, problem.key) = (fault.section, fault.key);
+            report.error(problem);
+        }
+        let folder = path.parent().unwrap_or(&path).into();
+        Ok(Part { file: SourceFile { shown: shown.to_owned(), folder, format }, document })
     }
 }
 
@@ -157,6 +185,23 @@ impl Configuration {
         };
         self.choose(&main.file.shown, wanted)
             .map_err(|problem| self.report.clone().give_up(*problem))
+    }
+
+    /// The text of a key as the files write it in a section, or in `DEFAULT`, without what it
+    /// inherits; and where that is. Of several files the strongest.
+    pub fn written(&self, section: &str, key: &str) -> Option<(String, Origin)> {
+        let key = key.to_lowercase();
+        self.files.iter().rev().find_map(|part| {
+            let entry = part.section(section)?.entry(&key)?;
+            let origin = Origin::File { path: part.file.shown.clone(), line: entry.line };
+            Some((entry.value.text(&key).into_owned(), origin))
+        })
+    }
+
+    /// The first file that has this section; of `DEFAULT` the main file.
+    pub fn home(&self, section: &str) -> Option<&Path> {
+        let part = self.files.iter().find(|part| part.section(section).is_some());
+        part.map(|part| part.file.shown.as_path())
     }
 
     /// What all sections inherit: the defaults of the table, and the `[DEFAULT]` of each file.
@@ -251,28 +296,12 @@ pub(crate) struct Found {
 }
 
 impl Part {
-    fn read(
-        cwd: &Path,
-        shown: &Path,
-        foreign_writers: ForeignWriters,
-        report: &mut Report,
-    ) -> Result<Part, Box<Problem>> {
-        report.follow_with(shown);
-        let path = clean(&cwd.join(shown));
-        let text = read(&path, shown, &Purpose::CONFIGURATION, foreign_writers, report)?;
-        let format = Format::of(shown);
-        let (document, faults) = match format {
-            Format::Ini => ini::parse(&text),
-            Format::Toml => toml::parse(&text),
-        };
-        for fault in faults {
-            let origin = Origin::File { path: shown.to_owned(), line: fault.line };
-            let mut problem = Problem::new(Place::Value(origin), fault.message, fault.mend);
-            (problem.section, problem.key) = (fault.section, fault.key);
-            report.error(problem);
+    /// The section of this name, or `DEFAULT`.
+    fn section(&self, name: &str) -> Option<&Section> {
+        match name {
+            DEFAULT => Some(&self.document.defaults),
+            name => self.document.section(name),
         }
-        let folder = path.parent().unwrap_or(&path).into();
-        Ok(Part { file: SourceFile { shown: shown.to_owned(), folder, format }, document })
     }
 
     /// The texts of its `[DEFAULT]`, by their keys.

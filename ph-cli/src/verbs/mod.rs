@@ -1,3 +1,5 @@
 //! One module a verb.
 
+pub(crate) mod config;
+pub(crate) mod init;
 pub(crate) mod run;
