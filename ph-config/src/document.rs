@@ -96,6 +96,14 @@ impl Section {
 }
 
 impl Written {
+    /// The text, if that is what it is.
+    pub(crate) fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Items(_) | Self::Pairs(_) => None,
+        }
+    }
+
     /// The value as one text, the value of `key`, as an INI file would have it.
     pub(crate) fn text(&self, key: &str) -> Cow<'_, str> {
         match self {

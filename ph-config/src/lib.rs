@@ -39,11 +39,13 @@
 //! | `layers` | figment: which layer wins, and whose value it is |
 //! | `interpolate`, `keys` | `%(name)s`; unknown keys, helpers, comments after values |
 //! | `load`, `check` | the order of the steps; what settings must agree on |
+//! | `edit` | one value written back into a file, in place |
 //! | `error` | [`Problem`], [`Origin`], the report |
 //! | [`reference`](mod@reference) | what people read: the page of all settings, the template of a file |
 
 mod check;
 mod document;
+mod edit;
 mod env_file;
 mod environ;
 mod error;
@@ -63,6 +65,7 @@ mod toml;
 mod trust;
 mod value;
 
+pub use edit::{Edit, EditError, EditableFile, edit};
 pub use environ::{Environment, NotUtf8};
 pub use error::{ConfigErrors, Escaped, Origin, Place, Problem, nearest};
 pub use format::Format;
