@@ -202,7 +202,7 @@ impl Parser {
 }
 
 /// The name in a header line: from the first character to the last `]`, as Python's pattern.
-fn header(text: &str) -> Option<&str> {
+pub(crate) fn header(text: &str) -> Option<&str> {
     let rest = text.strip_prefix('[')?;
     rest.rfind(']').map(|end| &rest[..end]).filter(|name| !name.is_empty())
 }
@@ -212,6 +212,6 @@ pub(crate) fn is_space(c: char) -> bool {
     c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }
 
-fn strip(text: &str) -> &str {
+pub(crate) fn strip(text: &str) -> &str {
     text.trim_matches(is_space)
 }

@@ -8,9 +8,9 @@
 
 use crate::document::Document;
 use crate::error::shown;
-use crate::ini::{self, is_space};
+use crate::ini::{self, is_space, strip};
 
-use super::rows::{Kind, Row, extent, line_end, rows, strip, without_end};
+use super::rows::{Kind, Row, extent, line_end, rows, without_end};
 use super::style::{Gap, Style};
 use super::{Edit, Refusal, verify};
 

@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use crate::ini::is_space;
+use crate::ini::{header, is_space, strip};
 
 /// What a line is to ConfigParser.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,16 +139,6 @@ pub(super) fn without_end(text: &str) -> &str {
     }
 }
 
-/// The name in a header line, as `crate::ini` finds it.
-fn header(text: &str) -> Option<&str> {
-    let rest = text.strip_prefix('[')?;
-    rest.rfind(']').map(|end| &rest[..end]).filter(|name| !name.is_empty())
-}
-
 fn indent(text: &str) -> &str {
     &text[..text.len() - text.trim_start_matches(is_space).len()]
-}
-
-pub(super) fn strip(text: &str) -> &str {
-    text.trim_matches(is_space)
 }

@@ -1,6 +1,8 @@
 //! What `load` makes of files and flags, as a caller sees it; one binary for all of it.
 
 mod dialect;
+mod edit;
+mod edit_file;
 mod environment;
 mod files;
 mod identity;
