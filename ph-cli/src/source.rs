@@ -4,7 +4,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
-use ph_config::{Configuration, Environment, ForeignWriters, Override, Source};
+use ph_config::{Environment, ForeignWriters, Override, Source};
 
 use crate::args::SourceArgs;
 use crate::exit::Exit;
@@ -51,11 +51,6 @@ impl Place {
             foreign_writers: self.foreign_writers,
             ..Source::new(&self.folder)
         }
-    }
-
-    /// The files, read.
-    pub(crate) fn read(&self) -> Result<Configuration, Failure> {
-        Ok(self.source().read()?)
     }
 }
 

@@ -34,10 +34,10 @@ pub(crate) fn init(args: &Init) -> Result<ExitCode, Failure> {
     write_new(file, &text).map_err(|error| {
         let failure =
             Failure::new(Exit::Failed, format!("cannot write {}: {error}", file.display()));
-        match error.kind() {
-            io::ErrorKind::AlreadyExists => failure.remedy("another name; nothing is overwritten"),
-            _ => failure,
+        if error.kind() == io::ErrorKind::AlreadyExists {
+            return failure.remedy("another name; nothing is overwritten");
         }
+        failure
     })?;
     let shown = file.display();
     output::note(&format!("{shown} written; edit [web] in it, then: ph check -c {shown}"));

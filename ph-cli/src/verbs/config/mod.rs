@@ -39,7 +39,7 @@ impl Opened {
 
     /// The section asked for, or the only one.
     fn section<'s>(&'s self, wanted: Option<&'s str>) -> Result<&'s str, Failure> {
-        self.configuration.section(wanted).map_err(|errors| no_section(errors, wanted))
+        self.configuration.section(wanted).map_err(|errors| no_section(&errors, wanted))
     }
 
     /// The settings of a section; warnings go to stderr.
@@ -53,7 +53,7 @@ impl Opened {
 }
 
 /// No such section is a code of its own; having to choose one is not.
-fn no_section(errors: ConfigErrors, wanted: Option<&str>) -> Failure {
+fn no_section(errors: &ConfigErrors, wanted: Option<&str>) -> Failure {
     let code = if wanted.is_some() { Exit::NoSection } else { Exit::Config };
     Failure::new(code, errors.to_string())
 }

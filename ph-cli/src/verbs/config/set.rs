@@ -65,7 +65,7 @@ fn change(key: &str, value: Option<&str>, args: &EditArgs) -> Result<ExitCode, F
     let before = &opened.configuration;
     let section = match args.section.name() {
         Some(DEFAULT) => DEFAULT,
-        wanted => before.section(wanted).map_err(|errors| no_section(errors, wanted))?,
+        wanted => before.section(wanted).map_err(|errors| no_section(&errors, wanted))?,
     };
     let was = before.written(section, &key);
     let file = match &was {
@@ -81,7 +81,11 @@ fn change(key: &str, value: Option<&str>, args: &EditArgs) -> Result<ExitCode, F
         ph_config::Format::of(&file),
         &Edit { section, key: &key, value, keep_comment },
     )
-    .map_err(|error| Failure::new(Exit::Config, error.at(&file).to_string()))?;
+    .map_err(|error| {
+        let is_absent = value.is_none() && was.is_none();
+        let code = if is_absent { Exit::Failed } else { Exit::Config };
+        Failure::new(code, error.at(&file).to_string())
+    })?;
     let after = Source { instead: Some((&file, &text)), ..opened.place.source() }.read()?;
     let sections: Vec<&str> = match section {
         DEFAULT => before.sections().iter().map(String::as_str).collect(),

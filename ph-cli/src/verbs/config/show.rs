@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use ph_config::{Escaped, Origin, SETTINGS, Settings};
+use ph_config::{Escaped, Origin, Settings};
 
 use super::Opened;
 use super::json::{Got, Service, Setting, Shown, all_keys};
@@ -46,7 +46,7 @@ fn table(settings: &Settings, args: &ConfigShow) -> String {
     let rows: Vec<(String, String)> = keys
         .map(|key| {
             let value = printable(&settings.text(&key).unwrap_or_default());
-            (key, value)
+            (key, if value.is_empty() { "(not set)".to_owned() } else { value })
         })
         .collect();
     let key_width = rows.iter().map(|(key, _)| key.chars().count()).max().unwrap_or(0);
@@ -102,7 +102,7 @@ fn unknown(settings: &Settings, key: &str) -> Failure {
     let what = format!("no setting is called {}", printable(key));
     let failure = Failure::new(Exit::Failed, what);
     match ph_config::nearest(key, own.iter().map(String::as_str)) {
-        Some(near) => failure.remedy(format!("{}, or ph config show for all", near)),
-        None => failure.remedy(format!("ph config show; it prints all {}", SETTINGS.len())),
+        Some(near) => failure.remedy(format!("{near}; ph config show prints all")),
+        None => failure.remedy("ph config show prints all"),
     }
 }
