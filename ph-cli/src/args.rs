@@ -273,7 +273,7 @@ mod tests {
     fn what_follows_the_dashes_is_the_command() {
         let cli =
             Cli::try_parse_from(["ph", "run", "-n", "4", "web", "--", "sleep", "-n"]).unwrap();
-        let Verb::Run(run) = cli.verb;
+        let Verb::Run(run) = cli.verb else { panic!("it is a run") };
         assert_eq!(run.section.name(), Some("web"));
         assert_eq!(run.command, ["sleep", "-n"]);
     }

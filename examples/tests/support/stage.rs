@@ -140,6 +140,11 @@ impl Stage {
         Master::new(command.spawn().expect("the program"), stderr)
     }
 
+    /// How many programs were started so far: the number of the next one's `stdout.N`.
+    pub(crate) fn starts(&self) -> u32 {
+        self.starts.get()
+    }
+
     /// The whole environment of what is started here.
     pub(crate) fn variables(&self) -> Vec<(String, String)> {
         let path = std::env::var("PATH").expect("PATH");

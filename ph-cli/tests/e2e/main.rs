@@ -7,6 +7,7 @@
 mod cgroups;
 mod commands;
 mod conditions;
+mod config;
 mod ends;
 mod failures;
 mod hostile;

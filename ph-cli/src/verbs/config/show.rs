@@ -46,7 +46,7 @@ fn table(settings: &Settings, args: &ConfigShow) -> String {
     let rows: Vec<(String, String)> = keys
         .map(|key| {
             let value = printable(&settings.text(&key).unwrap_or_default());
-            (key, if value.is_empty() { "(not set)".to_owned() } else { value })
+            (key, value)
         })
         .collect();
     let key_width = rows.iter().map(|(key, _)| key.chars().count()).max().unwrap_or(0);
@@ -77,7 +77,7 @@ fn table(settings: &Settings, args: &ConfigShow) -> String {
 
 /// Without what would leave the line or steer the terminal.
 fn printable(text: &str) -> String {
-    Escaped(text).to_string()
+    if text.is_empty() { "(not set)".to_owned() } else { Escaped(text).to_string() }
 }
 
 /// Prints one value, as it is.

@@ -1,0 +1,194 @@
+//! `ph config` and `ph init`: what people and programs read, and what is written.
+
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+
+use crate::ph;
+use crate::snapshot::assert_snapshot;
+use crate::support::Stage;
+
+const TEXT: &str = "\
+# For all.
+[DEFAULT]
+graceful_timeout = 3   ; seconds
+root             = run
+base_path        = /srv
+
+[web]
+command        = ./serve --name 'a b'
+number_workers = 2
+log_file       = %(root)s/web.log
+app_colour     = light blue
+
+[job]
+command = ./job
+";
+
+/// A stage with that file.
+fn stage() -> Stage {
+    let stage = ph();
+    stage.write("config.ini", TEXT);
+    stage
+}
+
+impl Stage {
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.path(name), text).expect("the folder is writable");
+    }
+}
+
+/// Runs `ph` to its end: exit code, stdout, stderr.
+fn ask(stage: &Stage, arguments: &[&str]) -> (i32, String, String) {
+    let number = stage.starts();
+    let (code, stderr) = stage.launch(&[], arguments).wait_with_stderr();
+    (code, stage.read(&format!("stdout.{number}")), stderr)
+}
+
+fn good(stage: &Stage, arguments: &[&str]) -> String {
+    let (code, stdout, stderr) = ask(stage, arguments);
+    assert_eq!((code, stderr.as_str()), (0, ""), "{arguments:?}");
+    stdout
+}
+
+#[test]
+fn every_value_is_shown_with_its_origin() {
+    let mut stage = stage();
+    stage.variable("PH_WEB__NUMBER_WORKERS", "3");
+    let set = ["config", "show", "web", "--set", "nice=5"];
+    let (code, shown, stderr) = ask(&stage, &set);
+    assert_eq!(code, 0);
+    assert_snapshot("config-show.txt", &stage, &shown);
+    assert!(stderr.starts_with("warning: config.ini:3: [DEFAULT] graceful_timeout: "), "{stderr}");
+    let (_, shown, _) = ask(&stage, &["config", "show", "--set-only", "-v", "--color", "always"]);
+    assert_snapshot("config-show-verbose.txt", &stage, &shown.replace('\x1b', "ESC"));
+    let (_, json, _) = ask(&stage, &["config", "show", "--json"]);
+    for part in [
+        "{\"schema\":1,\"files\":[\"config.ini\"],\"services\":[{\"name\":\"web\",\"settings\":[",
+        "{\"key\":\"number_workers\",\"value\":\"3\",\"apply\":\"live\",\
+         \"origin\":{\"kind\":\"variable\",\"name\":\"PH_WEB__NUMBER_WORKERS\"},\
+         \"overridden\":[{\"value\":\"2\",\"origin\":{\"kind\":\"file\",\"file\":\"config.ini\",\"line\":9}}",
+        "{\"key\":\"app_colour\",\"value\":\"light blue\",\"origin\":",
+        "{\"name\":\"job\"",
+    ] {
+        assert!(json.contains(part), "{part}\n{json}");
+    }
+}
+
+#[test]
+fn one_value_is_printed_alone() {
+    let stage = stage();
+    stage.write("config.ini", &TEXT.replace("   ; seconds", ""));
+    assert_eq!(good(&stage, &["config", "get", "Graceful_Timeout", "web"]), "3s\n");
+    assert_eq!(good(&stage, &["config", "get", "command", "-s", "web"]), "./serve --name 'a b'\n");
+    assert_eq!(good(&stage, &["config", "get", "app_colour", "web"]), "light blue\n");
+    assert_eq!(good(&stage, &["config", "get", "log_file", "web"]), "/srv/run/web.log\n");
+    let json = good(&stage, &["config", "get", "nice", "web", "--json"]);
+    assert!(json.starts_with("{\"schema\":1,\"service\":\"web\",\"key\":\"nice\",\"value\":\"\""));
+    for (arguments, wanted, text) in [
+        (&["config", "get", "pid_file", "web"][..], 1, "try: pidfile"),
+        (&["config", "get", "pidfile", "webb"], 5, "did you mean \"web\"?"),
+        (&["config", "get", "pidfile"], 6, "expected one section or a choice"),
+        (&["config", "get", "pidfile", "-c", "gone.ini"], 6, "gone.ini: cannot read"),
+        (&["config", "get"], 2, "<KEY>"),
+    ] {
+        let (code, stdout, stderr) = ask(&stage, arguments);
+        assert_eq!((code, stdout.as_str()), (wanted, ""), "{stderr}");
+        assert!(stderr.contains(text), "{stderr}");
+    }
+}
+
+#[test]
+fn a_value_is_written_in_place_and_nothing_else_changes() {
+    let stage = stage();
+    let path = stage.path("config.ini");
+    std::fs::set_permissions(&path, Permissions::from_mode(0o640)).expect("chmod");
+    chown(&path, Some(0), Some(12)).expect("chown");
+    let done = good(&stage, &["config", "set", "number_workers", "4", "web"]);
+    assert_eq!(done, "config.ini:9: [web] number_workers = 4 (was 2); applies: live\n");
+    let done = good(&stage, &["config", "set", "graceful_timeout", "5s", "DEFAULT"]);
+    let expected = "config.ini:3: [DEFAULT] graceful_timeout = 5s   ; seconds (was 3   ; seconds)";
+    assert!(done.starts_with(expected), "{done}");
+    good(&stage, &["config", "set", "nice", "-5", "-s", "job"]);
+    good(&stage, &["config", "unset", "app_colour", "web"]);
+    let expected = TEXT
+        .replace("number_workers = 2", "number_workers = 4")
+        .replace("= 3   ;", "= 5s   ;")
+        .replace("app_colour     = light blue\n", "")
+        + "nice = -5\n";
+    assert_eq!(stage.read("config.ini"), expected);
+    let metadata = path.metadata().expect("it is there");
+    assert_eq!((metadata.mode() & 0o7777, metadata.gid()), (0o640, 12));
+    assert_eq!(stage.files(), [""; 0]);
+}
+
+#[test]
+fn what_would_not_hold_is_not_written() {
+    let stage = stage();
+    for (arguments, wanted, text) in [
+        (&["number_worker", "4", "web"][..], 6, "did you mean `number_workers`?"),
+        (&["number_workers", "many", "web"], 6, "expected a whole number"),
+        (&["number_workers", "5000", "web"], 6, "expected number_workers <= max_workers"),
+        (&["log_file", "%(rot)s", "web"], 6, "did you mean `%(root)s`?"),
+        (&["root", "%(log_file)s", "DEFAULT"], 6, "no circle"),
+        (&["pidfile", "a\n[x]", "web"], 6, ""),
+        (&["include", "x.ini", "web"], 6, "move it into [DEFAULT]"),
+        (&["nice", "1", "wbe"], 5, "did you mean \"web\"?"),
+        (&["nice", "1"], 6, "expected one section or a choice"),
+    ] {
+        let (code, stdout, stderr) = ask(&stage, &[&["config", "set"], arguments].concat());
+        assert_eq!((code, stdout.as_str()), (wanted, ""), "{stderr}");
+        assert!(stderr.contains(text), "{text}: {stderr}");
+        assert_eq!(stage.read("config.ini"), TEXT);
+    }
+    let (code, _, stderr) = ask(&stage, &["config", "unset", "nice", "web"]);
+    assert_eq!(code, 1, "{stderr}");
+    // A file with two problems can be mended one by one.
+    stage.write("config.ini", "[web]\nnice = x\numask = 9\n");
+    good(&stage, &["config", "set", "nice", "1"]);
+    good(&stage, &["config", "set", "umask", "077"]);
+    assert_eq!(stage.read("config.ini"), "[web]\nnice = 1\numask = 077\n");
+}
+
+#[test]
+fn what_wins_over_the_file_is_said() {
+    let mut stage = stage();
+    stage.variable("PH_WEB__NUMBER_WORKERS", "3");
+    let (code, _, stderr) = ask(&stage, &["config", "set", "number_workers", "4", "web"]);
+    assert_eq!(code, 0);
+    let expected = "warning: [web] still has the value of $PH_WEB__NUMBER_WORKERS\n";
+    assert_eq!(stderr, expected);
+}
+
+#[test]
+fn included_and_toml_files_are_written_where_the_value_is() {
+    let stage = ph();
+    stage.write("ph.toml", "[DEFAULT]\ninclude = [\"more.toml\"]\n[web]\ncommand = [\"a\"] # it\n");
+    stage.write("more.toml", "[web]\nnumber_workers = 2 # two\n");
+    // The first of the usual names is taken, so `config.ini` does not count.
+    good(&stage, &["config", "set", "number_workers", "3"]);
+    good(&stage, &["config", "set", "command", "b 'c d'"]);
+    assert_eq!(stage.read("more.toml"), "[web]\nnumber_workers = 3 # two\n");
+    assert!(stage.read("ph.toml").ends_with("command = [\"b\", \"c d\"] # it\n"));
+    let json = good(&stage, &["config", "set", "umask", "077", "--json"]);
+    let start =
+        "{\"schema\":1,\"file\":\"ph.toml\",\"line\":5,\"section\":\"web\",\"key\":\"umask\"";
+    assert!(json.starts_with(start), "{json}");
+}
+
+#[test]
+fn a_template_is_printed_or_written_and_holds() {
+    let stage = ph();
+    let printed = good(&stage, &["init"]);
+    assert!(printed.contains("\n;number_workers = 1\n") && printed.contains("\n[web]\n"));
+    for file in ["made.ini", "made.toml"] {
+        let (code, stdout, stderr) = ask(&stage, &["init", file]);
+        assert_eq!((code, stdout.as_str()), (0, ""), "{stderr}");
+        assert_eq!(good(&stage, &["config", "get", "number_workers", "-c", file]), "2\n");
+        let (code, _, stderr) = ask(&stage, &["init", file]);
+        assert_eq!(code, 1);
+        assert!(stderr.contains("nothing is overwritten"), "{stderr}");
+    }
+    assert_eq!(stage.read("made.ini"), printed);
+    assert_eq!(stage.read("made.toml"), good(&stage, &["init", "--toml"]));
+    assert_eq!(ask(&stage, &["init", "--toml", "x.ini"]).0, 2);
+}
