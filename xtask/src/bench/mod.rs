@@ -9,6 +9,7 @@
 //! The goals are those the project set itself from what its peers reach on this work. One is read in
 //! a fair way: "N=1000 within 1.2 of N=10" is judged by the ratio to the floor, which grows as well.
 
+mod config;
 mod rows;
 mod subject;
 mod table;
@@ -60,6 +61,7 @@ impl Bench {
             rows.kill_all()?;
             rows.idle()?;
         }
+        config::load(&programs, divisor, only, &mut table)?;
         if self.json { table.print_json() } else { table.print() }
     }
 }

@@ -48,6 +48,7 @@ pub(super) struct Programs {
     forked: PathBuf,
     floor: PathBuf,
     worker: PathBuf,
+    pub(super) config: PathBuf,
 }
 
 impl Programs {
@@ -62,6 +63,7 @@ impl Programs {
             forked: program("bench-forked")?,
             floor: program("bench-floor")?,
             worker: program("bench-worker")?,
+            config: program("bench-config")?,
         })
     }
 

@@ -105,7 +105,9 @@ impl Table {
         }
         let linked = if self.is_static { "static" } else { "dynamic" };
         println!("medians; quiet: the ratio in the fastest tenth of the rounds");
-        println!("floor: fork or posix_spawn, and waitpid; all programs are {linked}");
+        println!(
+            "floor: fork or posix_spawn, and waitpid; of loading, Python's configparser; all programs are {linked}"
+        );
         Ok(())
     }
 
