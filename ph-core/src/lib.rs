@@ -29,8 +29,8 @@ mod worker;
 pub use arbiter::{ExitWith, Outcome, Policy, Readiness, Share, WorkerKind};
 #[cfg(feature = "driver")]
 pub use driver::{
-    Address, Command, CommandError, CpuAffinity, Expand, Finished, Helper, HelperContext, KillMode,
-    Master, Pidfile, RunError,
+    Address, Command, CommandError, CpuAffinity, Expand, Finding, Finished, Helper, HelperContext,
+    KillMode, Master, Pidfile, Rehearsal, RunError, Running,
 };
 #[cfg(feature = "driver")]
 pub use sys::{Account, AccountError, Resource, Signal, reopen_count};

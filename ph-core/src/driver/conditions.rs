@@ -15,8 +15,8 @@ use super::error::{RunError, system};
 use super::{Master, environment, report};
 use crate::sys::fds::NofileLimit;
 use crate::sys::privileges::Account;
-use crate::sys::setup::{Cpus, ResourceLimit, Setup};
-use crate::sys::spawn;
+use crate::sys::setup::{Cpus, Failure, ResourceLimit, Setup};
+use crate::sys::trial;
 
 /// The CPUs workers may run on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -193,6 +193,16 @@ impl Conditions {
 
     /// Lays out what each child has to do, and sees that it can be done.
     pub(super) fn setup(&self, nofile: NofileLimit, what: &OsStr) -> Result<Setup, RunError> {
+        let setup = self.lay_out(nofile)?;
+        let failures = trial::try_out(&setup, &[]).map_err(system("fork"))?;
+        match failures.first() {
+            None => Ok(setup),
+            Some(failure) => Err(self.refused(*failure, what)),
+        }
+    }
+
+    /// Lays out what each child has to do.
+    pub(super) fn lay_out(&self, nofile: NofileLimit) -> Result<Setup, RunError> {
         let cpus = self.cpus.as_ref().map(|cpus| match cpus {
             CpuAffinity::Spread => Cpus::spread(),
             CpuAffinity::List(list) => Cpus::all(list),
@@ -207,16 +217,21 @@ impl Conditions {
             ..Setup::plain(nofile)
         };
         let directory = self.directory.as_deref().map(Path::as_os_str);
-        let setup = setup
+        setup
             .in_directory(directory)
-            .map_err(|source| RunError::System { call: "prepare the workers", source })?;
-        let tried = spawn::try_out(&setup).map_err(system("fork"))?;
-        match tried {
-            None => Ok(setup),
-            Some(failure) => {
-                let why = report::describe_failure(failure, Path::new(what), self);
-                Err(RunError::Conditions { condition: failure.condition(), why })
-            }
-        }
+            .map_err(|source| RunError::System { call: "prepare the workers", source })
+    }
+
+    /// What a failed step of a trial means; `what` are the workers of.
+    pub(super) fn refused(&self, failure: Failure, what: &OsStr) -> RunError {
+        let why = report::describe_failure(failure, Path::new(what), self);
+        RunError::Conditions { condition: failure.condition(), why }
+    }
+
+    /// How many descriptors a worker may have open, if that was said.
+    pub(super) fn descriptors(&self) -> Option<u64> {
+        let is_meant =
+            |it: &&ResourceLimit| u32::from(it.resource) == Resource::RLIMIT_NOFILE as u32;
+        self.limits.iter().rfind(is_meant).map(|limit| limit.soft)
     }
 }

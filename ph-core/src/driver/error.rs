@@ -114,7 +114,7 @@ impl RunError {
 }
 
 /// A system's answer with the errno's name, which people search for; what has none says it itself.
-fn named(error: &io::Error) -> String {
+pub(super) fn named(error: &io::Error) -> String {
     match error.raw_os_error().map(nix::errno::Errno::from_raw) {
         Some(errno) => format!("{} ({errno:?})", errno.desc()),
         None => error.to_string(),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use nix::sys::signal::{SigSet, Signal};
 use tracing::{error, info};
 
 use super::children::Children;
-use super::command::Command;
+use super::command::{Command, CommandError};
 use super::conditions::{Conditions, KillMode};
 use super::error::{Finished, RunError, system};
 use super::helpers::{Helper, HelperPlace};
@@ -45,10 +46,10 @@ pub(super) struct Settings {
     pub(super) max_requests: u64,
     pub(super) app: Rc<BTreeMap<String, String>>,
     pub(super) logging: Arc<dyn Logging>,
-    worker: WorkerSpec,
+    pub(super) worker: WorkerSpec,
 }
 
-enum WorkerSpec {
+pub(super) enum WorkerSpec {
     Forked(Factory),
     Command(Command),
 }
@@ -177,7 +178,7 @@ impl Master {
         fds::fill_standard_streams()
             .map_err(|source| RunError::System { call: "open /dev/null", source })?;
         let settings = self.0;
-        settings.check()?;
+        settings.bad_app_keys().next().map_or(Ok(()), Err)?;
         let mut signals = None;
         let (outcome, spawn_failure) = settings.run(&mut signals)?;
         Ok(Finished { outcome, spawn_failure, signals })
@@ -186,14 +187,18 @@ impl Master {
 
 impl Settings {
     /// What would fail in every worker fails here, once.
-    fn check(&self) -> Result<(), RunError> {
-        let is_bad = |text: &str| text.contains('\0');
-        for (key, value) in self.app.iter() {
-            if key.is_empty() || key.contains('=') || is_bad(key) || is_bad(value) {
-                return Err(RunError::AppKey { key: key.clone() });
-            }
-        }
-        Ok(())
+    pub(super) fn bad_app_keys(&self) -> impl Iterator<Item = RunError> {
+        let has_nul = |text: &str| text.contains('\0');
+        let is_bad = move |key: &str, value: &str| {
+            key.is_empty() || key.contains('=') || has_nul(key) || has_nul(value)
+        };
+        let bad = self.app.iter().filter(move |(key, value)| is_bad(key, value));
+        bad.map(|(key, _)| RunError::AppKey { key: key.clone() })
+    }
+
+    /// Finds the program of a command where its workers will look for it.
+    pub(super) fn find(&self, command: &Command) -> Result<PathBuf, CommandError> {
+        command.resolve(self.conditions.directory.as_deref(), self.conditions.search_path())
     }
 
     /// Everything between taking the lock and giving it up. The pidfile is written once signals are
@@ -290,8 +295,7 @@ impl Settings {
                 })
             }
             WorkerSpec::Command(command) => {
-                let directory = self.conditions.directory.as_deref();
-                let path = command.resolve(directory, self.conditions.search_path())?;
+                let path = self.find(command)?;
                 let listening = environment::listening(&self.name, listeners.sockets().len());
                 let variables = environment::merged(variables.chain(listening));
                 let environment = Environment::new(variables).map_err(refused)?;
@@ -311,7 +315,7 @@ impl Settings {
     }
 
     /// The warden first, so that nobody ever lives without one, where there is anything for it to do.
-    fn all_helpers(&self) -> impl Iterator<Item = Helper> {
+    pub(super) fn all_helpers(&self) -> impl Iterator<Item = Helper> {
         let is_needed = self.conditions.kill_mode != KillMode::Process;
         is_needed.then(Helper::warden).into_iter().chain(self.helpers.iter().cloned())
     }

@@ -11,7 +11,10 @@ use std::os::fd::RawFd;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use nix::unistd::{AccessFlags, access};
+
 use super::RunError;
+use crate::sys::folder;
 use crate::sys::lock::{Lock, LockError};
 
 /// The most masters of one section that may run side by side.
@@ -24,6 +27,15 @@ pub struct Pidfile {
     pub path: PathBuf,
     /// True: a second master is refused. False: it becomes the next free instance.
     pub single_instance: bool,
+}
+
+/// A master that runs, as its lock tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Running {
+    /// Which of several of the same service it is, from 1.
+    pub instance: u32,
+    /// Its pid, if the lock file names a living process.
+    pub pid: Option<i32>,
 }
 
 /// A held lock and, once written, the pidfile beside it.
@@ -61,6 +73,55 @@ impl Pidfile {
             }
         }
         Err(RunError::AlreadyRunning { lock: self.path_of(last, "lock"), holder: None })
+    }
+
+    /// The lock file that decides whether another master runs. Services whose pidfiles have the same one
+    /// keep each other from starting.
+    #[must_use]
+    pub fn lock(&self) -> PathBuf {
+        self.path_of(1, "lock")
+    }
+
+    /// What a claim would come to, made without leaving anything behind: the masters that run, and
+    /// everything that would keep the next one from its files.
+    pub(super) fn look(&self) -> (Vec<Running>, Vec<RunError>) {
+        let (mut running, mut errors) = (Vec::new(), Vec::new());
+        for instance in 1..=MAX_INSTANCES {
+            let lock = self.path_of(instance, "lock");
+            let refused = |source| RunError::File { what: "lock", path: lock.clone(), source };
+            match Lock::look(&lock) {
+                Ok(is_there) => {
+                    let folder = folder::takes_files(folder::of(&lock)).map_err(io::Error::from);
+                    let pidfile = match instance {
+                        1 => self.path.clone(),
+                        _ => self.path_of(instance, "pid"),
+                    };
+                    match folder {
+                        Err(source) if !is_there => errors.push(refused(source)),
+                        folder => {
+                            let seen = folder.and_then(|()| see_replaceable(&pidfile));
+                            errors.extend(seen.err().map(|source| RunError::File {
+                                what: "pidfile",
+                                path: pidfile,
+                                source,
+                            }));
+                        }
+                    }
+                    break;
+                }
+                Err(LockError::Held(held)) => {
+                    running.push(Running { instance, pid: held.holder() });
+                    if self.single_instance {
+                        break;
+                    }
+                }
+                Err(LockError::Io(source)) => {
+                    errors.push(refused(source));
+                    break;
+                }
+            }
+        }
+        (running, errors)
     }
 
     fn path_of(&self, instance: u32, extension: &str) -> PathBuf {
@@ -124,6 +185,29 @@ fn write_whole(path: &Path) -> io::Result<()> {
         let _ = std::fs::remove_file(&temporary);
     }
     written
+}
+
+/// Sees that what the pidfile is to replace is nothing, a link, or an old pidfile; not, by a slip in the
+/// configuration, a file that matters.
+fn see_replaceable(path: &Path) -> io::Result<()> {
+    let Ok(there) = std::fs::symlink_metadata(path) else { return Ok(()) };
+    if there.is_dir() {
+        return Err(io::Error::from_raw_os_error(libc::EISDIR));
+    }
+    if there.is_symlink() {
+        return Ok(());
+    }
+    if !there.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    let is_number = |text: String| text.trim().is_empty() || text.trim().parse::<u32>().is_ok();
+    // One that cannot be read may be a pidfile as well as not.
+    let is_pidfile = there.len() <= 32 && std::fs::read_to_string(path).is_ok_and(is_number);
+    let is_hidden = access(path, AccessFlags::R_OK).is_err();
+    if is_pidfile || is_hidden {
+        return Ok(());
+    }
+    Err(io::Error::other("it holds something else, which the pid would replace"))
 }
 
 fn names_this_process(path: &Path) -> bool {
@@ -199,6 +283,36 @@ mod tests {
         assert!(!half_written.exists());
         let pid = std::fs::read_to_string(folder.path().join("master.pid")).unwrap();
         assert_eq!(pid.trim(), std::process::id().to_string());
+    }
+
+    #[test]
+    fn a_look_finds_who_runs_and_what_is_in_the_way_and_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("master.pid");
+        let texts = |single| -> Vec<String> {
+            let (running, errors) = pidfile(folder.path(), single).look();
+            assert!(running.is_empty());
+            errors.iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(texts(true), [""; 0]);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        for (text, count) in [("12\n", 0), ("", 0), ("root:x:0:0\n", 1), ("1 2", 1)] {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(texts(true).len(), count, "{text:?}");
+        }
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        assert!(texts(true)[0].contains("EISDIR"));
+        std::fs::remove_dir(&path).unwrap();
+        let _held = pidfile(folder.path(), false).claim().unwrap();
+        let own = i32::try_from(std::process::id()).unwrap();
+        for single in [true, false] {
+            let (running, errors) = pidfile(folder.path(), single).look();
+            assert_eq!(running, [Running { instance: 1, pid: Some(own) }]);
+            assert!(errors.is_empty(), "{errors:?}");
+        }
+        let missing = pidfile(&folder.path().join("missing"), true).look().1;
+        assert!(missing[0].to_string().contains("master.lock"), "{missing:?}");
     }
 
     #[test]

@@ -121,12 +121,26 @@ pub(crate) struct NofileLimit {
 
 /// Raises the soft descriptor limit to the hard one: a master needs some descriptors per worker.
 pub(crate) fn raise_limit() -> nix::Result<NofileLimit> {
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
-    Ok(NofileLimit { soft, hard })
+    let limit = NofileLimit::now()?;
+    setrlimit(Resource::RLIMIT_NOFILE, limit.hard, limit.hard)?;
+    Ok(limit)
 }
 
 impl NofileLimit {
+    /// Those of this process, as they are.
+    pub(crate) fn now() -> nix::Result<Self> {
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+        Ok(Self { soft, hard })
+    }
+
+    pub(crate) fn soft(self) -> u64 {
+        self.soft
+    }
+
+    pub(crate) fn hard(self) -> u64 {
+        self.hard
+    }
+
     /// Gives a worker the limit the operator had set.
     pub(crate) fn restore(self) -> nix::Result<()> {
         if self.soft == self.hard {

@@ -53,24 +53,12 @@ impl Lock {
     /// what the path names, and the next attempt makes a new file. The attempts are bounded.
     pub(crate) fn acquire(path: &Path) -> Result<Self, LockError> {
         for _ in 0..64 {
-            let mut file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-                .open(path)?;
-            if !file.metadata()?.is_file() {
-                return Err(io::Error::other("not a regular file").into());
-            }
+            let mut file = open(path, true)?;
             if !try_lock(&file)? {
                 return Err(LockError::Held(HeldByOther(file)));
             }
             if is_at(&file, path) {
-                if !is_lock_file(&file)? {
-                    return Err(io::Error::other("it holds something else; it was kept").into());
-                }
+                refuse_other_content(&file)?;
                 // Whoever may open it may hold it, and keep the next master from starting.
                 file.set_permissions(Permissions::from_mode(0o600))?;
                 file.set_len(0)?;
@@ -79,6 +67,21 @@ impl Lock {
             }
         }
         Err(io::Error::other("the lock file is replaced again and again").into())
+    }
+
+    /// What [`acquire`](Self::acquire) would find, without making or changing anything. Says whether
+    /// there is a lock file. One that is free is locked for no longer than it takes to see that, and in a
+    /// way that others who look do not mind.
+    pub(crate) fn look(path: &Path) -> Result<bool, LockError> {
+        let file = match open(path, false) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            opened => opened?,
+        };
+        if !flock(&file, libc::LOCK_SH)? {
+            return Err(LockError::Held(HeldByOther(file)));
+        }
+        refuse_other_content(&file)?;
+        Ok(true)
     }
 
     /// The descriptor, which a worker closes before its own code runs.
@@ -110,8 +113,12 @@ pub(crate) fn lock_folder(path: &Path) -> io::Result<File> {
 
 /// Takes an exclusive lock if nobody has one.
 pub(super) fn try_lock(file: &impl AsRawFd) -> io::Result<bool> {
+    flock(file, libc::LOCK_EX)
+}
+
+fn flock(file: &impl AsRawFd, kind: libc::c_int) -> io::Result<bool> {
     // SAFETY: flock on a descriptor that lives as long as the borrow.
-    if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0 {
+    if unsafe { libc::flock(file.as_raw_fd(), kind | libc::LOCK_NB) } == 0 {
         return Ok(true);
     }
     let error = io::Error::last_os_error();
@@ -141,10 +148,23 @@ impl HeldByOther {
     }
 }
 
-/// Whether the file is empty or holds a number and nothing else: another program's `Cargo.lock` is
-/// not ours to overwrite.
-fn is_lock_file(file: &File) -> io::Result<bool> {
-    Ok(file.metadata()?.len() == 0 || written(file).is_some())
+fn open(path: &Path, is_made: bool) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(is_made).truncate(false).mode(0o600);
+    let file = options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other("not a regular file")),
+    }
+}
+
+/// The file has to be empty or hold a number and nothing else: another program's `Cargo.lock` is not
+/// ours to overwrite.
+fn refuse_other_content(file: &File) -> io::Result<()> {
+    if file.metadata()?.len() == 0 || written(file).is_some() {
+        return Ok(());
+    }
+    Err(io::Error::other("it holds something else; it was kept"))
 }
 
 fn written(file: &File) -> Option<i32> {
@@ -198,6 +218,27 @@ mod tests {
             assert!(matches!(Lock::acquire(&path), Err(LockError::Io(_))), "{text}");
             assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
         }
+    }
+
+    #[test]
+    fn a_look_finds_what_an_attempt_would_and_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.lock");
+        assert!(matches!(Lock::look(&path), Ok(false)));
+        assert!(!path.exists());
+        std::fs::write(&path, "2147483647\n").unwrap();
+        assert!(matches!(Lock::look(&path), Ok(true)));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "2147483647\n");
+        let another_look = open(&path, false).unwrap();
+        assert!(flock(&another_look, libc::LOCK_SH).unwrap());
+        assert!(matches!(Lock::look(&path), Ok(true)));
+        drop(another_look);
+        let lock = Lock::acquire(&path).unwrap();
+        assert!(matches!(Lock::look(&path), Err(LockError::Held(_))));
+        drop(lock);
+        std::fs::write(&path, "version = 4\n").unwrap();
+        assert!(matches!(Lock::look(&path), Err(LockError::Io(_))));
+        assert!(matches!(Lock::look(folder.path()), Err(LockError::Io(_))));
     }
 
     #[test]

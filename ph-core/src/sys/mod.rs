@@ -8,6 +8,7 @@ pub(crate) mod cgroup;
 pub(crate) mod clock;
 pub(crate) mod environ;
 pub(crate) mod fds;
+pub(crate) mod folder;
 pub(crate) mod leaders;
 pub(crate) mod lock;
 pub(crate) mod mark;
@@ -18,8 +19,10 @@ pub(crate) mod procfs;
 pub(crate) mod seats;
 pub(crate) mod setup;
 pub(crate) mod signals;
+pub(crate) mod sockets;
 pub(crate) mod spawn;
 pub(crate) mod title;
+pub(crate) mod trial;
 
 pub use nix::sys::resource::Resource;
 pub use nix::sys::signal::Signal;

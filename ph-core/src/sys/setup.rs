@@ -2,7 +2,8 @@
 //!
 //! All of it is looked up and laid out before the fork; in the child it is one system call after the
 //! other, in the order in which each still has the rights it needs. Nothing is allocated there, no lock
-//! is taken, nothing can panic. The first step that fails ends the attempt and is named.
+//! is taken, nothing can panic. The first step that fails ends the attempt and is named; a trial goes on,
+//! and names them all.
 
 use std::ffi::{CString, OsStr};
 use std::io;
@@ -217,34 +218,47 @@ impl Setup {
     /// kernel forgets the death
     /// signal when the user changes, so it is asked for again.
     pub(crate) fn apply(&self, slot: u32, master: Pid, worker: Option<u64>) -> Result<(), Failure> {
+        self.go_through(slot, master, worker, &mut Err)
+    }
+
+    /// The same, but that `judge` says of each step that failed whether that is the end.
+    pub(crate) fn go_through(
+        &self,
+        slot: u32,
+        master: Pid,
+        worker: Option<u64>,
+        judge: &mut impl FnMut(Failure) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
         mark::wear(worker);
         if let Some(mask) = self.umask {
             umask(Mode::from_bits_truncate(mask));
         }
         if let Some(nice) = self.nice {
-            set_nice(nice).map_err(Failure::of(Step::Nice))?;
+            set_nice(nice).map_err(Failure::of(Step::Nice)).or_else(&mut *judge)?;
         }
         if let Some(score) = &self.oom_score_adj {
-            set_oom_score_adj(score).map_err(Failure::of(Step::OomScore))?;
+            set_oom_score_adj(score).map_err(Failure::of(Step::OomScore)).or_else(&mut *judge)?;
         }
         if let Some(cpus) = &self.cpus {
-            cpus.apply(slot).map_err(Failure::of(Step::Affinity))?;
+            cpus.apply(slot).map_err(Failure::of(Step::Affinity)).or_else(&mut *judge)?;
         }
-        self.nofile.restore().map_err(|errno| Failure {
+        let restored = self.nofile.restore().map_err(|errno| Failure {
             detail: u8::try_from(libc::RLIMIT_NOFILE).unwrap_or(0),
             ..Failure::of(Step::Limit)(errno)
-        })?;
+        });
+        restored.or_else(&mut *judge)?;
         for limit in &self.limits {
-            limit.apply()?;
+            limit.apply().or_else(&mut *judge)?;
         }
         if let Some(ids) = &self.ids {
-            ids.take_on()?;
+            ids.take_on().or_else(&mut *judge)?;
             let again = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
-            again.map_err(Failure::of(Step::Session))?;
+            again.map_err(Failure::of(Step::Session)).or_else(&mut *judge)?;
             process::leave_if_orphaned(master);
         }
         if let Some(directory) = &self.directory {
-            nix::unistd::chdir(directory.as_c_str()).map_err(Failure::of(Step::Directory))?;
+            let entered = nix::unistd::chdir(directory.as_c_str());
+            entered.map_err(Failure::of(Step::Directory)).or_else(&mut *judge)?;
         }
         Ok(())
     }

@@ -11,9 +11,8 @@ use std::ffi::{CString, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::ptr;
-use std::time::Duration;
 
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::SigSet;
 use nix::unistd::Pid;
 
 use super::environ::{Environment, Table, c_string};
@@ -148,47 +147,12 @@ impl Program {
     }
 }
 
-/// Goes through a setup in a child that does nothing else, and gives the step that failed. For the
-/// start of a master only: it waits for the child.
-pub(crate) fn try_out(setup: &Setup) -> nix::Result<Option<Failure>> {
-    let (report, failed) = fds::pipe()?;
-    let master = nix::unistd::getpid();
-    let mask = signals::block_all()?;
-    let forked = process::fork();
-    match forked? {
-        process::Fork::Child => {
-            if let Err(failure) = setup.apply(0, master, None) {
-                tell(&failed, failure);
-            }
-            process::exit_now(0);
-        }
-        process::Fork::Master(pid) => {
-            drop(failed);
-            signals::set_mask(&mask)?;
-            // A folder of a file server that does not answer can hold the child up for ever.
-            if !fds::wait_readable(&report, TRIAL_LIMIT) {
-                process::signal(pid, Signal::SIGKILL)?;
-            }
-            let outcome = outcome(&report);
-            let has_ended_well = process::reap_now(pid);
-            Ok(match outcome {
-                SpawnOutcome::Failed(failure) => Some(failure),
-                SpawnOutcome::Running if has_ended_well => None,
-                SpawnOutcome::Running => Some(Failure::of(Step::Session)(nix::Error::EINTR)),
-                SpawnOutcome::Pending => Some(Failure::of(Step::Directory)(nix::Error::ETIMEDOUT)),
-            })
-        }
-    }
-}
-
-fn tell(failed: &OwnedFd, failure: Failure) {
+/// Tells the other end of a report pipe which step failed.
+pub(super) fn tell(failed: &OwnedFd, failure: Failure) {
     let message = [failure.step as u8, failure.detail, 0, 0];
     let message = [message, failure.errno.to_le_bytes()];
     let _ = fds::write(failed, message.as_flattened());
 }
-
-/// How long a trial may take.
-const TRIAL_LIMIT: Duration = Duration::from_secs(10);
 
 /// What became of a spawn.
 #[derive(Clone, Copy, Debug)]
