@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::unistd::{AccessFlags, access};
 
 /// Who may read and write a log file that did not exist, before the umask.
 const MODE: u32 = 0o640;
@@ -59,12 +60,36 @@ impl std::fmt::Display for Hint {
 
 /// Opens `path` for appending, on an open file description of its own.
 pub(crate) fn open(path: &Path) -> Result<File, LogError> {
+    open_or_make(path, true)
+}
+
+/// Whether a log could be opened there, found out without making or writing one.
+///
+/// # Errors
+///
+/// What [`init`](crate::init) would say.
+pub fn probe(path: &Path) -> Result<(), LogError> {
+    match open_or_make(path, false) {
+        Err(LogError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            let folder = folder.unwrap_or(Path::new("."));
+            access(folder, AccessFlags::W_OK | AccessFlags::X_OK).map_err(|errno| LogError::File {
+                path: path.into(),
+                found: None,
+                source: errno.into(),
+            })
+        }
+        opened => opened.map(drop),
+    }
+}
+
+fn open_or_make(path: &Path, is_made: bool) -> Result<File, LogError> {
     let failed = |source: io::Error, found| LogError::File { path: path.into(), found, source };
     // std adds O_CLOEXEC.
     let guards = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let file = OpenOptions::new()
         .append(true)
-        .create(true)
+        .create(is_made)
         .mode(MODE)
         .custom_flags(guards.bits())
         .open(path)
@@ -95,5 +120,27 @@ fn irregular(found: FileType) -> Option<&'static str> {
         found if found.is_fifo() => Some("a FIFO"),
         found if found.is_socket() => Some("a socket"),
         _ => Some("a device"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_probe_says_what_an_open_would_and_makes_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.log");
+        let text = |path: &Path| probe(path).expect_err("no log").to_string();
+        probe(&path).expect("room for a log");
+        assert!(!path.exists());
+        open(&path).expect("a log");
+        probe(&path).expect("a log that is there");
+        let missing = folder.path().join("missing/a.log");
+        assert_eq!(text(&missing), open(&missing).expect_err("no folder").to_string());
+        assert_eq!(text(folder.path()), open(folder.path()).expect_err("a folder").to_string());
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).expect("a link");
+        assert_eq!(text(&link), open(&link).expect_err("a link").to_string());
     }
 }

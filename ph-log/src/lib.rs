@@ -50,7 +50,7 @@ use std::sync::atomic::AtomicU32;
 
 use tracing_subscriber::layer::SubscriberExt;
 
-pub use file::LogError;
+pub use file::{LogError, probe};
 pub use level::{Level, ParseLevelError};
 
 use layer::LineLayer;
