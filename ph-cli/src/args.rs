@@ -22,10 +22,31 @@ pub(crate) struct Cli {
 pub(crate) enum Verb {
     /// Run a service in the foreground, whatever `daemonize` says
     Run(Run),
+    /// Say all that would keep services from starting, without starting them
+    Check(Check),
     /// Show, get and set what the configuration says
     Config(Config),
     /// Print a commented template of every setting
     Init(Init),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = CHECK_HELP)]
+pub(crate) struct Check {
+    /// Sections of the configuration file [default: all]
+    #[arg(value_name = "SECTION")]
+    sections: Vec<String>,
+
+    /// The same as SECTION; repeatable
+    #[arg(short = 's', long = "section", value_name = "NAME")]
+    section_flags: Vec<String>,
+
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+
+    /// Write the findings to stdout as one JSON object, and nothing else
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -49,6 +70,10 @@ pub(crate) struct Run {
     /// exit code of that one (of `all`: the first that is not 0)
     #[arg(long, value_name = "WHICH")]
     pub(crate) exit_with: Option<ExitWhen>,
+
+    /// Start a program that others may write; for root that is refused otherwise
+    #[arg(long)]
+    pub(crate) allow_writable: bool,
 
     /// Log warnings and errors only
     #[arg(short, long, conflicts_with = "verbose")]
@@ -232,6 +257,11 @@ impl SectionArgs {
         self.section.as_deref().or(self.section_flag.as_deref())
     }
 }
+const CHECK_HELP: &str = "\
+Looks at the configuration, users, paths, programs, addresses and limits, and at what sections
+have in common. Nothing is made or changed, and services that run do not notice.
+
+Exit codes: 0 all would start, 2 usage, 6 something has to be mended first.";
 
 const RUN_HELP: &str = "\
 A command after `--`, without -c and SECTION, needs no configuration file.
@@ -248,6 +278,13 @@ impl Cli {
     pub(crate) fn read(name: &'static str) -> Result<Self, clap::Error> {
         let command = Self::command().name(name).bin_name(name);
         Self::from_arg_matches(&command.try_get_matches()?)
+    }
+}
+
+impl Check {
+    /// The sections asked for, however they were given; none means all.
+    pub(crate) fn sections(&self) -> Vec<&str> {
+        self.sections.iter().chain(&self.section_flags).map(String::as_str).collect()
     }
 }
 

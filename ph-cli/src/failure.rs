@@ -1,9 +1,11 @@
 //! An error as people read it: what was tried and why it failed, where that was set, what to do.
+//!
+//! Every part is escaped when it is put in, so that no text from a file can end a line or steer a terminal.
 
 use std::fmt;
 use std::io::Write as _;
 
-use ph_config::ConfigErrors;
+use ph_config::{ConfigErrors, Escaped, Origin, Place, Problem};
 
 use crate::exit::Exit;
 
@@ -11,26 +13,111 @@ use crate::exit::Exit;
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) code: Exit,
-    what: String,
+    /// What could not be done: `cannot start web`.
+    attempt: Option<String>,
+    why: String,
     set_by: Option<String>,
+    /// The same, for programs.
+    spot: Option<Box<Spot>>,
     remedy: Option<String>,
+    /// What the configuration reports, in its own form, which says all of the above.
+    report: Option<String>,
+}
+
+/// The value, or the file, that is to blame.
+#[derive(Debug)]
+struct Spot {
+    key: Option<String>,
+    place: Place,
 }
 
 impl Failure {
-    pub(crate) fn new(code: Exit, what: impl Into<String>) -> Self {
-        Self { code, what: what.into(), set_by: None, remedy: None }
+    pub(crate) fn new(code: Exit, why: impl AsRef<str>) -> Self {
+        Self {
+            code,
+            attempt: None,
+            why: Escaped(why.as_ref().trim_end()).to_string(),
+            set_by: None,
+            spot: None,
+            remedy: None,
+            report: None,
+        }
+    }
+
+    /// What the configuration reports, which is escaped already and may have several lines.
+    pub(crate) fn report(code: Exit, report: impl ToString) -> Self {
+        Self { report: Some(report.to_string()), ..Self::new(code, "") }
+    }
+
+    /// There is no such section, which has a code of its own; having to choose one is bad
+    /// configuration.
+    pub(crate) fn no_section(errors: &ConfigErrors, wanted: Option<&str>) -> Self {
+        Self::report(if wanted.is_some() { Exit::NoSection } else { Exit::Config }, errors)
+    }
+
+    /// A finding of the configuration.
+    pub(crate) fn of_problem(problem: &Problem) -> Self {
+        let failure = Self::new(Exit::Config, &problem.message).remedy(&problem.mend);
+        let failure = failure.placed(problem.origin.clone(), problem.key.as_deref());
+        Self { report: Some(problem.to_string()), ..failure }
+    }
+
+    /// Says what could not be done, before the reason.
+    pub(crate) fn attempt(mut self, attempt: impl AsRef<str>) -> Self {
+        self.attempt = Some(Escaped(attempt.as_ref()).to_string());
+        self
     }
 
     /// Names the line, flag or variable that asked for what failed.
-    pub(crate) fn set_by(mut self, origin: impl Into<String>) -> Self {
-        self.set_by = Some(origin.into());
+    pub(crate) fn set_by(mut self, origin: impl AsRef<str>) -> Self {
+        self.set_by = Some(Escaped(origin.as_ref()).to_string());
         self
     }
 
+    /// The same, of the value of one key.
+    pub(crate) fn value(self, origin: Origin, key: &str) -> Self {
+        self.placed(Place::Value(origin), Some(key))
+    }
+
+    fn placed(mut self, place: Place, key: Option<&str>) -> Self {
+        let set_by = match key {
+            Some(key) => format!("{place} {key}"),
+            None => place.to_string(),
+        };
+        let key = key.map(|key| Escaped(key).to_string());
+        self.spot = Some(Box::new(Spot { key, place }));
+        self.set_by(set_by)
+    }
+
     /// Says what to do about it.
-    pub(crate) fn remedy(mut self, remedy: impl Into<String>) -> Self {
-        self.remedy = Some(remedy.into());
+    pub(crate) fn remedy(mut self, remedy: impl AsRef<str>) -> Self {
+        self.remedy = Some(Escaped(remedy.as_ref()).to_string());
         self
+    }
+
+    /// The reason alone.
+    pub(crate) fn why(&self) -> &str {
+        &self.why
+    }
+
+    /// The key whose value is to blame.
+    pub(crate) fn key(&self) -> Option<&str> {
+        self.spot.as_ref()?.key.as_deref()
+    }
+
+    /// Where that value, or what else is to blame, stands.
+    pub(crate) fn place(&self) -> Option<&Place> {
+        self.spot.as_ref().map(|spot| &spot.place)
+    }
+
+    /// All that is said about where it was set.
+    pub(crate) fn origin(&self) -> Option<&str> {
+        self.set_by.as_deref()
+    }
+
+    /// What to do about it.
+    pub(crate) fn cure(&self) -> Option<&str> {
+        self.remedy.as_deref()
     }
 
     /// Writes it to stderr. If that is closed, there is nobody to tell.
@@ -41,7 +128,13 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.what.trim_end())?;
+        if let Some(attempt) = &self.attempt {
+            write!(f, "{attempt}: ")?;
+        }
+        if let Some(report) = &self.report {
+            return f.write_str(report);
+        }
+        f.write_str(&self.why)?;
         if let Some(origin) = &self.set_by {
             write!(f, "\n    set by {origin}")?;
         }
@@ -53,7 +146,8 @@ impl fmt::Display for Failure {
 }
 
 impl From<ConfigErrors> for Failure {
+    /// The report as it is: its lines are escaped one by one.
     fn from(errors: ConfigErrors) -> Self {
-        Self::new(Exit::Config, errors.to_string())
+        Self::report(Exit::Config, errors)
     }
 }

@@ -94,6 +94,7 @@ impl App {
             Verb::Run(run) => verbs::run::run(&self, &run),
             Verb::Config(config) => verbs::config::config(&config),
             Verb::Init(init) => verbs::init::init(&init),
+            Verb::Check(check) => verbs::check::check(&self, &check),
         };
         match done {
             Ok(code) => code,

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use ph_config::{Amount, Bind, LogLevel, LogTarget, Settings};
 use ph_core::{
-    Address, Command, ExitWith, KillMode, Logging, Master, Pidfile, RunError, Share, Signal,
+    Account, Address, Command, ExitWith, KillMode, Logging, Master, Pidfile, RunError, Share,
+    Signal,
 };
 
 use crate::MakeMaster;
@@ -16,6 +17,9 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 
 mod conditions;
+mod rehearsal;
+
+pub(crate) use rehearsal::Outlook;
 
 /// How long a forked worker with listeners may be silent, unless `timeout` says otherwise
 /// (gunicorn's default).
@@ -46,15 +50,35 @@ impl Service {
         log: ph_log::Log,
         exit_with: Option<ExitWith>,
     ) -> Result<Master, Failure> {
-        let master = self.plain_master(log).policy(|policy| policy.exit_with = exit_with);
-        conditions::apply(self, master)
+        let account = conditions::account(self)?;
+        let master = self.silent_master(account).logging(LogOfProcess(log));
+        Ok(master.policy(|policy| policy.exit_with = exit_with))
     }
 
-    fn plain_master(&self, log: ph_log::Log) -> Master {
+    /// The master without its log.
+    fn silent_master(&self, account: Option<Account>) -> Master {
+        conditions::apply(self, self.plain_master(), account)
+    }
+
+    /// Where it listens.
+    pub(crate) fn addresses(&self) -> Vec<Address> {
+        let mut addresses: Vec<_> = self.settings.bind.iter().map(address).collect();
+        addresses.extend(self.settings.unix_socket.clone().map(Address::Unix));
+        addresses
+    }
+
+    /// Where its pid goes.
+    pub(crate) fn pidfile(&self) -> Pidfile {
+        Pidfile {
+            path: self.settings.pidfile.clone(),
+            single_instance: self.settings.single_instance,
+        }
+    }
+
+    fn plain_master(&self) -> Master {
         let settings = &self.settings;
         let name = settings.proc_name.as_str();
-        let mut addresses: Vec<_> = settings.bind.iter().map(address).collect();
-        addresses.extend(settings.unix_socket.clone().map(Address::Unix));
+        let addresses = self.addresses();
         let has_listeners = !addresses.is_empty();
         let (master, is_forked) = match (&self.command, &self.forked) {
             (None, Some(forked)) => (forked(name), true),
@@ -84,10 +108,7 @@ impl Service {
                     Amount::Percent(percent) => Share::Percent(percent.into()),
                 };
             })
-            .pidfile(Pidfile {
-                path: settings.pidfile.clone(),
-                single_instance: settings.single_instance,
-            })
+            .pidfile(self.pidfile())
             .directory(settings.directory.as_ref().unwrap_or(&settings.base_path))
             .kill_mode(match settings.kill_mode {
                 ph_config::KillMode::Tree => KillMode::Tree,
@@ -97,30 +118,37 @@ impl Service {
             .stop_signal(stop_signal(settings))
             .max_requests(settings.max_requests)
             .app(settings.app.clone())
-            .logging(LogOfProcess(log))
     }
 
     /// What the settings ask for and this service cannot give.
     pub(crate) fn warnings(&self) -> Option<String> {
+        let origin = self.settings.origin("timeout");
+        self.useless_timeout().map(|why| format!("{origin}: {why}"))
+    }
+
+    fn useless_timeout(&self) -> Option<String> {
         let timeout = self.settings.timeout.filter(|timeout| !timeout.is_zero())?;
-        self.command.as_ref().map(|_| {
-            let origin = self.settings.origin("timeout");
-            format!("{origin}: timeout = {timeout:?} has no effect: a command has no heartbeat")
-        })
+        let has_command = self.command.is_some();
+        has_command
+            .then(|| format!("timeout = {timeout:?} has no effect: a command has no heartbeat"))
     }
 
     /// Neither a command nor a worker of the program's own.
     pub(crate) fn nothing_to_run(&self, program: &str) -> Failure {
-        let what = format!("cannot run {}: it has no command", self.settings.name());
-        Failure::new(Exit::Config, what).remedy(format!(
+        let attempt = format!("cannot run {}", self.settings.name());
+        Failure::new(Exit::Config, "it has no command").attempt(attempt).remedy(format!(
             "set `command` in its section, or name it here: {program} run … -- CMD ARGS…"
         ))
     }
 
     /// A failure that the value of `key` led to.
     pub(crate) fn failure(&self, code: Exit, why: &str, key: &str) -> Failure {
-        let what = format!("cannot start {}: {why}", self.settings.name());
-        Failure::new(code, what).set_by(format!("{} {key}", self.settings.origin(key)))
+        self.plain_failure(code, why).value(self.settings.origin(key), key)
+    }
+
+    /// A failure that no key led to.
+    fn plain_failure(&self, code: Exit, why: &str) -> Failure {
+        Failure::new(code, why).attempt(format!("cannot start {}", self.settings.name()))
     }
 
     /// The command does not run, as seen before any worker was ready.
@@ -151,25 +179,45 @@ impl Service {
                 failure("pidfile").remedy(format!("ls -ld {folder}"))
             }
             RunError::Listen { address, .. } => {
-                let is_unix_key = self.settings.bind.is_empty();
-                let failure = failure(if is_unix_key { "unix_socket" } else { "bind" });
-                match address.rsplit_once(':') {
-                    Some(("unix", path)) => failure.remedy(format!("ls -l {path}")),
-                    Some((_, port)) => failure.remedy(format!("ss -ltnp 'sport = :{port}'")),
-                    None => failure,
-                }
+                failure(self.listen_key(address)).remedy(listen_remedy(address, &why))
             }
             RunError::AppKey { key } => failure(&format!("app_{key}")),
             RunError::Conditions { condition, .. } => {
                 conditions::failure(self, condition, Exit::Code(code), &why)
             }
             RunError::Threads { .. } | RunError::System { .. } => {
-                let what = format!("cannot start {}: {why}", self.settings.name());
-                Failure::new(Exit::Code(code), what)
+                self.plain_failure(Exit::Code(code), &why)
             }
             RunError::Panicked => Failure::new(Exit::Code(code), why)
                 .remedy("report it, with the log; start it again"),
         }
+    }
+}
+
+impl Service {
+    /// The key that an address was set by.
+    fn listen_key(&self, address: &str) -> &'static str {
+        let of_key = self.settings.unix_socket.clone().map(Address::Unix);
+        let is_of_key = of_key.is_some_and(|socket| socket.to_string() == address);
+        if is_of_key { "unix_socket" } else { "bind" }
+    }
+}
+
+fn listen_remedy(address: &str, why: &str) -> String {
+    match address.rsplit_once(':') {
+        _ if address.starts_with("unix:") => format!("ls -l {}", &address["unix:".len()..]),
+        Some(_) if why.contains("EACCES") => {
+            "choose a port that is not reserved for root, such as one above 1023".to_owned()
+        }
+        Some(_) if why.contains("EADDRNOTAVAIL") => {
+            "`ip address` says which addresses this machine has".to_owned()
+        }
+        // Of what the system says of names it does not know there is no errno.
+        Some((host, _)) if !why.ends_with(')') => {
+            format!("getent ahosts {}", host.trim_start_matches("tcp://"))
+        }
+        Some((_, port)) => format!("ss -ltnp 'sport = :{port}'"),
+        None => "write HOST:PORT or unix:PATH".to_owned(),
     }
 }
 
@@ -235,4 +283,23 @@ fn address(bind: &Bind) -> Address {
 fn stop_signal(settings: &Settings) -> Signal {
     let name = format!("SIG{}", settings.stop_signal.as_str());
     Signal::from_str(&name).unwrap_or(Signal::SIGTERM)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_not_to_listen_has_its_remedy() {
+        for (address, why, wanted) in [
+            ("unix:/run/a:b.sock", "Permission denied (EACCES)", "ls -l /run/a:b.sock"),
+            ("tcp://0.0.0.0:80", "Permission denied (EACCES)", "choose a port"),
+            ("tcp://10.0.0.1:80", "Cannot assign it (EADDRNOTAVAIL)", "`ip address`"),
+            ("tcp://[::1]:80", "Address in use (EADDRINUSE)", "ss -ltnp 'sport = :80'"),
+            ("tcp://web.local:80", "Name or service not known", "getent ahosts web.local"),
+        ] {
+            let remedy = listen_remedy(address, why);
+            assert!(remedy.starts_with(wanted), "{address}: {remedy}");
+        }
+    }
 }

@@ -13,7 +13,7 @@ use std::path::Path;
 use nix::fcntl::OFlag;
 
 use crate::error::{Escaped, Origin, Place, Problem, Report};
-use crate::trust::{ForeignWriter, ForeignWriters, foreign_writer};
+use crate::trust::{ForeignWriters, foreign_writer};
 
 /// The largest file that is read, in bytes.
 pub(crate) const MAX_BYTES: u64 = 1024 * 1024;
@@ -55,15 +55,14 @@ pub(crate) fn read(
     report: &mut Report,
 ) -> Result<String, Box<Problem>> {
     let file = open(path);
-    if let Ok(file) = &file {
-        judge_writers(file, path, shown, foreign_writers, report)?;
+    if file.is_ok() {
+        judge_writers(path, shown, foreign_writers, report)?;
     }
     contents(file, shown, purpose)
 }
 
 /// Refuses or warns of a file that others than root can write.
-pub(crate) fn judge_writers(
-    file: &File,
+fn judge_writers(
     path: &Path,
     shown: &Path,
     foreign_writers: ForeignWriters,
@@ -72,18 +71,16 @@ pub(crate) fn judge_writers(
     if foreign_writers == ForeignWriters::Accept {
         return Ok(());
     }
-    let writer = file.metadata().ok().and_then(|metadata| foreign_writer(path, &metadata));
-    let Some(ForeignWriter { who, mend, is_owner }) = writer else { return Ok(()) };
-    let message =
-        format!("expected a file that only root can write, got another: {}", Escaped(&who));
-    let mend = format!("{}; or accept it with --allow-writable", Escaped(&mend));
+    let Some(writer) = foreign_writer(path) else { return Ok(()) };
+    let who = writer.to_string();
+    let message = format!("expected a file that only root can write, but {}", Escaped(&who));
+    let mend = format!("{}; or accept it with --allow-writable", Escaped(&writer.cure()));
     let problem = Problem::new(Place::File(shown.to_owned()), message, mend);
-    if foreign_writers == ForeignWriters::Warn || is_owner {
+    if foreign_writers == ForeignWriters::Warn || writer.is_owner() {
         report.warn(problem);
-        Ok(())
-    } else {
-        Err(Box::new(problem))
+        return Ok(());
     }
+    Err(Box::new(problem))
 }
 
 /// Opens a file so that nothing can make it wait.

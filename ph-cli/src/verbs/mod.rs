@@ -1,5 +1,6 @@
 //! One module a verb.
 
+pub(crate) mod check;
 pub(crate) mod config;
 pub(crate) mod init;
 pub(crate) mod run;

@@ -29,11 +29,16 @@ pub(crate) fn run(app: &App, args: &Run) -> Result<ExitCode, Failure> {
         return Err(service.nothing_to_run(app.name));
     }
     let log = wire::open_log(&service.settings, std::io::stderr().is_terminal())
-        .map_err(|error| service.failure(Exit::Failed, &error.to_string(), "log_file"))?;
+        .map_err(|error| service.log_failure(&error))?;
     for warning in warnings.iter().map(ToString::to_string).chain(service.warnings()) {
         tracing::warn!("{warning}");
     }
     let master = service.master(log, exit_with)?;
+    match service.untrusted(&master) {
+        Some(untrusted) if args.allow_writable => tracing::warn!("{}", untrusted.why()),
+        Some(untrusted) => return Err(untrusted),
+        None => {}
+    }
     let mut finished = master.run().map_err(|error| service.run_failure(&error))?;
     let (outcome, why) = (finished.outcome, finished.spawn_failure.take());
     #[expect(clippy::mem_forget, reason = "a signal on the way out must not change the exit code")]

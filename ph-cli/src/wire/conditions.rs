@@ -27,18 +27,36 @@ const RESOURCES: [(&str, Resource); 15] = [
     ("rlimit_stack", Resource::RLIMIT_STACK),
 ];
 
-/// Puts a master's workers under the conditions of the settings.
-pub(super) fn apply(service: &Service, master: Master) -> Result<Master, Failure> {
+/// Who the workers are to be, if that is said.
+pub(super) fn account(service: &Service) -> Result<Option<Account>, Failure> {
     let settings = &service.settings;
     let user = settings.user.as_ref().map(|it| it.user.to_string());
     let group = settings.effective_group().map(ToString::to_string);
-    let mut master = match (&user, &group) {
-        (None, None) => master,
-        (user, group) => {
-            let account = Account::find(user.as_deref(), group.as_deref())
-                .map_err(|error| not_found(service, &error))?;
-            master.account(account)
-        }
+    if user.is_none() && group.is_none() {
+        return Ok(None);
+    }
+    let found = Account::find(user.as_deref(), group.as_deref());
+    found.map(Some).map_err(|error| not_found(service, &error))
+}
+
+/// A group that is not there hides that the user is not there either: what else is wrong with the account.
+pub(super) fn hidden_by_group(service: &Service) -> Option<Failure> {
+    let user = service.settings.user.as_ref()?.user.to_string();
+    match Account::find(Some(&user), Some("0")) {
+        Err(error @ AccountError::NoUser(_)) => Some(not_found(service, &error)),
+        Ok(_)
+        | Err(
+            AccountError::NoGroup(_) | AccountError::NoEntry(_) | AccountError::Unanswered { .. },
+        ) => None,
+    }
+}
+
+/// Puts a master's workers under the conditions of the settings.
+pub(super) fn apply(service: &Service, master: Master, account: Option<Account>) -> Master {
+    let settings = &service.settings;
+    let mut master = match account {
+        None => master,
+        Some(account) => master.account(account),
     };
     master = master.umask(settings.umask).clear_env(settings.clear_env);
     for (key, limit) in settings.rlimits() {
@@ -59,9 +77,9 @@ pub(super) fn apply(service: &Service, master: Master) -> Result<Master, Failure
         });
     }
     let of_files = settings.file_environment().iter().cloned();
-    Ok(master
+    master
         .environment(of_files)
-        .environment_expanded(settings.environment.iter().cloned(), bind_late))
+        .environment_expanded(settings.environment.iter().cloned(), bind_late)
 }
 
 /// Fills `%(slot)s` and `%(generation)s` into one word or value.

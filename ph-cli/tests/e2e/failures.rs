@@ -24,8 +24,13 @@ fn script(stage: &Stage, name: &str, text: &str, mode: u32) {
 #[test]
 fn what_people_ask_for_is_printed() {
     let stage = ph();
-    for (start, (name, arguments)) in
-        [("help", &["--help"][..]), ("help-run", &["run", "--help"])].into_iter().enumerate()
+    for (start, (name, arguments)) in [
+        ("help", &["--help"][..]),
+        ("help-run", &["run", "--help"]),
+        ("help-check", &["check", "--help"]),
+    ]
+    .into_iter()
+    .enumerate()
     {
         let (code, stderr) = fails(&stage, arguments);
         assert_eq!((code, stderr.as_str()), (0, ""));

@@ -5,6 +5,7 @@
 //! wanted change `UPDATE_EXPECT=1 cargo test -p ph-cli --test e2e` writes it anew.
 
 mod cgroups;
+mod check;
 mod commands;
 mod conditions;
 mod config;

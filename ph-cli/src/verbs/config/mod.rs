@@ -6,10 +6,9 @@ mod show;
 
 use std::process::ExitCode;
 
-use ph_config::{ConfigErrors, Configuration, Loaded};
+use ph_config::{Configuration, Loaded};
 
 use crate::args::{Config, ConfigVerb, SourceArgs};
-use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output;
 use crate::source::{self, Place};
@@ -39,7 +38,7 @@ impl Opened {
 
     /// The section asked for, or the only one.
     fn section<'s>(&'s self, wanted: Option<&'s str>) -> Result<&'s str, Failure> {
-        self.configuration.section(wanted).map_err(|errors| no_section(&errors, wanted))
+        self.configuration.section(wanted).map_err(|errors| Failure::no_section(&errors, wanted))
     }
 
     /// The settings of a section; warnings go to stderr.
@@ -50,10 +49,4 @@ impl Opened {
         }
         Ok(loaded)
     }
-}
-
-/// No such section is a code of its own; having to choose one is not.
-fn no_section(errors: &ConfigErrors, wanted: Option<&str>) -> Failure {
-    let code = if wanted.is_some() { Exit::NoSection } else { Exit::Config };
-    Failure::new(code, errors.to_string())
 }

@@ -12,7 +12,7 @@ use ph_config::{
 };
 use serde::Serialize;
 
-use super::{Opened, no_section};
+use super::Opened;
 use crate::args::{ConfigSet, ConfigUnset, EditArgs, SourceArgs};
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -65,7 +65,7 @@ fn change(key: &str, value: Option<&str>, args: &EditArgs) -> Result<ExitCode, F
     let before = &opened.configuration;
     let section = match args.section.name() {
         Some(DEFAULT) => DEFAULT,
-        wanted => before.section(wanted).map_err(|errors| no_section(&errors, wanted))?,
+        wanted => before.section(wanted).map_err(|errors| Failure::no_section(&errors, wanted))?,
     };
     let was = before.written(section, &key);
     let file = match &was {
@@ -84,7 +84,7 @@ fn change(key: &str, value: Option<&str>, args: &EditArgs) -> Result<ExitCode, F
     .map_err(|error| {
         let is_absent = value.is_none() && was.is_none();
         let code = if is_absent { Exit::Failed } else { Exit::Config };
-        Failure::new(code, error.at(&file).to_string())
+        Failure::report(code, error.at(&file))
     })?;
     let after = Source { instead: Some((&file, &text)), ..opened.place.source() }.read()?;
     let sections: Vec<&str> = match section {
@@ -94,7 +94,7 @@ fn change(key: &str, value: Option<&str>, args: &EditArgs) -> Result<ExitCode, F
     let new = new_problems(before, &after, &sections);
     if !new.is_empty() {
         let what = format!("{}\nnothing was written", ConfigErrors(new));
-        return Err(Failure::new(Exit::Config, what));
+        return Err(Failure::report(Exit::Config, what));
     }
     editable.replace(&text)?;
     let done = describe(&file, section, &key, was.map(|(text, _)| text), &after, &sections);

@@ -1,0 +1,138 @@
+//! A service's prospects: everything that would keep it from starting, worded like the errors of a start.
+
+use ph_config::{LogTarget, foreign_writer};
+use ph_core::{Finding, Master, RunError, Running};
+
+use super::{Service, conditions, listen_remedy};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::source;
+
+/// What was found out about a service without starting it.
+#[derive(Debug, Default)]
+pub(crate) struct Outlook {
+    /// What has to be mended before it can start.
+    pub(crate) problems: Vec<Failure>,
+    /// What is probably not meant.
+    pub(crate) warnings: Vec<Failure>,
+    /// Its masters that run now.
+    pub(crate) running: Vec<Running>,
+}
+
+impl Service {
+    /// Finds out what would keep the service from starting. `program` is what this program calls itself.
+    pub(crate) fn rehearse(&self, program: &str, is_writable_allowed: bool) -> Outlook {
+        let mut outlook = Outlook::default();
+        if !self.has_workers() {
+            outlook.problems.push(self.nothing_to_run(program));
+        }
+        let account = conditions::account(self).unwrap_or_else(|failure| {
+            let is_group = failure.key() == Some("group");
+            outlook.problems.push(failure);
+            outlook.problems.extend(is_group.then(|| conditions::hidden_by_group(self)).flatten());
+            None
+        });
+        if let LogTarget::File(path) = &self.settings.log_file
+            && let Err(error) = ph_log::probe(path)
+        {
+            outlook.problems.push(self.log_failure(&error));
+        }
+        let master = self.silent_master(account);
+        let rehearsal = master.rehearse();
+        outlook.running = rehearsal.running;
+        for finding in &rehearsal.findings {
+            if matches!(finding, Finding::Refused(RunError::Command(_))) && !self.has_workers() {
+                continue;
+            }
+            let failure = self.finding(finding);
+            match finding.is_warning() {
+                true => outlook.warnings.push(self.warning(failure)),
+                false => outlook.problems.push(failure),
+            }
+        }
+        match self.untrusted(&master) {
+            Some(failure) if is_writable_allowed => outlook.warnings.push(self.warning(failure)),
+            failure => outlook.problems.extend(failure),
+        }
+        outlook.warnings.extend(self.remarks());
+        outlook
+    }
+
+    /// The log cannot be opened.
+    pub(crate) fn log_failure(&self, error: &ph_log::LogError) -> Failure {
+        self.failure(Exit::Failed, &error.to_string(), "log_file")
+    }
+
+    /// Whether somebody else could change the program before root executes it.
+    pub(crate) fn untrusted(&self, master: &Master) -> Option<Failure> {
+        if source::effective_uid().is_ok_and(|uid| uid != 0) {
+            return None;
+        }
+        let program = master.program()?.ok()?;
+        // Its owner is often the workers' user, on purpose.
+        let writer = foreign_writer(&program).filter(|writer| !writer.is_owner())?;
+        let failure = self.failure(Exit::Failed, &writer.to_string(), "command");
+        Some(failure.remedy(format!("{}, or --allow-writable", writer.cure())))
+    }
+
+    /// Something that does not keep the service from starting.
+    pub(crate) fn warning(&self, failure: Failure) -> Failure {
+        failure.attempt(format!("warning for {}", self.settings.name()))
+    }
+
+    /// What is legal, and does less than it seems to.
+    fn remarks(&self) -> impl Iterator<Item = Failure> {
+        let timeout = self.useless_timeout().map(|why| ("timeout", why));
+        let requests = self.settings.max_requests;
+        let is_counted = self.command.is_none() || requests == 0;
+        let requests = (!is_counted).then(|| {
+            let why = format!(
+                "max_requests = {requests} counts only what a command reports with REQUESTS=n"
+            );
+            ("max_requests", why)
+        });
+        timeout.into_iter().chain(requests).map(|(key, why)| {
+            let failure = Failure::new(Exit::Ok, why);
+            self.warning(failure.value(self.settings.origin(key), key))
+        })
+    }
+
+    /// One finding, with its origin and its remedy.
+    fn finding(&self, finding: &Finding) -> Failure {
+        let why = finding.to_string();
+        let failure = |key: &str| self.failure(Exit::Failed, &why, key);
+        match finding {
+            Finding::Refused(error) => self.run_failure(error),
+            Finding::Taken { address, holder: Some((pid, _)) } => failure(self.listen_key(address))
+                .remedy(format!("choose another address, or stop pid {pid}")),
+            Finding::Taken { address, holder: None } => {
+                failure(self.listen_key(address)).remedy(listen_remedy(address, &why))
+            }
+            Finding::Twice { address, .. } => {
+                failure(self.listen_key(address)).remedy("take out one of the two")
+            }
+            Finding::Forbidden { program, .. } => failure("command").remedy(format!(
+                "`namei -l {}` shows which part of the path they may not use",
+                program.display()
+            )),
+            Finding::Interpreter { program, interpreter, source } => {
+                let interpreter = interpreter.display();
+                let repair = if source.kind() == std::io::ErrorKind::NotFound {
+                    format!("install {interpreter}")
+                } else {
+                    format!("let the workers execute {interpreter}")
+                };
+                let program = program.display();
+                failure("command")
+                    .remedy(format!("{repair}, or correct the first line of {program}"))
+            }
+            Finding::MasterDescriptors { is_target, needed, .. } => {
+                let key = if *is_target { "number_workers" } else { "max_workers" };
+                let raise = format!("raise the limit to {needed} (ulimit -Hn, LimitNOFILE=)");
+                failure(key).remedy(format!("{raise}, or lower {key}"))
+            }
+            Finding::WorkerDescriptors { needed, .. } => failure("rlimit_nofile")
+                .remedy(format!("set rlimit_nofile to {needed} and what the program itself opens")),
+        }
+    }
+}
