@@ -71,10 +71,6 @@ pub(crate) struct Run {
     #[arg(long, value_name = "WHICH")]
     pub(crate) exit_with: Option<ExitWhen>,
 
-    /// Start a program that others may write; for root that is refused otherwise
-    #[arg(long)]
-    pub(crate) allow_writable: bool,
-
     /// Log warnings and errors only
     #[arg(short, long, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
@@ -261,7 +257,7 @@ const CHECK_HELP: &str = "\
 Looks at the configuration, users, paths, programs, addresses and limits, and at what sections
 have in common. Nothing is made or changed, and services that run do not notice.
 
-Exit codes: 0 all would start, 2 usage, 6 something has to be mended first.";
+Exit codes: 0 all would start, 2 usage, 5 no such section, 6 something has to be mended first.";
 
 const RUN_HELP: &str = "\
 A command after `--`, without -c and SECTION, needs no configuration file.

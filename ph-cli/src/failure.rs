@@ -62,6 +62,11 @@ impl Failure {
         Self { report: Some(problem.to_string()), ..failure }
     }
 
+    /// The same with another code.
+    pub(crate) fn code(self, code: Exit) -> Self {
+        Self { code, ..self }
+    }
+
     /// Says what could not be done, before the reason.
     pub(crate) fn attempt(mut self, attempt: impl AsRef<str>) -> Self {
         self.attempt = Some(Escaped(attempt.as_ref()).to_string());

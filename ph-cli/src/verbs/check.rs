@@ -28,6 +28,11 @@ struct Checked {
 }
 
 impl Checked {
+    fn refused(name: Option<&str>, problems: Vec<Failure>) -> Self {
+        let outlook = Outlook { problems, ..Outlook::default() };
+        Self { name: name.map(str::to_owned), service: None, outlook }
+    }
+
     fn is_ok(&self) -> bool {
         self.service.is_some() && self.outlook.problems.is_empty()
     }
@@ -35,25 +40,34 @@ impl Checked {
 
 /// Checks the sections the arguments name, or all.
 pub(crate) fn check(app: &App, args: &Check) -> Result<ExitCode, Failure> {
-    let place = Place::find(&args.source)?;
+    let place = match Place::find(&args.source) {
+        Ok(place) => place,
+        Err(failure) if args.json => {
+            output::print_json(None, &[Checked::refused(None, vec![failure])])?;
+            return Ok(Exit::Config.into());
+        }
+        Err(failure) => return Err(failure),
+    };
     let mut pass = Pass { app, args, told: Vec::new() };
     let checked = match place.source().read() {
-        Ok(configuration) => {
-            for name in args.sections() {
-                let wanted = Some(name);
-                let chosen = configuration.section(wanted);
-                chosen.map_err(|errors| Failure::no_section(&errors, wanted))?;
-            }
-            pass.check_all(&configuration)
-        }
+        Ok(configuration) => pass.check_all(&configuration),
         Err(errors) => vec![pass.refuse(None, errors)],
     };
     match args.json {
         true => output::print_json(place.file.as_deref(), &checked)?,
         false => output::print(app.name, &place.folder, &checked)?,
     }
-    let is_ok = checked.iter().all(Checked::is_ok);
-    Ok(if is_ok { Exit::Ok } else { Exit::Config }.into())
+    Ok(verdict(&checked).into())
+}
+
+/// A section that is not there has a code of its own, if nothing else is wrong.
+fn verdict(checked: &[Checked]) -> Exit {
+    let codes = checked.iter().flat_map(|it| &it.outlook.problems).map(|it| it.code);
+    match codes.map(|code| code == Exit::NoSection).reduce(|all, is_missing| all && is_missing) {
+        None => Exit::Ok,
+        Some(true) => Exit::NoSection,
+        Some(false) => Exit::Config,
+    }
 }
 
 /// One pass over a configuration.
@@ -84,6 +98,10 @@ impl Pass<'_> {
     }
 
     fn check_section(&mut self, configuration: &Configuration, name: &str) -> Checked {
+        if let Err(ConfigErrors(problems)) = configuration.section(Some(name)) {
+            let missing = problems.iter().map(|it| Failure::of_problem(it).code(Exit::NoSection));
+            return Checked::refused(Some(name), missing.collect());
+        }
         let overrides = source::overrides(&self.args.source);
         let Loaded { settings, warnings } = match configuration.load(Some(name), &overrides) {
             Ok(loaded) => loaded,
@@ -102,9 +120,7 @@ impl Pass<'_> {
     /// A section that cannot be loaded.
     fn refuse(&mut self, name: Option<&str>, errors: ConfigErrors) -> Checked {
         let problems = self.untold(errors.0);
-        let problems = problems.iter().map(Failure::of_problem).collect();
-        let outlook = Outlook { problems, ..Outlook::default() };
-        Checked { name: name.map(str::to_owned), service: None, outlook }
+        Checked::refused(name, problems.iter().map(Failure::of_problem).collect())
     }
 
     fn untold(&mut self, problems: Vec<Problem>) -> Vec<Problem> {

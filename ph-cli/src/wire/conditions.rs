@@ -97,14 +97,14 @@ fn not_found(service: &Service, error: &AccountError) -> Failure {
     match error {
         AccountError::NoGroup(name) => {
             let key = if settings.group.is_some() { "group" } else { "user" };
-            service.failure(Exit::Failed, &why, key).remedy(format!("getent group {name}"))
+            service.failure(Exit::Config, &why, key).remedy(format!("getent group {name}"))
         }
         AccountError::NoEntry(uid) => service
-            .failure(Exit::Failed, &why, "user")
+            .failure(Exit::Config, &why, "user")
             .remedy(format!("write the group too: user = {uid}:GROUP")),
         AccountError::NoUser(name) | AccountError::Unanswered { name, .. } => {
             let key = if settings.user.is_some() { "user" } else { "group" };
-            service.failure(Exit::Failed, &why, key).remedy(format!("getent passwd {name}"))
+            service.failure(Exit::Config, &why, key).remedy(format!("getent passwd {name}"))
         }
     }
 }

@@ -180,22 +180,22 @@ fn conditions_that_cannot_be_had_are_refused_at_the_start_with_line_and_remedy()
     require(&["setpriv"]);
     let as_nobody = "shift; exec setpriv --reuid=65534 --regid=65534 --clear-groups ./ph \"$@\"";
     let nobody = ["sh", "-c", as_nobody, "sh"];
-    for (name, wrapper, line) in [
-        ("no-user", &[][..], "user = no-such-user"),
-        ("no-group", &[], "user = nobody\ngroup = no-such-group"),
-        ("no-entry", &[], "user = 12345"),
-        ("limit", &[], "rlimit_nofile = 99999999999"),
-        ("cpu", &[], "cpu_affinity = 1023"),
-        ("not-root", &nobody, "user = root"),
-        ("nice", &nobody, "nice = -5"),
-        ("folder", &[], "user = nobody\ndirectory = private"),
+    for (name, wrapper, line, wanted) in [
+        ("no-user", &[][..], "user = no-such-user", 6),
+        ("no-group", &[], "user = nobody\ngroup = no-such-group", 6),
+        ("no-entry", &[], "user = 12345", 6),
+        ("limit", &[], "rlimit_nofile = 99999999999", 1),
+        ("cpu", &[], "cpu_affinity = 1023", 1),
+        ("not-root", &nobody, "user = root", 1),
+        ("nice", &nobody, "nice = -5", 1),
+        ("folder", &[], "user = nobody\ndirectory = private", 1),
     ] {
         let stage = open_to_all();
         std::fs::create_dir(stage.path("private")).expect("a folder");
         set_mode(&stage.path("private"), 0o700);
         stage.configure(&format!("command = sleep 1000\n{line}"));
         let failed = stage.launch(wrapper, &["run", "-c", "config.ini"]).wait_with_stderr();
-        assert_eq!(failed.0, 1, "{}", failed.1);
+        assert_eq!(failed.0, wanted, "{}", failed.1);
         assert_snapshot(&format!("condition-{name}.txt"), &stage, &failed.1);
         assert!(stage.log().with("master started").is_empty());
     }
@@ -204,7 +204,8 @@ fn conditions_that_cannot_be_had_are_refused_at_the_start_with_line_and_remedy()
 /// A stage in which every user of the machine may run a copy of the program.
 fn open_to_all() -> Stage {
     let stage = ph();
-    set_mode(stage.folder(), 0o777);
+    // Sticky: what root starts from here nobody else can replace.
+    set_mode(stage.folder(), 0o1777);
     std::fs::copy(env!("CARGO_BIN_EXE_ph"), stage.path("ph")).expect("a copy");
     set_mode(&stage.path("ph"), 0o755);
     stage
