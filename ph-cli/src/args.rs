@@ -53,10 +53,10 @@ pub(crate) struct Check {
 #[command(after_help = RUN_HELP)]
 pub(crate) struct Run {
     #[command(flatten)]
-    pub(crate) source: SourceArgs,
+    pub(crate) section: SectionArgs,
 
     #[command(flatten)]
-    pub(crate) section: SectionArgs,
+    pub(crate) source: SourceArgs,
 
     /// Number of workers, or `auto` for one a CPU
     #[arg(short = 'n', long, value_name = "N")]

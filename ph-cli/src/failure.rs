@@ -14,14 +14,14 @@ use crate::exit::Exit;
 pub(crate) struct Failure {
     pub(crate) code: Exit,
     /// What could not be done: `cannot start web`.
-    attempt: Option<String>,
+    attempt: Option<Box<str>>,
     why: String,
-    set_by: Option<String>,
+    set_by: Option<Box<str>>,
     /// The same, for programs.
     spot: Option<Box<Spot>>,
-    remedy: Option<String>,
+    remedy: Option<Box<str>>,
     /// What the configuration reports, in its own form, which says all of the above.
-    report: Option<String>,
+    report: Option<Box<str>>,
 }
 
 /// The value, or the file, that is to blame.
@@ -45,8 +45,8 @@ impl Failure {
     }
 
     /// What the configuration reports, which is escaped already and may have several lines.
-    pub(crate) fn report(code: Exit, report: impl ToString) -> Self {
-        Self { report: Some(report.to_string()), ..Self::new(code, "") }
+    pub(crate) fn report(code: Exit, report: &impl ToString) -> Self {
+        Self { report: Some(report.to_string().into()), ..Self::new(code, "") }
     }
 
     /// There is no such section, which has a code of its own; having to choose one is bad
@@ -59,7 +59,7 @@ impl Failure {
     pub(crate) fn of_problem(problem: &Problem) -> Self {
         let failure = Self::new(Exit::Config, &problem.message).remedy(&problem.mend);
         let failure = failure.placed(problem.origin.clone(), problem.key.as_deref());
-        Self { report: Some(problem.to_string()), ..failure }
+        Self { report: Some(problem.to_string().into()), ..failure }
     }
 
     /// The same with another code.
@@ -69,13 +69,13 @@ impl Failure {
 
     /// Says what could not be done, before the reason.
     pub(crate) fn attempt(mut self, attempt: impl AsRef<str>) -> Self {
-        self.attempt = Some(Escaped(attempt.as_ref()).to_string());
+        self.attempt = Some(escaped(attempt.as_ref()));
         self
     }
 
     /// Names the line, flag or variable that asked for what failed.
     pub(crate) fn set_by(mut self, origin: impl AsRef<str>) -> Self {
-        self.set_by = Some(Escaped(origin.as_ref()).to_string());
+        self.set_by = Some(escaped(origin.as_ref()));
         self
     }
 
@@ -96,7 +96,7 @@ impl Failure {
 
     /// Says what to do about it.
     pub(crate) fn remedy(mut self, remedy: impl AsRef<str>) -> Self {
-        self.remedy = Some(Escaped(remedy.as_ref()).to_string());
+        self.remedy = Some(escaped(remedy.as_ref()));
         self
     }
 
@@ -131,6 +131,10 @@ impl Failure {
     }
 }
 
+fn escaped(text: &str) -> Box<str> {
+    Escaped(text).to_string().into()
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(attempt) = &self.attempt {
@@ -153,6 +157,6 @@ impl fmt::Display for Failure {
 impl From<ConfigErrors> for Failure {
     /// The report as it is: its lines are escaped one by one.
     fn from(errors: ConfigErrors) -> Self {
-        Self::report(Exit::Config, errors)
+        Self::report(Exit::Config, &errors)
     }
 }

@@ -136,7 +136,12 @@ impl Service {
     /// Neither a command nor a worker of the program's own.
     pub(crate) fn nothing_to_run(&self, program: &str) -> Failure {
         let attempt = format!("cannot run {}", self.settings.name());
-        Failure::new(Exit::Config, "it has no command").attempt(attempt).remedy(format!(
+        let failure = Failure::new(Exit::Config, "it has no command").attempt(attempt);
+        let failure = match self.settings.header() {
+            Some(line) => failure.set_by(format!("{line} [{}]", self.settings.name())),
+            None => failure,
+        };
+        failure.remedy(format!(
             "set `command` in its section, or name it here: {program} run … -- CMD ARGS…"
         ))
     }

@@ -96,6 +96,10 @@ impl Configuration {
         let warnings = reader.report.finish()?;
         let mut settings = settings.expect("a setting that could not be read was reported");
         settings.file_environment = variables;
+        settings.header = self
+            .parts(name)
+            .next()
+            .map(|(file, section)| Origin::File { path: file.shown.clone(), line: section.line });
         Ok(Loaded { settings, warnings })
     }
 

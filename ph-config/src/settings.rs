@@ -57,6 +57,7 @@ macro_rules! settings {
             name: String,
             origins: BTreeMap<String, Origin>,
             overridden: BTreeMap<String, Vec<Overridden>>,
+            pub(crate) header: Option<Origin>,
         }
 
         /// Every row of the table, in the order of the reference.
@@ -77,10 +78,15 @@ macro_rules! settings {
             ) -> Option<Settings> {
                 // All values are read before the first failure ends it, to report them together.
                 $($(let $name = reader.take(stringify!($name), &$kind);)*)*
-                let (name, origins) = (name.to_owned(), reader.origins());
-                let overridden = reader.overridden();
-                let file_environment = Vec::new();
-                Some(Settings { $($($name: $name?,)*)* app, file_environment, name, origins, overridden })
+                Some(Settings {
+                    $($($name: $name?,)*)*
+                    app,
+                    file_environment: Vec::new(),
+                    name: name.to_owned(),
+                    origins: reader.origins(),
+                    overridden: reader.overridden(),
+                    header: None,
+                })
             }
 
             /// The canonical text of a setting's value, as it would stand in an INI file if `%`
@@ -238,6 +244,11 @@ impl Settings {
     /// The name of the service: its section, or the name in the request where there is none.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The line at which its section begins; without a file there is none.
+    pub fn header(&self) -> Option<&Origin> {
+        self.header.as_ref()
     }
 
     /// Where the value of `key` came from. For `app_NAME` keys the prefix is part of the key; a

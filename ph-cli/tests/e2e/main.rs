@@ -4,6 +4,7 @@
 //! example programs. `snapshots/` holds what people read: help and errors, word for word. After a
 //! wanted change `UPDATE_EXPECT=1 cargo test -p ph-cli --test e2e` writes it anew.
 
+mod bad_files;
 mod cgroups;
 mod check;
 mod commands;

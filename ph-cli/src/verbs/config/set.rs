@@ -84,7 +84,7 @@ fn change(key: &str, value: Option<&str>, args: &EditArgs) -> Result<ExitCode, F
     .map_err(|error| {
         let is_absent = value.is_none() && was.is_none();
         let code = if is_absent { Exit::Failed } else { Exit::Config };
-        Failure::report(code, error.at(&file))
+        Failure::report(code, &error.at(&file))
     })?;
     let after = Source { instead: Some((&file, &text)), ..opened.place.source() }.read()?;
     let sections: Vec<&str> = match section {
@@ -94,7 +94,7 @@ fn change(key: &str, value: Option<&str>, args: &EditArgs) -> Result<ExitCode, F
     let new = new_problems(before, &after, &sections);
     if !new.is_empty() {
         let what = format!("{}\nnothing was written", ConfigErrors(new));
-        return Err(Failure::report(Exit::Config, what));
+        return Err(Failure::report(Exit::Config, &what));
     }
     editable.replace(&text)?;
     let done = describe(&file, section, &key, was.map(|(text, _)| text), &after, &sections);
