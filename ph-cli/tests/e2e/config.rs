@@ -192,3 +192,37 @@ fn a_template_is_printed_or_written_and_holds() {
     assert_eq!(stage.read("made.toml"), good(&stage, &["init", "--toml"]));
     assert_eq!(ask(&stage, &["init", "--toml", "x.ini"]).0, 2);
 }
+
+#[test]
+fn a_master_takes_variables_and_toml_and_workers_do_not_see_them() {
+    let mut stage = ph();
+    stage.write(
+        "ph.toml",
+        "[DEFAULT]\nlog_file = \"ph.log\"\npidfile = \"ph.pid\"\n[web]\n\
+         command = [\"sh\", \"-c\", \"env > env.%(slot)s; exec sleep 1000\"]\nmin_uptime = 0.1\n",
+    );
+    stage.variable("PH_WEB__NUMBER_WORKERS", "2");
+    stage.variable("PH_GRACEFUL_TIMEOUT", "9");
+    stage.variable("PH_NUMBER_WORKER", "5");
+    let master = stage.launch(&[], &["run"]);
+    stage.log().wait_ready(2);
+    let warned = stage.log().with("did you mean PH_NUMBER_WORKERS?");
+    assert_eq!(warned.len(), 1, "{warned:?}");
+    assert_eq!(master.stop(), 0);
+    for slot in 0..2 {
+        let seen = stage.read(&format!("env.{slot}"));
+        let names = seen.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name);
+        let mut own: Vec<_> = names.filter(|name| name.starts_with("PH_")).collect();
+        own.sort_unstable();
+        let expected =
+            ["PH_GENERATION", "PH_INSTANCE", "PH_MASTER_PID", "PH_NAME", "PH_SLOT", "PH_WORKER_ID"];
+        assert_eq!(own, expected);
+    }
+    let mut adhoc = ph();
+    adhoc.variable("WEB_CONCURRENCY", "3");
+    let set = ["--set", "base_path=.", "--set", "log_file=ph.log", "--set", "min_uptime=0.1"];
+    let arguments = [&["run"], &set[..], &["--", "sleep", "1000"]].concat();
+    let master = adhoc.launch(&[], &arguments);
+    adhoc.log().wait_ready(3);
+    assert_eq!(master.stop(), 0);
+}
