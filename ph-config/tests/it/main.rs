@@ -1,10 +1,12 @@
 //! What `load` makes of files and flags, as a caller sees it; one binary for all of it.
 
 mod dialect;
+mod differential;
 mod edit;
 mod edit_file;
 mod environment;
 mod files;
+mod generated;
 mod identity;
 mod include;
 mod names;
@@ -25,7 +27,7 @@ struct Site {
     folder: TempDir,
     file: &'static str,
     overrides: Vec<Override>,
-    section: Option<&'static str>,
+    section: Option<String>,
     environment: Environment,
 }
 
@@ -59,8 +61,8 @@ impl Site {
         self
     }
 
-    fn section(mut self, name: &'static str) -> Site {
-        self.section = Some(name);
+    fn section(mut self, name: impl Into<String>) -> Site {
+        self.section = Some(name.into());
         self
     }
 
@@ -83,7 +85,7 @@ impl Site {
     }
 
     fn load_file(&self, file: &str) -> Result<Loaded, ConfigErrors> {
-        self.source(file).read()?.load(self.section, &self.overrides)
+        self.source(file).read()?.load(self.section.as_deref(), &self.overrides)
     }
 
     fn load(&self) -> Result<Loaded, ConfigErrors> {
