@@ -13,6 +13,10 @@ use crate::value::{Shape, command_line, variables};
 /// The section every other one inherits from.
 pub(crate) const DEFAULT: &str = "DEFAULT";
 
+/// How long the name of a section may be, in bytes: what is said of each of its keys repeats it, and
+/// a megabyte a key is more than a machine has.
+pub(crate) const MAX_NAME: usize = 256;
+
 /// A parsed file.
 #[derive(Debug)]
 pub(crate) struct Document {

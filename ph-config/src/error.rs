@@ -4,14 +4,14 @@
 //! findings of one load). Two rules hold here. A load reports everything it can find at once, so
 //! that an operator edits a file once; [`Report`] collects, sorts by place and bounds the list. And
 //! whatever a file contains, a printed problem stays on its own line and cannot steer a terminal:
-//! every foreign text goes through [`Escaped`] or [`shown`].
+//! every foreign text goes through [`Escaped`], [`shown`] or [`named`].
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// How many problems one report names; a file can hold far more than anybody reads.
 const MAX_PROBLEMS: usize = 100;
-/// How many characters of a value a message repeats.
+/// How many characters of a value or a name a message repeats.
 const MAX_SHOWN: usize = 120;
 
 /// Where the value of a setting came from.
@@ -132,10 +132,10 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:", self.origin)?;
         if let Some(section) = &self.section {
-            write!(f, " [{}]", Escaped(section))?;
+            write!(f, " [{}]", named(section))?;
         }
         if let Some(key) = &self.key {
-            write!(f, " {}:", Escaped(key))?;
+            write!(f, " {}:", named(key))?;
         }
         write!(f, " {}\n    {}", self.message, self.mend)
     }
@@ -265,6 +265,15 @@ pub(crate) fn shown(text: &str) -> String {
     format!("\"{}\"{more}", Escaped(&head))
 }
 
+/// The name of a section or key as a message repeats it: escaped, and cut like a value. A name may
+/// be as long as a file, and a report repeats it in every problem.
+pub(crate) fn named(name: &str) -> String {
+    match name.char_indices().nth(MAX_SHOWN) {
+        Some((end, _)) => format!("{}…", Escaped(&name[..end])),
+        None => Escaped(name).to_string(),
+    }
+}
+
 /// The candidate nearest to `wrong`, if one is near enough to be what was meant.
 ///
 /// Near means at most one edit in three characters (an exchange of neighbours is one edit).
@@ -291,6 +300,8 @@ mod tests {
         let origin = Origin::File { path: PathBuf::from("a\nb.ini"), line: 3 };
         assert_eq!(origin.to_string(), "a\\nb.ini:3");
         assert_eq!(shown(&"x".repeat(500)).len(), MAX_SHOWN + "\"\" …".len());
+        assert_eq!(named("日志\u{202e}"), "日志\\u{202e}");
+        assert_eq!(named(&"日".repeat(500)), "日".repeat(MAX_SHOWN) + "…");
     }
 
     #[test]

@@ -13,8 +13,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::document::{DEFAULT, Document, Entry, Fault, Section, Written};
-use crate::error::{Escaped, shown};
+use crate::document::{DEFAULT, Document, Entry, Fault, MAX_NAME, Section, Written};
+use crate::error::{named, shown};
 
 /// How many faults are kept; a report names fewer, and a file can hold half a million.
 const MAX_FAULTS: usize = 200;
@@ -109,14 +109,20 @@ impl Parser {
 
     fn enter(&mut self, number: usize, name: &str) {
         self.open = None;
-        self.discard = Section::new(name, number);
-        if name == DEFAULT {
+        self.discard = Section::new("", number);
+        if name.len() > MAX_NAME {
+            let message =
+                format!("expected a section name of at most {MAX_NAME} bytes, got {}", shown(name));
+            self.target = Target::Discard;
+            self.fault(number, None, message, "shorten it");
+        } else if name == DEFAULT {
             self.target = Target::Defaults;
         } else if let Some(first) = self.names.get(name) {
             let first = self.document.sections[*first].line;
             let message =
-                format!("section [{}] is there twice, first in line {first}", Escaped(name));
+                format!("section [{}] is there twice, first in line {first}", named(name));
             self.fault(number, None, message, "join the two, or rename one");
+            self.discard = Section::new(name, number);
             self.target = Target::Discard;
         } else {
             let index = self.document.sections.len();

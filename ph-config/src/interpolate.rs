@@ -19,7 +19,7 @@ use std::path::Path;
 
 use crate::document::Written;
 use crate::environ::{Environment, NotUtf8};
-use crate::error::{Escaped, Origin, nearest, shown};
+use crate::error::{Origin, named, nearest, shown};
 use crate::layers::{Merged, Raw};
 use crate::value::{Shape, ValueError, command_line, variables};
 
@@ -29,6 +29,8 @@ const MAX_DEPTH: usize = 10;
 const MAX_LOOKUPS: usize = 100_000;
 /// How long the values of one load may become, in bytes, all together.
 const MAX_LENGTH: usize = 4 * 1024 * 1024;
+/// How many keys one load may compare with names that nobody set, to suggest the nearest.
+const MAX_COMPARED: usize = 100_000;
 /// How long a name may be, in bytes.
 const MAX_NAME: usize = 256;
 /// What is known only once a worker starts.
@@ -54,6 +56,7 @@ pub(crate) struct Scope<'m, 'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Spent {
     lookups: Cell<usize>,
+    compared: Cell<usize>,
     bytes: Cell<usize>,
 }
 
@@ -221,8 +224,9 @@ impl Expansion<'_> {
         let raw = raw.filter(|raw| raw.origin != Origin::Default || !raw.is_empty());
         let Some(raw) = raw else { return self.built_in(name) };
         if self.path.contains(&key) {
-            let circle = format!("{} -> {}", self.path.join(" -> "), key);
-            let expected = format!("no circle (this goes {})", Escaped(&circle));
+            let names = self.path.iter().chain([&key]).map(|key| named(key));
+            let circle = names.collect::<Vec<_>>().join(" -> ");
+            let expected = format!("no circle (this goes {circle})");
             return Err(ValueError::new(expected, "write one of these values without the others"));
         }
         if key == "base_path"
@@ -256,7 +260,7 @@ impl Expansion<'_> {
             return Err(ValueError::new(expected, mend));
         }
         let broken = |what: &str, mend: &str| {
-            let expected = format!("`%({})s` to be {what}{}", Escaped(name), self.through());
+            let expected = format!("`%({})s` to be {what}{}", named(name), self.through());
             ValueError::new(expected, mend)
         };
         let text = match name {
@@ -301,24 +305,32 @@ impl Expansion<'_> {
     }
 
     fn unknown(&self, name: &str) -> ValueError {
-        let expected = format!(
-            "names that are set (`%({})s` is not){}",
-            Escaped(&name.chars().take(64).collect::<String>()),
-            self.through()
-        );
-        let keys = self.scope.merged.iter().filter(|(_, raw)| !raw.is_empty());
-        let known = keys.map(|(key, _)| key).chain(BUILT_IN);
-        let mend = match nearest(&name.to_lowercase(), known) {
-            Some(near) => format!("did you mean `%({})s`?", Escaped(near)),
+        let expected =
+            format!("names that are set (`%({})s` is not){}", named(name), self.through());
+        let mend = match self.suggestion(name) {
+            Some(near) => format!("did you mean `%({})s`?", named(near)),
             None => "set it in this section or in [DEFAULT], or write %% for a percent sign".into(),
         };
         ValueError::new(expected, mend)
     }
 
+    /// The known name nearest to one that nobody set, unless the load has compared enough already:
+    /// a file may hold a mistake in each of very many keys.
+    fn suggestion(&self, name: &str) -> Option<&str> {
+        let Scope { merged, spent, .. } = self.scope;
+        spent.compared.set(spent.compared.get().saturating_add(merged.len()));
+        if spent.compared.get() > MAX_COMPARED {
+            return None;
+        }
+        let keys = merged.iter().filter(|(_, raw)| !raw.is_empty());
+        let known = keys.map(|(key, _)| key).chain(BUILT_IN);
+        nearest(&name.to_lowercase(), known)
+    }
+
     /// Names the key at fault where it is not the one asked for.
     fn through(&self) -> String {
         match self.path.as_slice() {
-            [_, .., last] => format!(" (in `{}`, which it refers to)", Escaped(last)),
+            [_, .., last] => format!(" (in `{}`, which it refers to)", named(last)),
             _ => String::new(),
         }
     }

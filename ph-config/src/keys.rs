@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::document::{DEFAULT, Document, Section, Written};
-use crate::error::{Escaped, Origin, Place, Problem, Report, nearest, shown};
+use crate::error::{Origin, Place, Problem, Report, named, nearest, shown};
 use crate::ini::is_space;
 use crate::interpolate::References;
 use crate::layers::{Merged, Raw};
@@ -158,10 +158,9 @@ fn add_entries<'a>(references: &mut References, sections: impl Iterator<Item = &
 fn unknown(key: &str, raw: &Raw) -> Problem {
     let mend = match nearest(key, SETTINGS.iter().map(|row| row.name)) {
         Some(near) => format!("did you mean `{near}`?"),
-        None => format!(
-            "take it out; a key for the application itself is called `app_{}`",
-            Escaped(&key.chars().take(64).collect::<String>())
-        ),
+        None => {
+            format!("take it out; a key for the application itself is called `app_{}`", named(key))
+        }
     };
     let message =
         format!("expected a known key, got one with the value {}", shown(&raw.written.text(key)));
@@ -175,7 +174,7 @@ pub(crate) fn warn_of_default(document: &Document, file: &Path, report: &mut Rep
             let origin = Origin::File { path: file.to_owned(), line: section.line };
             let message = format!(
                 "expected [DEFAULT], got [{}], which no section inherits",
-                Escaped(&section.name)
+                named(&section.name)
             );
             let mend = "write [DEFAULT] exactly so, or give the section another name";
             report.warn(Problem::new(Place::Value(origin), message, mend));

@@ -195,6 +195,11 @@ impl<'c> Merged<'c> {
         self.own.get(key).or_else(|| self.inherited.get(key))
     }
 
+    /// How many keys there are, at most.
+    pub(crate) fn len(&self) -> usize {
+        self.own.len() + self.inherited.len()
+    }
+
     /// Every key with the value that won.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Raw)> {
         let inherited = self.inherited.iter().filter(|(key, _)| !self.own.contains_key(*key));

@@ -12,7 +12,7 @@
 
 use toml_edit::{Document as Toml, Item, Key, TableLike, TomlError, Value};
 
-use crate::document::{DEFAULT, Document, Entry, Fault, Section, Written};
+use crate::document::{DEFAULT, Document, Entry, Fault, MAX_NAME, Section, Written};
 use crate::error::{Escaped, shown};
 
 /// How many mistakes of syntax are looked for.
@@ -115,6 +115,12 @@ impl Reader<'_> {
     }
 
     fn section(&mut self, name: &str, table: &dyn TableLike, line: usize) {
+        if name.len() > MAX_NAME {
+            let message =
+                format!("expected a section name of at most {MAX_NAME} bytes, got {}", shown(name));
+            self.fault(line, None, None, message, "give the section a shorter name");
+            return;
+        }
         let is_default = name.eq_ignore_ascii_case(DEFAULT);
         if is_default && self.has_defaults {
             let message = "[DEFAULT] is there twice, in two spellings".to_owned();

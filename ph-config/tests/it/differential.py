@@ -7,20 +7,27 @@ the most significant first, and its bytes) one line of JSON follows:
     {"sections": [[NAME, {"refused": "..."}], ...]}          one value of the section, or
     {"sections": [[NAME, {"values": {KEY: TEXT}}], ...]}     all values of the application's keys.
 
-Only what Python 3.8 and all later versions know is used.
+Only what Python 3.8 and all later versions know is used, and the one rule that changed since is
+the later one for all: until 3.9 a header ended at its first `]`, now it ends at the last.
 """
 
 import configparser
 import io
 import json
+import re
 import struct
 import sys
 
 PREFIX = "app_"
 
 
+class Parser(configparser.ConfigParser):
+    if sys.version_info < (3, 10):
+        SECTCRE = re.compile(r"\[(?P<header>.+)\]")
+
+
 def answer(data):
-    parser = configparser.ConfigParser()
+    parser = Parser()
     # As `open` does it: UTF-8, and every kind of line end counts.
     text = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8")
     try:

@@ -106,8 +106,9 @@ impl Drop for Python {
 
 /// The same question to this crate.
 fn ask(file: &[u8]) -> Answer {
-    // What the generated names of sections must not decide: whether they are fit for `ps`.
-    let mut site = Site::new(file).set("extra_keys", "allow").set("proc_name", "p");
+    let mut site = Site::new(file).set("extra_keys", "allow");
+    // What the name of a section must not decide here: whether it is fit for `ps` and for a file.
+    site = site.set("proc_name", "p").set("pidfile", "p.pid");
     match ph_config::sections(&site.path("app.ini")) {
         Err(errors) => {
             let loaded = site.load();
@@ -190,6 +191,7 @@ fn generated_files_mean_what_they_mean_to_python() {
     );
     let mut config = Config::with_cases(FILES);
     config.failure_persistence = None;
+    config.max_shrink_time = 30_000;
     config.rng_seed = RngSeed::Fixed(seed);
     let python = RefCell::new(Python::start());
     let seen = Seen::default();
@@ -254,9 +256,9 @@ fn difference(
     Difference { reason, file: file.into(), python, ours, warning: "" }
 }
 
-/// All differences that are meant. Three more do not show in this table: an unknown key and a
-/// section whose name cannot be a `proc_name` are refused (the comparison sets `extra_keys` and
-/// `proc_name`), and `%(slot)s` and `%(generation)s` stand for themselves in `command` and
+/// All differences that are meant. Three more do not show in this table: unknown keys are refused
+/// (the comparison sets `extra_keys`), so is a section whose name makes no `proc_name` or `pidfile`
+/// (it sets both), and `%(slot)s` and `%(generation)s` stand for themselves in `command` and
 /// `environment`; elsewhere they are names that nobody set, to both.
 fn differences() -> Vec<Difference> {
     let built_in = "a name that no key has may be a built-in one";
@@ -312,6 +314,7 @@ fn differences() -> Vec<Difference> {
             Text("1"),
             Refused,
         ),
+        difference(bounded, format!("[s]\napp_x = 1\n[{long_name}]"), Text("1"), Refused),
         difference(bounded, format!("[s]\napp_x = {many}\nk1 = {fan}"), Something, Refused),
         difference(
             bounded,
