@@ -6,7 +6,9 @@
 //! value, an indented line continues the value above it even if it looks like a key or a header,
 //! comment lines inside a value vanish while blank ones stay, white space is what Python's
 //! `str.strip` removes, and a lone carriage return ends a line. `[DEFAULT]` may appear more than
-//! once; any other repeated section, and any repeated key, is a fault that names both lines.
+//! once; any other repeated section, and any repeated key, is a fault that names both lines. A
+//! section name of more than [`MAX_NAME`] bytes is one too, though not to Python.
+//! `tests/it/differential.rs` holds the two parsers against each other.
 //!
 //! Nothing is interpolated or typed here, and parsing goes on after a fault, so that all faults of
 //! a file are known at once. What is known to be broken is left out of the [`Document`].

@@ -171,7 +171,7 @@ fn entry(key: &'static str, value: impl Strategy<Value = String>) -> impl Strate
 fn spelled(key: &'static str) -> impl Strategy<Value = String> {
     prop_oneof![
         4 => Just(key.to_owned()),
-        // Both ends of the file agree on these letters only as far as Python's `lower` does.
+        // What the upper case of a letter is in lower case again need not be that letter.
         1 => Just(key.chars().flat_map(char::to_uppercase).collect::<String>()),
         1 => Just(key.to_lowercase()),
     ]
