@@ -168,6 +168,16 @@ impl Configuration {
         &self.names
     }
 
+    /// Whether all files are understood, whatever their values are; if so, what is odd about them.
+    ///
+    /// # Errors
+    ///
+    /// What [`Configuration::load`] would tell of any section: lines that are not understood, and
+    /// included files that cannot be used.
+    pub fn syntax(&self) -> Result<Vec<Problem>, ConfigErrors> {
+        self.report.clone().finish()
+    }
+
     /// The files that were read, the main one first, as messages spell them.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         self.files.iter().map(|part| part.file.shown.as_path())

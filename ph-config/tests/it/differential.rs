@@ -109,10 +109,12 @@ fn ask(file: &[u8]) -> Answer {
     let mut site = Site::new(file).set("extra_keys", "allow");
     // What the name of a section must not decide here: whether it is fit for `ps` and for a file.
     site = site.set("proc_name", "p").set("pidfile", "p.pid");
-    match ph_config::sections(&site.path("app.ini")) {
+    site = site.environment(&[("COLOUR", "red")]);
+    let names = site.read().and_then(|read| read.syntax().map(|_| read.sections().to_vec()));
+    match names {
         Err(errors) => {
             let loaded = site.load();
-            assert!(loaded.is_err(), "`sections` refuses what `load` accepts: {errors}");
+            assert!(loaded.is_err(), "`syntax` refuses what `load` accepts: {errors}");
             Err(errors.to_string())
         }
         Ok(names) => {
@@ -271,7 +273,7 @@ fn differences() -> Vec<Difference> {
         difference(built_in, "[s]\napp_x = %(here)s", Refused, Something),
         difference(built_in, "[s]\napp_x = %(section)s", Refused, Text("s")),
         difference(built_in, "[s]\napp_x = %(host_name)s", Refused, Something),
-        difference(built_in, "[s]\napp_x = %(ENV_CARGO_PKG_NAME)s", Refused, Text("ph-config")),
+        difference(built_in, "[s]\napp_x = %(ENV_COLOUR)s", Refused, Text("red")),
         difference(
             "what nobody set has the default of the table",
             "[s]\napp_x = %(number_workers)s",

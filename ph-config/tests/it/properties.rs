@@ -2,13 +2,13 @@
 //!
 //! `random.rs` calls these with texts out of meaningful pieces, and the targets in `fuzz/` include
 //! this very file and call them with whatever the fuzzer finds. So everything here stands on the
-//! public interface alone. A new way in (another format, edits of a file) gets a function here, a
-//! few lines in `random.rs`, and a target.
+//! public interface alone. A new way in gets a function here, a few lines in `random.rs`, and a
+//! target.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use ph_config::{ConfigErrors, Loaded, Override, Request, SETTINGS, load, sections};
+use ph_config::{ConfigErrors, Configuration, Edit, Format, Loaded, Override, SETTINGS, Source};
 
 /// How many sections of one file are loaded: enough to have each kind, few enough to be fast.
 const SECTIONS: usize = 3;
@@ -19,25 +19,67 @@ const REPORT: usize = 512 * 1024;
 /// How many look-ups the model of interpolation makes before it has no opinion.
 const PATIENCE: usize = 5000;
 
-/// Any bytes are a file: none panic, and what is refused is refused in lines one can print.
+/// Any bytes are an INI file: none panic, and what is refused is refused in lines one can print.
 pub(crate) fn ini(bytes: &[u8]) {
+    file("app.ini", bytes);
+}
+
+/// Any bytes are a TOML file.
+pub(crate) fn toml(bytes: &[u8]) {
+    file("app.toml", bytes);
+}
+
+fn file(name: &str, bytes: &[u8]) {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    let path = folder.path().join("app.ini");
-    std::fs::write(&path, bytes).expect("the folder is writable");
-    let allow = [given("extra_keys", "allow"), given("proc_name", "p")];
-    let names = match sections(&path) {
-        Ok(names) => names,
-        Err(errors) => {
-            printable(&errors);
-            judge(&request(folder.path(), Some("app.ini"), None, &[]), bytes.len())
-                .expect_err("what is no list of sections has none to load");
-            return;
-        }
+    std::fs::write(folder.path().join(name), bytes).expect("the folder is writable");
+    let source = Source { file: Some(Path::new(name)), ..Source::new(folder.path()) };
+    let configuration = match source.read() {
+        Ok(configuration) => configuration,
+        Err(errors) => return printable(&errors),
     };
-    judge(&request(folder.path(), Some("app.ini"), None, &[]), bytes.len()).ok();
-    for name in names.iter().take(SECTIONS) {
-        judge(&request(folder.path(), Some("app.ini"), Some(name), &allow), bytes.len()).ok();
+    let allow = [given("extra_keys", "allow"), given("proc_name", "p")];
+    let whole = judge(configuration.load(None, &[]), bytes.len());
+    if let Err(errors) = configuration.syntax() {
+        printable(&errors);
+        whole.expect_err("a file that is not understood has nothing to load");
     }
+    for name in configuration.sections().iter().take(SECTIONS) {
+        judge(configuration.load(Some(name), &allow), bytes.len()).ok();
+    }
+}
+
+/// Any edit of any text is refused, or is that edit: the first line of `text` is the section, the
+/// second the key, the third the value with `|` for line ends, and the rest the file.
+pub(crate) fn edit(format: Format, text: &str) {
+    let mut lines = text.splitn(4, '\n');
+    let mut next = || lines.next().unwrap_or_default();
+    let (section, key, value, before) = (next(), next(), next().replace('|', "\n"), next());
+    let name = Path::new(if format == Format::Ini { "app.ini" } else { "app.toml" });
+    for value in [Some(value.as_str()), None] {
+        let edit = Edit { section, key, value, keep_comment: false };
+        match ph_config::edit(before, format, &edit) {
+            Ok(after) => {
+                let (before, after) = (parse(name, before), parse(name, &after));
+                let (before, after) =
+                    before.and_then(|it| Ok((it, after?))).expect("both are text");
+                if before.syntax().is_ok() {
+                    after.syntax().expect("the edited file is understood as well");
+                }
+                assert!(after.sections().starts_with(before.sections()));
+                // In TOML a dot leads into a table, and a list is written in many ways.
+                if format == Format::Ini {
+                    let written = after.written(section, key).map(|(text, _)| text);
+                    assert_eq!(written.as_deref(), value);
+                }
+            }
+            Err(error) => printable(&ConfigErrors(vec![error.at(name)])),
+        }
+    }
+}
+
+fn parse(name: &Path, text: &str) -> Result<Configuration, ConfigErrors> {
+    let source = Source::new(Path::new("/"));
+    Source { file: Some(name), instead: Some((name, text)), ..source }.read()
 }
 
 /// Interpolation of any texts: the lines of `text` are values that may refer to one another, as
@@ -49,7 +91,7 @@ pub(crate) fn interpolation(text: &str) {
         text.lines().take(16).enumerate().map(|(at, line)| (key(at), line.to_owned())).collect();
     let mut overrides = vec![given("extra_keys", "allow")];
     overrides.extend(values.iter().map(|(key, value)| given(key, value)));
-    let loaded = judge(&request(Path::new("/"), None, None, &overrides), text.len());
+    let loaded = load(&overrides, text.len());
     if !values.contains_key("app_0") || text.contains('\0') || names_of_ours(text) {
         return;
     }
@@ -70,32 +112,26 @@ pub(crate) fn value(row: usize, text: &str) {
     let row = &SETTINGS[row % SETTINGS.len()];
     for (key, value) in [(row.name, text), (text, row.name)] {
         let overrides = [given(key, value)];
-        let request = request(Path::new("/"), None, None, &overrides);
-        if let Ok(loaded) = judge(&request, text.len()) {
-            let again = load(&request).expect("it was accepted a moment ago");
-            let changed = again.settings.changed(&loaded.settings);
+        if let Ok(loaded) = load(&overrides, text.len()) {
+            let again = load(&overrides, text.len()).expect("it was accepted a moment ago");
+            let changed = again.settings.diff(&loaded.settings);
             assert!(changed.is_empty(), "the same text is twice the same value: {changed:?}");
         }
     }
 }
 
-/// The one place where a request is made, for all of this file.
-fn request<'a>(
-    cwd: &'a Path,
-    file: Option<&'a str>,
-    section: Option<&'a str>,
-    overrides: &'a [Override],
-) -> Request<'a> {
-    Request { file: file.map(Path::new), section, overrides, cwd, default_name: "unused" }
+/// Loads a service that has no file, and judges the outcome.
+fn load(overrides: &[Override], size: usize) -> Result<Loaded, ConfigErrors> {
+    let configuration = Source::new(Path::new("/")).read().expect("there is nothing to read");
+    judge(configuration.load(None, overrides), size)
 }
 
 fn given(key: &str, value: &str) -> Override {
     Override { key: key.to_owned(), value: value.to_owned(), flag: "--set".to_owned() }
 }
 
-/// Loads, and holds the outcome to what is true of every one.
-fn judge(request: &Request<'_>, size: usize) -> Result<Loaded, ConfigErrors> {
-    let outcome = load(request);
+/// Holds the outcome of a load to what is true of every one.
+fn judge(outcome: Result<Loaded, ConfigErrors>, size: usize) -> Result<Loaded, ConfigErrors> {
     match &outcome {
         Ok(loaded) => {
             printable(&ConfigErrors(loaded.warnings.clone()));
@@ -128,7 +164,7 @@ fn printable(report: &ConfigErrors) {
 /// Text with its percent signs doubled is itself again.
 fn escaped_text_comes_back(text: &str) {
     let overrides = [given("app_x", &text.replace('%', "%%"))];
-    match judge(&request(Path::new("/"), None, None, &overrides), text.len()) {
+    match load(&overrides, text.len()) {
         Ok(loaded) => assert_eq!(loaded.settings.app["x"], text),
         Err(errors) => assert!(text.contains('\0') || text.len() > EXPANSION / 2, "{errors}"),
     }

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use ph_config::{Override, SETTINGS};
+use ph_config::{Format, Override, SETTINGS};
 
 use crate::{Site, properties};
 
@@ -26,6 +26,34 @@ fn text() -> impl Strategy<Value = String> {
         any::<String>(),
     ];
     prop::collection::vec(piece, 0..40).prop_map(|pieces| format!("[s]{}", pieces.concat()))
+}
+
+/// The same for TOML.
+fn toml_text() -> impl Strategy<Value = String> {
+    let value = prop_oneof![
+        Just("1".to_owned()),
+        Just("true".to_owned()),
+        "\"[a-z%()\\\\]{0,8}\"",
+        "'[a-z%()]{0,8}'",
+        "\\[(\"[a-z, ]{0,4}\"(, )?){0,3}\\]",
+        "\\{ ([A-C] = \"[a-z]\",? ?){0,2}\\}",
+        Just("\"\"\"\na\n\"\"\"".to_owned()),
+        Just("2020-01-01".to_owned()),
+        "\\PC{0,6}",
+    ];
+    let line = prop_oneof![
+        4 => (proptest::sample::select(SETTINGS), value.clone())
+            .prop_map(|(row, value)| format!("{} = {value}", row.name)),
+        2 => ("[a-c](\\.[a-c])?", value).prop_map(|(key, value)| format!("{key} = {value}")),
+        2 => "\\[\\[?(s|a|DEFAULT|default|s\\.environment|s\\.app|\"x y\")\\]\\]?( # c)?",
+        1 => " ?#[a-z]{0,4}",
+        1 => "\\PC{0,8}",
+    ];
+    let end = prop_oneof![4 => Just("\n"), 1 => Just("\r\n")];
+    prop::collection::vec((line, end), 0..14).prop_map(|lines| {
+        let lines = lines.into_iter().map(|(line, end)| line + end);
+        format!("[s]\n{}", lines.collect::<String>())
+    })
 }
 
 /// Values that refer to one another, a line each.
@@ -60,6 +88,23 @@ proptest! {
     #[test]
     fn any_bytes_are_a_file(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         properties::ini(&bytes);
+    }
+
+    #[test]
+    fn any_text_is_a_toml_file(text in toml_text()) {
+        properties::toml(text.as_bytes());
+    }
+
+    #[test]
+    fn any_edit_is_that_edit_or_refused(
+        text in prop_oneof![text(), toml_text()],
+        section in "a|s|DEFAULT|\\PC{0,3}",
+        key in "[a-c]|command|environment(\\.X)?|\\PC{0,3}",
+        value in "[a-c0-9 =:;#%|\"'\\[\\]]{0,8}|\\PC{0,4}",
+        is_toml in any::<bool>(),
+    ) {
+        let format = if is_toml { Format::Toml } else { Format::Ini };
+        properties::edit(format, &format!("{section}\n{key}\n{value}\n{text}"));
     }
 
     #[test]
