@@ -17,6 +17,8 @@ use crate::error::{Escaped, shown};
 
 /// How many mistakes of syntax are looked for.
 const MAX_MISTAKES: usize = 20;
+/// How many bytes are parsed in looking for them, beyond which a large file has fewer.
+const MAX_PARSED: usize = 2 * 1024 * 1024;
 /// How many other faults are kept; a report names fewer.
 const MAX_FAULTS: usize = 200;
 /// The table whose keys are the application's own.
@@ -52,7 +54,8 @@ fn parse_all(text: &str) -> (Option<Toml<String>>, Vec<Fault>) {
         let at = error.span().map_or(0, |span| span.start.min(rest.len()));
         let (start, line) = line_of(&rest, at);
         faults.push(mistake(&error, line));
-        if faults.len() == MAX_MISTAKES || is_open(&rest[..start]) {
+        let parsed = rest.len().saturating_mul(faults.len());
+        if faults.len() == MAX_MISTAKES || parsed > MAX_PARSED || is_open(&rest[..start]) {
             return (None, faults);
         }
         let end = rest[start..].find('\n').map_or(rest.len(), |length| start + length);

@@ -9,6 +9,8 @@
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
+use ph_config::Format;
+
 use crate::properties;
 
 const SIZE: usize = 1024 * 1024;
@@ -81,6 +83,36 @@ fn files() -> Vec<(&'static str, String)> {
     ]
 }
 
+/// The same in TOML.
+fn toml_files() -> Vec<(&'static str, String)> {
+    let half = "n".repeat(SIZE / 2);
+    vec![
+        ("keys", full("[s]\n", |n| format!("app_{n} = {n}\n"))),
+        ("unknown keys", full("[s]\n", |n| format!("k{n} = {n}\n"))),
+        ("mistakes", full("[s]\n", |_| "x\n".to_owned())),
+        ("values without quotes", full("[s]\n", |n| format!("app_{n} = x\n"))),
+        ("sections", full("", |n| format!("[s{n}]\n"))),
+        ("one section again and again", full("", |_| "[s]\n".to_owned())),
+        ("one key again and again", full("[s]\n", |_| "x=1\n".to_owned())),
+        (
+            "keys that differ in case",
+            full("[s]\n", |n| format!("app_{:b}A=1\n", n).replace('0', "a")),
+        ),
+        ("tables in tables", full("[s", |_| ".a".to_owned()) + "]\n"),
+        ("lists in lists", full("[s]\ncommand = ", |_| "[".to_owned())),
+        ("a table of tables", full("[s]\nx = ", |_| "{a=".to_owned())),
+        ("a list of tables", full("", |_| "[[s]]\n".to_owned())),
+        ("words", full("[s]\ncommand = [", |n| format!("'{n}',")) + "]\n"),
+        ("addresses", full("[s]\nbind = [", |n| format!("':{n}',")) + "]\n"),
+        ("variables", full("[s.environment]\n", |n| format!("A{n} = 'b'\n"))),
+        ("an open text", full("[s]\ncommand = \"\"\"\n", |n| format!("{n}\n"))),
+        ("escapes", full("[s]\napp_x = \"", |_| "\\u0041".to_owned()) + "\"\n"),
+        ("a long name of a section", full(&format!("[{half}]\n"), |n| format!("app_{n} = 1\n"))),
+        ("names that nobody set", full("[s]\napp_x = \"", |n| format!("%(k{n})s")) + "\"\n"),
+        ("comments", full("[s]\n", |_| "#\n".to_owned())),
+    ]
+}
+
 #[test]
 fn files_of_full_size_take_bounded_time_and_memory() {
     let output = Command::new(std::env::current_exe().expect("the test knows itself"))
@@ -95,12 +127,20 @@ fn files_of_full_size_take_bounded_time_and_memory() {
 #[test]
 #[ignore = "the test above runs it, in a process of its own"]
 fn measured_alone() {
-    for (name, text) in files() {
-        assert!(text.len() <= SIZE && text.len() > SIZE / 2, "{name}: {} bytes", text.len());
+    let ini = files().into_iter().map(|(name, text)| (name, text, Format::Ini));
+    let toml = toml_files().into_iter().map(|(name, text)| (name, text, Format::Toml));
+    for (name, text, format) in ini.chain(toml) {
+        assert!(text.len() <= SIZE + 3 && text.len() > SIZE / 2, "{name}: {} bytes", text.len());
         let started = SystemTime::now();
-        properties::ini(text.as_bytes());
+        match format {
+            Format::Ini => properties::ini(text.as_bytes()),
+            Format::Toml => properties::toml(text.as_bytes()),
+        }
+        // Of a larger file an edit is refused, and less is tried.
+        let shorter = text[..text.floor_char_boundary(SIZE - 4096)].to_owned();
+        properties::edit(format, &format!("s\napp_x\n7\n{shorter}"));
         let took = started.elapsed().unwrap_or_default();
-        println!("{name}: {took:?}, {} KiB", peak_memory());
+        println!("{format:?} {name}: {took:?}, {} KiB", peak_memory());
         assert!(took < TIME, "{name} took {took:?}");
     }
     let peak = peak_memory();
