@@ -33,13 +33,8 @@ pub(crate) enum Verb {
 #[derive(Debug, Args)]
 #[command(after_help = CHECK_HELP)]
 pub(crate) struct Check {
-    /// Sections of the configuration file [default: all]
-    #[arg(value_name = "SECTION")]
-    sections: Vec<String>,
-
-    /// The same as SECTION; repeatable
-    #[arg(short = 's', long = "section", value_name = "NAME")]
-    section_flags: Vec<String>,
+    #[command(flatten)]
+    pub(crate) sections: SectionsArgs,
 
     #[command(flatten)]
     pub(crate) source: SourceArgs,
@@ -105,7 +100,7 @@ pub(crate) enum ConfigVerb {
 #[derive(Debug, Args)]
 pub(crate) struct ConfigShow {
     #[command(flatten)]
-    pub(crate) section: SectionArgs,
+    pub(crate) sections: SectionsArgs,
 
     #[command(flatten)]
     pub(crate) source: SourceArgs,
@@ -196,6 +191,10 @@ pub(crate) struct Init {
     /// File to write, which must not be there yet [default: stdout]
     #[arg(value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
+
+    /// Print JSON alone: the text, and the file if it was written
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Whose end is the service's.
@@ -247,6 +246,31 @@ pub(crate) struct SectionArgs {
     section_flag: Option<String>,
 }
 
+/// Which of its sections are meant; none named means all.
+#[derive(Debug, Args)]
+pub(crate) struct SectionsArgs {
+    /// Sections of the configuration file [default: all]
+    #[arg(value_name = "SECTION")]
+    sections: Vec<String>,
+
+    /// The same as SECTION; repeatable
+    #[arg(short = 's', long = "section", value_name = "NAME")]
+    section_flags: Vec<String>,
+}
+
+impl SectionsArgs {
+    /// The sections asked for, however they were given, each once.
+    pub(crate) fn names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = Vec::new();
+        for name in self.sections.iter().chain(&self.section_flags) {
+            if !names.contains(&name.as_str()) {
+                names.push(name);
+            }
+        }
+        names
+    }
+}
+
 impl SectionArgs {
     /// The section asked for, however it was given.
     pub(crate) fn name(&self) -> Option<&str> {
@@ -277,10 +301,20 @@ impl Cli {
     }
 }
 
-impl Check {
-    /// The sections asked for, however they were given; none means all.
-    pub(crate) fn sections(&self) -> Vec<&str> {
-        self.sections.iter().chain(&self.section_flags).map(String::as_str).collect()
+impl Verb {
+    /// Whether stdout is to be JSON alone.
+    pub(crate) fn is_json(&self) -> bool {
+        match self {
+            Self::Run(_) => false,
+            Self::Check(check) => check.json,
+            Self::Config(config) => match &config.verb {
+                ConfigVerb::Show(show) => show.json,
+                ConfigVerb::Get(get) => get.json,
+                ConfigVerb::Set(set) => set.edit.json,
+                ConfigVerb::Unset(unset) => unset.edit.json,
+            },
+            Self::Init(init) => init.json,
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use std::io::Write as _;
 use ph_config::{ConfigErrors, Escaped, Origin, Place, Problem};
 
 use crate::exit::Exit;
+use crate::output::SCHEMA;
 
 /// Why a verb failed.
 #[derive(Debug)]
@@ -52,7 +53,9 @@ impl Failure {
     /// There is no such section, which has a code of its own; having to choose one is bad
     /// configuration.
     pub(crate) fn no_section(errors: &ConfigErrors, wanted: Option<&str>) -> Self {
-        Self::report(if wanted.is_some() { Exit::NoSection } else { Exit::Config }, errors)
+        let is_missing = errors.0.iter().any(|it| matches!(it.origin, Place::Section(_)));
+        let is_missing = is_missing && wanted.is_some();
+        Self::report(if is_missing { Exit::NoSection } else { Exit::Config }, errors)
     }
 
     /// A finding of the configuration.
@@ -123,6 +126,24 @@ impl Failure {
     /// What to do about it.
     pub(crate) fn cure(&self) -> Option<&str> {
         self.remedy.as_deref()
+    }
+
+    /// The same for programs.
+    pub(crate) fn to_json(&self) -> serde_json::Value {
+        let message = match (&self.report, &self.attempt) {
+            (Some(report), _) => report.to_string(),
+            (None, Some(attempt)) => format!("{attempt}: {}", self.why),
+            (None, None) => self.why.clone(),
+        };
+        serde_json::json!({
+            "schema": SCHEMA,
+            "error": {
+                "code": self.code.code(),
+                "message": message,
+                "origin": self.set_by,
+                "remedy": self.remedy,
+            },
+        })
     }
 
     /// Writes it to stderr. If that is closed, there is nobody to tell.

@@ -90,6 +90,7 @@ impl App {
                 return code.into();
             }
         };
+        let is_json = cli.verb.is_json();
         let done = match cli.verb {
             Verb::Run(run) => verbs::run::run(&self, &run),
             Verb::Config(config) => verbs::config::config(&config),
@@ -99,7 +100,10 @@ impl App {
         match done {
             Ok(code) => code,
             Err(failure) => {
-                failure.print(self.name);
+                // A stdout that cannot be written has nobody to tell.
+                if !is_json || output::print_json(&failure.to_json()).is_err() {
+                    failure.print(self.name);
+                }
                 failure.code.into()
             }
         }

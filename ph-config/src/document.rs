@@ -59,6 +59,7 @@ pub(crate) enum Written {
 /// A line that is not understood.
 #[derive(Debug)]
 pub(crate) struct Fault {
+    /// Counted from 1; 0 if it is the file as a whole.
     pub(crate) line: usize,
     pub(crate) section: Option<String>,
     pub(crate) key: Option<String>,

@@ -6,15 +6,20 @@
 //! `ph` may well run under a `ph`; any other `PH_…` is probably a slip and gets a warning, not an
 //! error: the environment belongs to more programs than this one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 
-use crate::error::{Escaped, Origin, Place, Problem, Report, nearest};
+use crate::error::{Origin, Place, Problem, Report, named, nearest};
+use crate::keys;
 use crate::layers::Given;
 use crate::settings::{self, SETTINGS};
 
 /// What all names begin with.
 const PREFIX: &str = "PH_";
+/// How long the name of a section may be here, in bytes.
+const MAX_SECTION: usize = 1024;
+/// How many sections a slip is compared with; of more there is no suggestion.
+const MAX_COMPARED: usize = 1000;
 /// What is between section and key.
 const DIVIDER: &str = "__";
 /// The names that are never settings.
@@ -59,11 +64,11 @@ impl Environment {
         self.0.get(name).map(|value| value.as_deref().map_err(|error| *error))
     }
 
-    /// The variables whose names begin so, in the order of their names.
-    fn beginning(&self, start: &str) -> impl Iterator<Item = (&str, Result<&str, NotUtf8>)> {
-        let from =
-            self.0.range(start.to_owned()..).take_while(|(name, _)| name.starts_with(PREFIX));
-        from.map(|(name, value)| (name.as_str(), value.as_deref().map_err(|error| *error)))
+    /// The variables whose names begin with [`PREFIX`], in the order of their names.
+    fn of_ours(&self) -> impl Iterator<Item = (&str, Result<&str, NotUtf8>)> {
+        let from = self.0.range(PREFIX.to_owned()..);
+        let ours = from.take_while(|(name, _)| name.starts_with(PREFIX));
+        ours.map(|(name, value)| (name.as_str(), value.as_deref().map_err(|error| *error)))
     }
 }
 
@@ -78,14 +83,50 @@ impl<N: Into<OsString>, V: Into<OsString>> FromIterator<(N, V)> for Environment 
     }
 }
 
-/// Which sections and keys there are, for telling a setting from a slip.
-pub(crate) struct Names<'a> {
-    /// The section that is loaded.
-    pub(crate) section: &'a str,
-    /// All sections there are.
-    pub(crate) sections: &'a [String],
-    /// Keys of the file that are no settings: those that others refer to.
-    pub(crate) helpers: &'a dyn Fn(&str) -> Option<String>,
+/// Which sections and keys there are, by the names that variables give them; made once, because an
+/// environment may have thousands of variables and a file as many sections.
+#[derive(Debug)]
+pub(crate) struct Names {
+    sections: BTreeSet<String>,
+    /// Keys of files that are no settings: those that others refer to.
+    helpers: BTreeMap<String, String>,
+}
+
+impl Names {
+    pub(crate) fn new<'a>(
+        sections: impl Iterator<Item = &'a str>,
+        keys: impl Iterator<Item = &'a str>,
+    ) -> Names {
+        let helpers = keys.filter(|key| !is_known(key)).map(|key| (upper(key), key.to_owned()));
+        Names { sections: sections.map(upper).collect(), helpers: helpers.collect() }
+    }
+
+    /// The section that a name is for, if it is for one, and the name of its key. Of two sections
+    /// that fit, `a` and `a__b`, the longer one is meant. None if no section fits.
+    fn divide<'n>(&self, name: &'n str) -> Option<(Option<&'n str>, &'n str)> {
+        let dividers = name.match_indices(DIVIDER).map(|(at, _)| at);
+        let fitting = dividers.take_while(|at| *at <= MAX_SECTION).filter(|at| {
+            // Three underlines in a row can be divided in two ways.
+            self.sections.contains(&name[..*at])
+        });
+        match fitting.last() {
+            Some(at) => Some((Some(&name[..at]), &name[at + DIVIDER.len()..])),
+            None => (!name.contains(DIVIDER)).then_some((None, name)),
+        }
+    }
+
+    /// The key that a name in upper case means.
+    fn key(&self, name: &str) -> Option<String> {
+        let key = name.to_ascii_lowercase();
+        if is_known(&key) && name == upper(&key) {
+            return Some(key);
+        }
+        self.helpers.get(name).cloned()
+    }
+}
+
+fn is_known(key: &str) -> bool {
+    settings::find(key).is_some() || keys::app_name(key).is_some()
 }
 
 impl Environment {
@@ -97,29 +138,40 @@ impl Environment {
         (!value.is_empty()).then(|| given(key, value, WEB_CONCURRENCY))
     }
 
-    /// What variables set for this section, the weaker first.
-    pub(crate) fn settings(&self, names: &Names<'_>, report: &mut Report) -> Vec<Given<'_>> {
+    /// What variables set for this section, the weaker first. `has` answers whether the section has
+    /// or inherits a key that is no setting.
+    pub(crate) fn settings(
+        &self,
+        section: &str,
+        names: &Names,
+        has: impl Fn(&str) -> bool,
+        report: &mut Report,
+    ) -> Vec<Given<'_>> {
         let mut of_all = Vec::new();
         let mut of_section = Vec::new();
-        for (variable, value) in self.beginning(PREFIX) {
-            if RESERVED.contains(&variable) || variable.starts_with(RESERVED_PREFIX) {
+        let own = upper(section);
+        for (variable, value) in self.of_ours() {
+            let rest = &variable[PREFIX.len()..];
+            let divided = names.divide(rest);
+            let is_of_section = matches!(divided, Some((Some(_), _)));
+            let is_reserved = RESERVED.contains(&variable) || variable.starts_with(RESERVED_PREFIX);
+            // `PH_APP__BIND` is for a section called `app`, if there is one.
+            if is_reserved && !is_of_section {
                 continue;
             }
-            let rest = &variable[PREFIX.len()..];
-            let Some((section, name)) = divide(rest, names) else {
+            let key = divided.and_then(|(of, name)| Some((of, names.key(name)?)));
+            let Some((of, key)) = key else {
                 report.warn_by(|| stray(variable, rest, names));
                 continue;
             };
-            let Some(key) = key(name, names) else {
-                report.warn_by(|| stray(variable, name, names));
-                continue;
-            };
-            let list = match section {
+            let list = match of {
                 None => &mut of_all,
-                Some(section) if section == names.section => &mut of_section,
+                Some(name) if name == own => &mut of_section,
                 Some(_) => continue,
             };
-            if let Some(value) = text(value, variable, &key, report) {
+            if (is_known(&key) || has(&key))
+                && let Some(value) = text(value, variable, &key, report)
+            {
                 list.push(given(key, value, variable));
             }
         }
@@ -132,26 +184,8 @@ fn given<'e>(key: String, text: &'e str, variable: &str) -> Given<'e> {
     Given { key, text, origin: Origin::Variable(variable.to_owned()) }
 }
 
-/// The section that a name is for, if it is for one, and the name of its key. Of two sections that
-/// fit, `a` and `a__b`, the longer one is meant. None if no section fits.
-fn divide<'a>(rest: &'a str, names: &Names<'a>) -> Option<(Option<&'a str>, &'a str)> {
-    let of_section = |section: &'a String| {
-        let name = rest.strip_prefix(&upper(section))?.strip_prefix(DIVIDER)?;
-        Some((Some(section.as_str()), name))
-    };
-    let fitting = names.sections.iter().filter_map(of_section).min_by_key(|(_, name)| name.len());
-    fitting.or_else(|| (!rest.contains(DIVIDER)).then_some((None, rest)))
-}
-
-/// The key that a name in upper case means.
-fn key(name: &str, names: &Names<'_>) -> Option<String> {
-    let key = name.to_ascii_lowercase();
-    let is_known = settings::find(&key).is_some() || crate::keys::app_name(&key).is_some();
-    if is_known && name == upper(&key) { Some(key) } else { (names.helpers)(name) }
-}
-
 /// A section or a key as the name of a variable has it.
-pub(crate) fn upper(name: &str) -> String {
+fn upper(name: &str) -> String {
     name.to_uppercase().replace(['-', '.'], "_")
 }
 
@@ -170,24 +204,31 @@ fn text<'e>(
     value.ok()
 }
 
-fn stray(variable: &str, name: &str, names: &Names<'_>) -> Problem {
-    let known = SETTINGS.iter().map(|row| row.name);
-    let message = match name.rsplit_once(DIVIDER) {
-        Some((section, _)) => {
-            format!("expected the name of a setting, got one of no section ({})", Escaped(section))
-        }
-        None => "expected the name of a setting, got another one".to_owned(),
+fn stray(variable: &str, name: &str, names: &Names) -> Problem {
+    let (section, last) = match names.divide(name) {
+        Some((section, last)) => (section, last),
+        None => name.rsplit_once(DIVIDER).map_or((None, name), |(of, last)| (Some(of), last)),
     };
-    let start = variable.strip_suffix(name).unwrap_or(PREFIX);
-    let (section, last) = name.rsplit_once(DIVIDER).unwrap_or(("", name));
-    let near = nearest(&last.to_lowercase(), known);
-    let of_section = names.sections.iter().map(|section| upper(section)).collect::<Vec<_>>();
-    let near_section = nearest(section, of_section.iter().map(String::as_str));
+    let is_there = section.is_none_or(|section| names.sections.contains(section));
+    let message = match section {
+        Some(section) if !is_there => {
+            format!("expected the name of a setting, got one of no section ({})", named(section))
+        }
+        Some(_) | None => "expected the name of a setting, got another one".to_owned(),
+    };
+    let near_section = match section {
+        Some(section) if is_there => Some(section),
+        Some(section) if names.sections.len() <= MAX_COMPARED => {
+            nearest(section, names.sections.iter().map(String::as_str))
+        }
+        Some(_) | None => None,
+    };
+    let near = nearest(&last.to_lowercase(), SETTINGS.iter().map(|row| row.name));
     let mend = match (near, near_section) {
         (Some(key), Some(section)) => {
-            format!("did you mean {PREFIX}{}{DIVIDER}{}?", Escaped(section), upper(key))
+            format!("did you mean {PREFIX}{}{DIVIDER}{}?", named(section), upper(key))
         }
-        (Some(key), None) => format!("did you mean {}{}?", Escaped(start), upper(key)),
+        (Some(key), None) => format!("did you mean {PREFIX}{}?", upper(key)),
         (None, _) => "it has no effect; take it out if it was meant for ph".to_owned(),
     };
     Problem::new(Place::Value(Origin::Variable(variable.to_owned())), message, mend)
@@ -199,11 +240,10 @@ mod tests {
 
     fn read(variables: &[(&str, &str)]) -> (Vec<String>, Vec<String>) {
         let environment = Environment::from_iter(variables.iter().copied());
-        let sections = ["web".to_owned(), "web-2.x".to_owned(), "web__b".to_owned()];
-        let helpers = |name: &str| (name == "ROOT").then(|| "root".to_owned());
-        let names = Names { section: "web", sections: &sections, helpers: &helpers };
+        let sections = ["web", "web-2.x", "web__b", "WEB", "app"].into_iter();
+        let names = Names::new(sections, ["root", "bind", "other"].into_iter());
         let mut report = Report::default();
-        let all = environment.settings(&names, &mut report);
+        let all = environment.settings("web", &names, |key| key == "root", &mut report);
         let all = all.iter().map(|it| format!("{}={} by {}", it.key, it.text, it.origin));
         let all = all.collect();
         let warnings = report.finish().expect("no error");
@@ -219,6 +259,8 @@ mod tests {
             ("PH_WEB__B__NUMBER_WORKERS", "4"),
             ("PH_WEB__APP_COLOUR", "red"),
             ("PH_ROOT", "/srv"),
+            ("PH_WEB__OTHER", "of another section"),
+            ("PH_APP__BIND", "of a section"),
             ("PH_CONFIG", "x"),
             ("PH_SLOT", "1"),
             ("PH_APP_COLOUR", "blue"),

@@ -53,6 +53,8 @@ pub enum Place {
     Value(Origin),
     /// A file that cannot be used at all, or lacks something; spelled as it was given.
     File(PathBuf),
+    /// A file that has not the section asked for, or none that could be meant.
+    Section(PathBuf),
     /// The call itself, where no file and no value is to blame.
     Request,
 }
@@ -62,7 +64,7 @@ impl Place {
     /// variables, flags and defaults. `files` is the order of the files.
     fn rank(&self, files: &[PathBuf]) -> (usize, usize) {
         match self {
-            Self::File(_) | Self::Request => (0, 0),
+            Self::File(_) | Self::Section(_) | Self::Request => (0, 0),
             Self::Value(Origin::File { path, line }) => {
                 let file = files.iter().position(|file| file == path);
                 (1 + file.unwrap_or(files.len()), *line)
@@ -78,7 +80,7 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Value(origin) => origin.fmt(f),
-            Self::File(path) => write!(f, "{}", escaped_path(path)),
+            Self::File(path) | Self::Section(path) => write!(f, "{}", escaped_path(path)),
             Self::Request => f.write_str("request"),
         }
     }
@@ -117,7 +119,7 @@ impl Problem {
                 let message = format!("{}: {}", shown(&path.to_string_lossy()), self.message);
                 Problem { origin: Place::Value(by.clone()), message, ..self }.about(section, key)
             }
-            Place::Value(_) | Place::Request => self,
+            Place::Value(_) | Place::Section(_) | Place::Request => self,
         }
     }
 

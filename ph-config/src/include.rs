@@ -6,10 +6,11 @@
 //! name of a file that is not there is not. The main file itself is passed over where a pattern
 //! matches it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use glob::MatchOptions;
+use glob::{MatchOptions, Pattern};
 
 use crate::environ::Environment;
 use crate::error::{Origin, Place, Problem, Report, shown};
@@ -18,7 +19,7 @@ use crate::keys;
 use crate::layers::Merged;
 use crate::load::refused;
 use crate::source::{Found, Part};
-use crate::value::{Folders, GLOBS, Shape};
+use crate::value::{Folders, GLOBS, Shape, clean};
 
 /// The key.
 pub(crate) const INCLUDE: &str = "include";
@@ -67,7 +68,7 @@ pub(crate) fn find(
             return Vec::new();
         }
     };
-    let mut search = Search { main: &cwd.join(&main.file.shown), files: Vec::new(), seen: 0 };
+    let mut search = Search { here, main: &cwd.join(&main.file.shown), files: Vec::new(), seen: 0 };
     for pattern in patterns {
         if let Err((message, mend)) = search.add(&pattern) {
             let place = Place::Value(raw.origin.clone());
@@ -75,7 +76,9 @@ pub(crate) fn find(
         }
     }
     search.files.sort();
-    search.files.dedup();
+    let mut known = BTreeSet::new();
+    // One file may have two names.
+    search.files.retain(|path| known.insert(path.canonicalize().unwrap_or_else(|_| path.clone())));
     let by = &raw.origin;
     let spelled = |path: PathBuf| spell(path, here, &main.file.shown);
     search.files.into_iter().map(|path| Found { file: spelled(path), by: by.clone() }).collect()
@@ -90,6 +93,8 @@ fn spell(path: PathBuf, here: &Path, main: &Path) -> PathBuf {
 }
 
 struct Search<'a> {
+    /// Where relative patterns start. Not from `base_path`, which an included file may set.
+    here: &'a Path,
     main: &'a Path,
     files: Vec<PathBuf>,
     seen: usize,
@@ -99,10 +104,21 @@ impl Search<'_> {
     fn add(&mut self, pattern: &str) -> Result<(), (String, &'static str)> {
         let got = shown(pattern);
         if !pattern.contains(['*', '?', '[']) {
-            self.files.push(PathBuf::from(pattern));
+            let path = clean(&self.here.join(pattern));
+            if !is_same_file(&path, self.main) {
+                self.files.push(path);
+            }
             return self.bounded();
         }
-        let paths = glob::glob_with(pattern, OPTIONS).map_err(|error| {
+        let pattern = match (pattern.starts_with('/'), self.here.to_str()) {
+            (true, _) => pattern.to_owned(),
+            (false, Some(here)) => format!("{}/{pattern}", Pattern::escape(here)),
+            (false, None) => {
+                let message = format!("expected a folder with a name in UTF-8 for {got}");
+                return Err((message, "move the file to such a folder, or write whole paths"));
+            }
+        };
+        let paths = glob::glob_with(&pattern, OPTIONS).map_err(|error| {
             let message = format!("expected a pattern of a shell, got {got}: {}", error.msg);
             (message, "write for example conf.d/*.ini")
         })?;
@@ -118,7 +134,12 @@ impl Search<'_> {
                     shown(&error.path().to_string_lossy()),
                     error.error()
                 );
-                (message, "give the user that runs this read permission on the folder")
+                let is_denied = error.error().kind() == io::ErrorKind::PermissionDenied;
+                let mend = match is_denied {
+                    true => "give the user that runs this read permission on the folder",
+                    false => "check the folders that the pattern goes through",
+                };
+                (message, mend)
             })?;
             if path.is_dir() || is_same_file(&path, self.main) {
                 continue;

@@ -11,7 +11,7 @@
 //! `default` and `global`, while in an INI file `[default]` and `[Global]` are sections like
 //! others. Only one section is ever loaded into a figment, so `[Web]` and `[web]` cannot meet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -243,21 +243,27 @@ pub(crate) fn merge_own(section: &str, layers: &[Layer<'_>]) -> BTreeMap<String,
 }
 
 fn merge(profile: Profile, layers: &[Layer<'_>]) -> BTreeMap<String, Raw> {
-    let mut figment = Figment::new();
-    for layer in layers {
-        figment = figment.merge(layer);
-    }
-    let figment = figment.select(profile);
+    let figment = figment_of(layers).select(profile);
     let values: BTreeMap<String, Tagged<String>> =
         figment.extract().expect("every layer provides a dictionary of strings");
+    let by_name: HashMap<&str, usize> =
+        layers.iter().enumerate().map(|(index, layer)| (layer.name.as_str(), index)).collect();
+    // Which layers have a key, the weakest first.
+    let mut having: HashMap<&str, Vec<usize>> = HashMap::new();
+    for (index, layer) in layers.iter().enumerate() {
+        for key in layer.values.keys() {
+            having.entry(key).or_default().push(index);
+        }
+    }
     let raw = |key: String, value: Tagged<String>| {
-        let winner = figment.get_metadata(value.tag()).map(|metadata| &metadata.name);
-        let index = layers.iter().position(|layer| winner.is_some_and(|it| *it == layer.name));
+        let winner = figment.get_metadata(value.tag()).map(|metadata| &*metadata.name);
+        let index = winner.and_then(|name| by_name.get(name)).copied();
         let index = index.expect("a value comes from one of the layers");
         let layer = &layers[index];
-        let losers = layers[..index].iter().rev().filter_map(|layer| {
-            let text = layer.values.get(&key)?.text(&key).into_owned();
-            Some(Overridden { text, origin: layer.origin(&key) })
+        let losers = having.get(&*key).into_iter().flatten().rev().filter(|it| **it < index);
+        let losers = losers.filter_map(|index| {
+            let text = layers[*index].values.get(&key)?.text(&key).into_owned();
+            Some(Overridden { text, origin: layers[*index].origin(&key) })
         });
         let raw = Raw {
             written: layer.values[&key].clone(),
@@ -270,6 +276,19 @@ fn merge(profile: Profile, layers: &[Layer<'_>]) -> BTreeMap<String, Raw> {
         (key, raw)
     };
     values.into_iter().map(|(key, value)| raw(key, value)).collect()
+}
+
+/// Merges halves, not one layer after the other: figment goes through all values it has with each
+/// merge, and a thousand files would be a thousand times all of them.
+fn figment_of(layers: &[Layer<'_>]) -> Figment {
+    match layers {
+        [] => Figment::new(),
+        [layer] => Figment::from(layer),
+        layers => {
+            let (weak, strong) = layers.split_at(layers.len() / 2);
+            figment_of(weak).merge(figment_of(strong))
+        }
+    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use crate::check;
 use crate::env_file;
-use crate::environ::{self, Environment, Names};
+use crate::environ::{Environment, Names};
 use crate::error::{ConfigErrors, Origin, Place, Problem, Report, shown};
 use crate::include::{self, INCLUDE};
 use crate::interpolate::{self, LATE_KEYS, Scope, Spent};
@@ -104,15 +104,12 @@ impl Configuration {
     }
 
     fn merge_layers(&self, name: &str, overrides: &[Override], report: &mut Report) -> Merged<'_> {
-        // Only for what is wrong with it.
-        self.environment.concurrency(report);
         let mut layers: Vec<Layer<'_>> =
             self.parts(name).map(|(file, section)| Layer::section(file, section)).collect();
-        let helpers = |variable: &str| self.helper(name, variable);
-        let single = [name.to_owned()];
-        let sections = if self.files.is_empty() { &single } else { self.sections() };
-        let names = Names { section: name, sections, helpers: &helpers };
-        let variables = self.environment.settings(&names, report);
+        let single = Names::new([name].into_iter(), [].into_iter());
+        let names = if self.files.is_empty() { &single } else { self.names_of_variables() };
+        let has = |key: &str| self.all_parts(name).any(|section| section.entry(key).is_some());
+        let variables = self.environment.settings(name, names, has, report);
         layers.extend(Layer::given("variables", name, variables.into_iter()));
         let overrides = overrides.iter().filter(|given| {
             let nul = given.key.contains('\0') || given.value.contains('\0');
@@ -131,6 +128,10 @@ impl Configuration {
         });
         layers.extend(Layer::given("command line", name, flags));
         let merged = Merged::new(self.inherited(), merge_own(name, &layers));
+        if merged.get("number_workers").is_some_and(|raw| raw.origin == Origin::Default) {
+            // It counts where nothing else does, and so do its faults.
+            self.environment.concurrency(report);
+        }
         match merged.get(INCLUDE).map(|raw| &raw.origin) {
             Some(origin @ (Origin::Variable(_) | Origin::Flag(_))) => {
                 include::refuse_late(name, origin.clone(), report);
@@ -138,12 +139,6 @@ impl Configuration {
             Some(Origin::Default | Origin::File { .. }) | None => {}
         }
         merged
-    }
-
-    /// A key of the files that is no setting, by the name that a variable gives it.
-    fn helper(&self, section: &str, variable: &str) -> Option<String> {
-        let mut keys = self.all_parts(section).flat_map(|section| &section.entries);
-        keys.find(|entry| environ::upper(&entry.key) == variable).map(|entry| entry.key.clone())
     }
 }
 
@@ -170,10 +165,9 @@ impl<'a> Reader<'a> {
         if let Ok(base) = (BASE_PATH.parse)(&base_text, &self.folders) {
             self.folders.base = base;
         }
-        // Relative paths start from base_path, so a relative one must not be applied twice:
-        // `%(base_path)s/x` is `./x` then, and an absolute one stands as it is.
-        let relative = Path::new(&base_text).is_relative();
-        scope.base_path = Some(if relative { ".".to_owned() } else { base_text });
+        // The folder itself, whoever asks: a relative one would mean another folder to whoever is
+        // not resolved against it. A folder whose name is no text can still be the start of paths.
+        scope.base_path = Some(self.folders.base.to_str().unwrap_or(".").to_owned());
         for row in SETTINGS {
             let late = LATE_KEYS.contains(&row.name);
             match interpolate::expand(&scope, row.name, row.shape, late) {
@@ -226,6 +220,7 @@ impl<'a> Reader<'a> {
             }
             Place::Value(Origin::File { .. } | Origin::Flag(_))
             | Place::File(_)
+            | Place::Section(_)
             | Place::Request => {}
         }
         self.report.error(problem);

@@ -7,7 +7,8 @@
 //! several settings are in `check`.
 //!
 //! A default is text and takes the same way as text from a file, interpolation included. Empty
-//! text means "not set", also in a file, so that a section can take back what it inherits.
+//! text means "not set" where that is the default, also in a file, so that a section can take back
+//! what it inherits; elsewhere it is refused, because it is more likely a slip.
 //!
 //! What the files of `env_file` hold belongs to the settings too, though no row can hold it.
 
@@ -46,7 +47,7 @@ macro_rules! settings {
     )*) => {
         /// Every setting of one service, typed, checked and with absolute paths.
         ///
-        /// Only [`load`](crate::load()) makes one.
+        /// Only [`Configuration::load`](crate::Configuration::load) makes one.
         #[derive(Clone, Debug)]
         pub struct Settings {
             $($(#[doc = $doc] pub $name: $type,)*)*
@@ -144,7 +145,7 @@ settings! {
     proc_name: String = "%(section)s", Live, NAME,
         "The name in the titles that `ps` shows.";
     include: Vec<String> = "", Live, GLOBS,
-        "Further files of this configuration, as patterns of a shell, from the folder of the main file; only in its [DEFAULT].";
+        "Further files of this configuration, as patterns of a shell, from the folder of the main file; only in its `[DEFAULT]`.";
     extra_keys: ExtraKeys = "refuse", Restart, EXTRA_KEYS,
         "Whether an unknown key is an error or a warning.";
     "Workers":

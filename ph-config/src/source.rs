@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::document::{DEFAULT, Document, Section};
-use crate::environ::Environment;
+use crate::environ::{Environment, Names as VariableNames};
 use crate::error::{ConfigErrors, Origin, Place, Problem, Report, nearest, shown};
 use crate::format::Format;
 use crate::include::{self, INCLUDE};
@@ -23,6 +23,8 @@ use crate::toml;
 use crate::trust::ForeignWriters;
 use crate::value::clean;
 
+/// How large all files of one configuration may be together, in bytes.
+const MAX_BYTES: usize = 16 * 1024 * 1024;
 /// How many section names an error lists.
 const MAX_LISTED: usize = 20;
 
@@ -87,9 +89,20 @@ impl<'a> Source<'a> {
         };
         if let Some(main) = files.first() {
             let found = include::find(main, self.cwd, &self.environment, &mut report);
+            let mut bytes = main.bytes;
             for Found { file, by } in found {
                 match self.part(&file, &mut report) {
-                    Ok(part) => files.push(part),
+                    Ok(part) if bytes + part.bytes > MAX_BYTES => {
+                        let message = format!("expected at most {MAX_BYTES} bytes in all files");
+                        let mend = "include fewer files";
+                        let problem = Problem::new(Place::Value(by), message, mend);
+                        report.error(problem.about(DEFAULT, INCLUDE));
+                        break;
+                    }
+                    Ok(part) => {
+                        bytes += part.bytes;
+                        files.push(part);
+                    }
                     // Named by a line, which is the place to act.
                     Err(problem) => report.error(problem.within(&by, DEFAULT, INCLUDE)),
                 }
@@ -116,6 +129,7 @@ impl<'a> Source<'a> {
             foreign_writers: self.foreign_writers,
             used: OnceCell::new(),
             inherited: OnceCell::new(),
+            variables: OnceCell::new(),
         })
     }
 }
@@ -135,13 +149,18 @@ impl Source<'_> {
             Format::Toml => toml::parse(&text),
         };
         for fault in faults {
-            let origin = Origin::File { path: shown.to_owned(), line: fault.line };
-            let mut problem = Problem::new(Place::Value(origin), fault.message, fault.mend);
+            let path = shown.to_owned();
+            let place = match fault.line {
+                0 => Place::File(path),
+                line => Place::Value(Origin::File { path, line }),
+            };
+            let mut problem = Problem::new(place, fault.message, fault.mend);
             (problem.section, problem.key) = (fault.section, fault.key);
             report.error(problem);
         }
         let folder = path.parent().unwrap_or(&path).into();
-        Ok(Part { file: SourceFile { shown: shown.to_owned(), folder, format }, document })
+        let file = SourceFile { shown: shown.to_owned(), folder, format };
+        Ok(Part { file, document, bytes: text.len() })
     }
 }
 
@@ -160,6 +179,7 @@ pub struct Configuration {
     pub(crate) foreign_writers: ForeignWriters,
     used: OnceCell<BTreeSet<String>>,
     inherited: OnceCell<BTreeMap<String, Raw>>,
+    variables: OnceCell<VariableNames>,
 }
 
 impl Configuration {
@@ -193,8 +213,13 @@ impl Configuration {
         let Some(main) = self.files.first() else {
             return Ok(wanted.unwrap_or(&self.default_name));
         };
-        self.choose(&main.file.shown, wanted)
-            .map_err(|problem| self.report.clone().give_up(*problem))
+        // Where lines are not understood, one of them may be the header.
+        self.choose(&main.file.shown, wanted).map_err(|problem| {
+            match self.report.clone().finish() {
+                Ok(_) => Report::default().give_up(*problem),
+                Err(errors) => errors,
+            }
+        })
     }
 
     /// The text of a key as the files write it in a section, or in `DEFAULT`, without what it
@@ -228,6 +253,17 @@ impl Configuration {
         })
     }
 
+    /// What variables may be called.
+    pub(crate) fn names_of_variables(&self) -> &VariableNames {
+        self.variables.get_or_init(|| {
+            let documents = || self.files.iter().map(|part| &part.document);
+            let sections = documents()
+                .flat_map(|document| document.sections.iter().chain([&document.defaults]));
+            let keys = sections.flat_map(|section| &section.entries).map(|entry| &*entry.key);
+            VariableNames::new(self.names.iter().map(String::as_str), keys)
+        })
+    }
+
     /// What each file says in the section of this name.
     pub(crate) fn parts<'s>(
         &'s self,
@@ -257,7 +293,7 @@ impl Configuration {
 
     fn choose<'s>(&'s self, main: &Path, wanted: Option<&'s str>) -> Result<&'s str, Box<Problem>> {
         let problem = |message: String, mend: String| {
-            Box::new(Problem::new(Place::File(main.to_owned()), message, mend))
+            Box::new(Problem::new(Place::Section(main.to_owned()), message, mend))
         };
         let Some(wanted) = wanted else {
             return match self.names.as_slice() {
@@ -297,6 +333,7 @@ impl Configuration {
 pub(crate) struct Part {
     pub(crate) file: SourceFile,
     pub(crate) document: Document,
+    bytes: usize,
 }
 
 /// An included file, and the line that names it.

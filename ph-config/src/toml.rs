@@ -3,8 +3,8 @@
 //! `[DEFAULT]` (or `[default]`) and one table a section. A value is a string, a number, a boolean,
 //! or where a setting wants several a list of them; `environment` is a table, and so is `app`,
 //! whose keys become `app_NAME`. Keys ignore case, as in INI. Numbers become the text that an INI
-//! file would have, so that both languages share every rule that follows; an octal number keeps its
-//! form (`0o022`), because for `umask` that is what its digits mean.
+//! file would have, so that both languages share every rule that follows: a float keeps its digits,
+//! which may be those of a version, and an octal number keeps its form (`0o022`) for `umask`.
 //!
 //! The parser stops at its first mistake, which would make an operator run it once a mistake. So a
 //! line at fault is blanked out and the rest parsed again, a bounded number of times. A mistake below
@@ -14,6 +14,8 @@ use toml_edit::{Document as Toml, Item, Key, TableLike, TomlError, Value};
 
 use crate::document::{DEFAULT, Document, Entry, Fault, MAX_NAME, Section, Written};
 use crate::error::{Escaped, shown};
+use crate::settings;
+use crate::value::Schema;
 
 /// How many mistakes of syntax are looked for.
 const MAX_MISTAKES: usize = 20;
@@ -51,7 +53,10 @@ fn parse_all(text: &str) -> (Option<Toml<String>>, Vec<Fault>) {
             Ok(toml) => return (Some(toml), faults),
             Err(error) => error,
         };
-        let at = error.span().map_or(0, |span| span.start.min(rest.len()));
+        let Some(at) = error.span().map(|span| span.start.min(rest.len())) else {
+            faults.push(mistake(&error, 0));
+            return (None, faults);
+        };
         let (start, line) = line_of(&rest, at);
         faults.push(mistake(&error, line));
         let parsed = rest.len().saturating_mul(faults.len());
@@ -63,12 +68,51 @@ fn parse_all(text: &str) -> (Option<Toml<String>>, Vec<Fault>) {
     }
 }
 
-/// Whether a bracket or a long quote is not closed by the end of the text, as far as one can tell
-/// without a parser.
+/// Whether a bracket or a long quote is not closed by the end of the text.
 fn is_open(text: &str) -> bool {
-    let count = |what: &str| text.matches(what).count();
-    let is_odd = |quote| count(quote) % 2 == 1;
-    count("[") != count("]") || count("{") != count("}") || is_odd("\"\"\"") || is_odd("'''")
+    let mut depth = 0_usize;
+    let mut rest = text;
+    while let Some(at) = rest.find(['[', ']', '{', '}', '"', '\'', '#']) {
+        let found = &rest[at..];
+        let mark = ["\"\"\"", "'''"].into_iter().find(|mark| found.starts_with(mark));
+        rest = match (mark, found.as_bytes()[0]) {
+            (Some(mark), _) => match closed(&found[3..], mark) {
+                Some(rest) => rest,
+                None => return true,
+            },
+            // A text of one line ends there, closed or not, and so does a comment.
+            (None, quote @ (b'"' | b'\'')) => {
+                let line = &found[1..found.find('\n').unwrap_or(found.len())];
+                let end = closed(line, if quote == b'"' { "\"" } else { "'" }).unwrap_or("");
+                &found[1 + line.len() - end.len()..]
+            }
+            (None, b'#') => &found[found.find('\n').unwrap_or(found.len())..],
+            (None, b'[' | b'{') => {
+                depth += 1;
+                &found[1..]
+            }
+            (None, _) => {
+                depth = depth.saturating_sub(1);
+                &found[1..]
+            }
+        };
+    }
+    depth > 0
+}
+
+/// What follows the end of a text that `mark` closes.
+fn closed<'t>(text: &'t str, mark: &str) -> Option<&'t str> {
+    let mut rest = text;
+    loop {
+        let at = rest.find([mark.chars().next()?, '\\'])?;
+        let found = &rest[at..];
+        if let Some(after) = found.strip_prefix(mark) {
+            return Some(after);
+        }
+        // Within double quotes a backslash takes the next character with it.
+        let skip = if found.starts_with('\\') && mark.starts_with('"') { 2 } else { 1 };
+        rest = found.get(found.char_indices().nth(skip).map_or(found.len(), |(at, _)| at)..)?;
+    }
 }
 
 /// The start of the line that holds the byte at `at`, and its number.
@@ -124,7 +168,7 @@ impl Reader<'_> {
             self.fault(line, None, None, message, "give the section a shorter name");
             return;
         }
-        let is_default = name.eq_ignore_ascii_case(DEFAULT);
+        let is_default = is_defaults(name);
         if is_default && self.has_defaults {
             let message = "[DEFAULT] is there twice, in two spellings".to_owned();
             self.fault(line, None, None, message, "join the two");
@@ -191,12 +235,19 @@ impl Reader<'_> {
     }
 }
 
+/// Whether a table of this name is what all sections inherit.
+pub(crate) fn is_defaults(name: &str) -> bool {
+    name == DEFAULT || name == "default"
+}
+
 type Refusal = (String, &'static str);
 
 /// The value as text, list or pairs.
 fn written(source: &str, key: &str, item: &Item) -> Result<Written, Refusal> {
     let refusal = |what: &str, mend| (format!("expected a value, got {what}"), mend);
-    let scalar = |value: &Value| scalar(source, value);
+    let is_octal =
+        settings::find(key).is_some_and(|row| matches!(row.schema, Schema::Octal { .. }));
+    let scalar = |value: &Value| scalar(source, is_octal, value);
     if let Some(table) = item.as_table_like() {
         if key != ENVIRONMENT {
             let mend = "only `environment` and `app` are tables; a name with a dot needs quotes";
@@ -219,17 +270,25 @@ fn written(source: &str, key: &str, item: &Item) -> Result<Written, Refusal> {
 }
 
 /// One value as the text that an INI file would have.
-fn scalar(source: &str, value: &Value) -> Result<String, Refusal> {
+fn scalar(source: &str, is_octal: bool, value: &Value) -> Result<String, Refusal> {
     match value {
         Value::String(text) if text.value().contains('\0') => {
             Err(("expected text, got a NUL character".to_owned(), "take the \\u0000 out"))
         }
         Value::String(text) => Ok(text.value().clone()),
-        Value::Integer(number) => Ok(match number.span().and_then(|span| source.get(span)) {
-            Some(octal) if octal.starts_with("0o") => octal.replace('_', ""),
-            _ => number.value().to_string(),
+        Value::Integer(number) => match number.span().and_then(|span| source.get(span)) {
+            Some(text) if is_octal && text.starts_with("0o") => Ok(text.replace('_', "")),
+            Some(text) if is_octal && text.starts_with(['0', '+']) && text.len() > 1 => {
+                let message = format!("expected an octal number, got {}", shown(text));
+                Err((message, "write it as 0o022, or in quotes as \"022\""))
+            }
+            _ => Ok(number.value().to_string()),
+        },
+        // As it stands: `1.10` may be a version.
+        Value::Float(number) => Ok(match number.span().and_then(|span| source.get(span)) {
+            Some(text) => text.replace('_', ""),
+            None => number.value().to_string(),
         }),
-        Value::Float(number) => Ok(number.value().to_string()),
         Value::Boolean(truth) => Ok(truth.value().to_string()),
         Value::Datetime(_) | Value::Array(_) | Value::InlineTable(_) => {
             let message =
@@ -314,6 +373,14 @@ job:15 environment=Pairs([("A", "a")])
         let found = shape("[web]\na = x\nb = 1\nb = 2\nc 3\nd = 4\n");
         let lines: Vec<&str> = found.lines().map(|line| line.split(' ').next().unwrap()).collect();
         assert_eq!(lines, ["web:3", "web:6", "5", "2", "4"], "{found}");
+        for text in ["a = [1,", "a = \"\"\" \\\"\"\"", "a = '''\nb", "a = { b = '}'", "[a\n"] {
+            assert!(is_open(text), "{text}");
+        }
+        for text in
+            ["a = \"[\"", "a = '{' # [", "a = \"\"\"[\"\"\"", "[[a]]\nb = \"x", "a = \"\\\"[\" "]
+        {
+            assert!(!is_open(text), "{text}");
+        }
         // One mistake, not one for each line that follows.
         let open = shape("[web]\na = [1,\nb = 2\nc = 3\nd = 4\n");
         assert_eq!(open.lines().count(), 1, "{open}");

@@ -80,15 +80,13 @@ struct Pass<'a> {
 
 impl Pass<'_> {
     fn check_all(&mut self, configuration: &Configuration) -> Vec<Checked> {
-        let mut names = self.args.sections();
+        let mut names = self.args.sections.names();
         if names.is_empty() {
             names = configuration.sections().iter().map(String::as_str).collect();
         }
         let mut checked = Vec::new();
-        for (index, name) in names.iter().enumerate() {
-            if !names[..index].contains(name) {
-                checked.push(self.check_section(configuration, name));
-            }
+        for name in &names {
+            checked.push(self.check_section(configuration, name));
         }
         if let ([], Err(errors)) = (names.as_slice(), configuration.load(None, &[])) {
             checked.push(self.refuse(None, errors));

@@ -5,12 +5,13 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use ph_config::{Format, reference};
+use ph_config::{Escaped, Format, reference};
+use serde_json::json;
 
 use crate::args::Init;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::output;
+use crate::output::{self, SCHEMA};
 
 /// Prints the template, or writes it to a file that is not there yet.
 pub(crate) fn init(args: &Init) -> Result<ExitCode, Failure> {
@@ -21,6 +22,9 @@ pub(crate) fn init(args: &Init) -> Result<ExitCode, Failure> {
     };
     let text = reference::template(format);
     let Some(file) = args.file.as_deref().filter(|file| *file != Path::new("-")) else {
+        if args.json {
+            return print_json(&text, None);
+        }
         output::print(&text)?;
         if io::stdout().is_terminal() {
             output::note("to write it to a file: ph init FILE");
@@ -39,8 +43,17 @@ pub(crate) fn init(args: &Init) -> Result<ExitCode, Failure> {
         }
         failure
     })?;
-    let shown = file.display();
+    if args.json {
+        return print_json(&text, Some(file));
+    }
+    let shown = Escaped(&file.to_string_lossy()).to_string();
     output::note(&format!("{shown} written; edit [web] in it, then: ph check -c {shown}"));
+    Ok(Exit::Ok.into())
+}
+
+fn print_json(text: &str, file: Option<&Path>) -> Result<ExitCode, Failure> {
+    let file = file.map(|file| file.to_string_lossy());
+    output::print_json(&json!({"schema": SCHEMA, "file": file, "text": text}))?;
     Ok(Exit::Ok.into())
 }
 

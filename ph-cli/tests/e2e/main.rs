@@ -10,6 +10,7 @@ mod check;
 mod commands;
 mod conditions;
 mod config;
+mod config_errors;
 mod ends;
 mod failures;
 mod hostile;

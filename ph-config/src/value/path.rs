@@ -83,7 +83,7 @@ pub enum LogTarget {
     File(PathBuf),
 }
 
-/// Patterns of files. Not from `base_path`, which an included file may set.
+/// Patterns of files, as they were written.
 fn globs(text: &str, folders: &Folders) -> Result<Vec<String>, ValueError> {
     let mut all = Vec::new();
     for item in text.split([',', '\n']).map(str::trim).filter(|item| !item.is_empty()) {
@@ -91,10 +91,13 @@ fn globs(text: &str, folders: &Folders) -> Result<Vec<String>, ValueError> {
             let expected = format!("at most {MAX_PATTERNS} patterns");
             return Err(ValueError::new(expected, "name fewer files"));
         }
-        let path = resolve(item, &folders.here)?.into_os_string().into_string();
-        all.push(path.map_err(|_| {
-            ValueError::new("a folder with a name in UTF-8", "move the file to such a folder")
-        })?);
+        // It is resolved where it is used; here it is only judged.
+        resolve(item, &folders.here)?;
+        if item.split('/').any(|part| part == "**") {
+            let mend = "name the folders: conf.d/*/*.ini";
+            return Err(ValueError::new("patterns without `**`", mend));
+        }
+        all.push(item.to_owned());
     }
     Ok(all)
 }

@@ -103,3 +103,48 @@ fn include_comes_too_late_in_a_variable() {
     assert!(site.bad().starts_with("$PH_INCLUDE: [web] include: expected files to be included"));
     assert!(Site::new("[web]\n").set("include", "x").bad().starts_with("--set include: [web]"));
 }
+
+#[test]
+fn sections_of_odd_names_have_their_variables() {
+    let text = "[app]\n[web-1]\n[web_1]\n[a]\nroot = /srv\nlog_path = %(root)s\n[b]\n";
+    let site = Site::new(text).environment(&[
+        ("PH_APP__NUMBER_WORKERS", "2"),
+        ("PH_APP_NUMBER_WORKERS", "3"),
+        ("PH_WEB_1__NUMBER_WORKERS", "4"),
+        ("PH_A__ROOT", "/x"),
+        ("PH_B__ROOT", "/y"),
+    ]);
+    let loaded = |name| {
+        let loaded = site.read().and_then(|read| read.load(Some(name), &[]));
+        let loaded = loaded.unwrap_or_else(|errors| panic!("refused: {errors}"));
+        assert_eq!(loaded.warnings, [], "{name}");
+        loaded.settings
+    };
+    let workers = ["app", "web-1", "web_1", "a"].map(|name| loaded(name).workers());
+    assert_eq!(workers, [2, 4, 4, 1]);
+    assert_eq!(loaded("a").log_path.to_str(), Some("/x"));
+    // Nothing in [b] refers to it, so it would be an unknown key there.
+    assert_eq!(loaded("b").log_path, site.path(""));
+}
+
+#[test]
+fn what_is_not_needed_is_not_judged() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let mut site = Site::new("[web]\nnumber_workers = 2\n");
+    let bytes = std::ffi::OsStr::from_bytes(b"\xff");
+    site.environment = [("WEB_CONCURRENCY", bytes)].into_iter().collect();
+    assert_eq!(site.good().settings.workers(), 2);
+    let bad = site.file("app.ini", "[web]\n").bad();
+    assert!(bad.starts_with("$WEB_CONCURRENCY: "), "{bad}");
+}
+
+#[test]
+fn many_variables_and_many_sections_take_no_square_time() {
+    let sections = (0..20_000).map(|n| format!("[s{n}]\nk{n} = 1\n")).collect::<String>();
+    let site = Site::new(sections + "[DEFAULT]\nextra_keys = allow\n").section("s7");
+    let variables: Vec<(String, String)> =
+        (0..2_000).map(|n| (format!("PH_S{n}__K{n}__X"), "1".to_owned())).collect();
+    let pairs: Vec<(&str, &str)> =
+        variables.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+    assert!(site.environment(&pairs).good().warnings.len() <= 101);
+}

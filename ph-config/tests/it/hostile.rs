@@ -96,7 +96,7 @@ fn toml_files() -> Vec<(&'static str, String)> {
         ("one key again and again", full("[s]\n", |_| "x=1\n".to_owned())),
         (
             "keys that differ in case",
-            full("[s]\n", |n| format!("app_{:b}A=1\n", n).replace('0', "a")),
+            full("[s]\n", |n| format!("app_{n:b}A=1\n").replace('0', "a")),
         ),
         ("tables in tables", full("[s", |_| ".a".to_owned()) + "]\n"),
         ("lists in lists", full("[s]\ncommand = ", |_| "[".to_owned())),

@@ -81,3 +81,37 @@ fn the_main_file_does_not_include_itself() {
     let many = (0..65).map(|n| format!("{n}.ini,")).collect::<String>();
     assert!(Site::new(format!("[DEFAULT]\ninclude = {many}\n[web]")).bad().contains("at most 64"));
 }
+
+#[test]
+fn odd_folders_double_names_and_wild_patterns() {
+    let text = "[DEFAULT]\ninclude = more.ini, *.ini, d/../more.ini\n[web]\n";
+    let site = Site::named("a[x]*/app.ini", text)
+        .file("a[x]*/more.ini", "[web]\nnumber_workers = 3\n")
+        .file("a[x]*/d/keep", "");
+    std::os::unix::fs::symlink("more.ini", site.path("a[x]*/link.ini")).expect("a link");
+    assert_eq!(site.load_section("web").workers(), 3);
+    assert_eq!(site.read().expect("good").files().count(), 2, "one file has one vote");
+    let wild = Site::new("[DEFAULT]\ninclude = /usr/**/*.ini\n[web]\n").bad();
+    assert!(wild.contains("expected patterns without `**`"), "{wild}");
+    // Itself is not one more file, however it is named.
+    let own = Site::new("[DEFAULT]\ninclude = ./app.ini\n[web]\n");
+    assert_eq!(own.read().expect("good").files().count(), 1);
+}
+
+#[test]
+fn many_files_take_no_square_time_and_have_a_bound() {
+    let keys = |from: usize, count: usize| {
+        (from..from + count).map(|n| format!("app_{n} = {n}\n")).collect::<String>()
+    };
+    let mut site = Site::new("[DEFAULT]\ninclude = d/*\n[web]\n");
+    for file in 0..200 {
+        let text = format!("[DEFAULT]\n{}", keys(file * 500, 500));
+        site = site.file(&format!("d/{file:03}.ini"), text);
+    }
+    assert_eq!(site.load_section("web").app.len(), 100_000);
+    let large = format!("[web]\n#{}", "x".repeat(1_000_000));
+    for file in 0..17 {
+        site = site.file(&format!("d/z{file}.ini"), &large);
+    }
+    assert!(site.bad().contains("expected at most 16777216 bytes in all files"));
+}

@@ -94,14 +94,14 @@ fn paths_start_from_base_path_and_it_from_the_file() {
     let site = Site::new(text);
     let settings = site.good().settings;
     assert_eq!(settings.base_path, site.path("run"));
-    // Not run/run/logs: a relative base_path is applied once.
+    // Not run/run/logs: it is the folder itself.
     assert_eq!(settings.log_path, site.path("run/logs"));
     assert_eq!(settings.log_file, LogTarget::File(site.path("run/logs/a.log")));
     assert_eq!(settings.pidfile, site.path("run/s.pid"));
     assert_eq!(settings.unix_socket, Some(site.path("run/a/../s.sock")));
     assert_eq!(settings.directory.as_deref(), Some(Path::new("/tmp/x")));
     assert_eq!(settings.bind[0].to_string(), format!("unix:{}", site.path("run/b.sock").display()));
-    assert_eq!(settings.command, ["./server"]);
+    assert_eq!(settings.command, [site.path("run/server").to_str().expect("UTF-8")]);
     let settings = Site::new(text).set("base_path", "/srv").good().settings;
     assert_eq!(settings.log_file, LogTarget::File("/srv/logs/a.log".into()));
     assert_eq!(settings.command, ["/srv/server"]);

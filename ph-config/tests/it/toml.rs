@@ -78,8 +78,8 @@ app.toml:7: [web] command: expected names that are set (`%(slots)s` is not), got
     did you mean `%(slot)s`?
 app.toml:8: expected TOML, got a mistake: string values must be quoted, expected literal string
     write `key = value` with quotes around text; https://toml.io has the rules
-app.toml:9: [web] umask: expected an octal number from 0 to 777, got \"18\"
-    write octal digits (0 to 7), for example 022 or 0o077
+app.toml:9: [web] umask: expected an octal number, got \"0x12\"
+    write it as 0o022, or in quotes as \"022\"
 app.toml:10: [web] environment: expected one value, not a list, got \"A=1\"
     write one value without brackets
 app.toml:12: [web] app_x: expected a value that all workers share (`%(slot)s` differs), got \"%(slot)s\"
@@ -105,4 +105,32 @@ fn bytes_and_names() {
         "{twice}"
     );
     assert!(Site::toml("number_workers = 1\n").bad().contains("expected a table"));
+}
+
+#[test]
+fn numbers_keep_what_may_be_meant_by_them() {
+    let text = "[web]\numask = 0o27\nnumber_workers = 0x10\ngraceful_timeout = 1_0.50\n\
+                [web.app]\nversion = 1.10\nlarge = 1e3\n[web.environment]\nV = 2.0\nN = 0o17\n";
+    let settings = Site::toml(text).good().settings;
+    assert_eq!((settings.umask, settings.workers()), (0o27, 16));
+    assert_eq!(settings.graceful_timeout, Duration::from_millis(10_500));
+    assert_eq!((&*settings.app["version"], &*settings.app["large"]), ("1.10", "1e3"));
+    let seen: Vec<&str> = settings.environment.iter().map(|(_, value)| value.as_str()).collect();
+    assert_eq!(seen, ["2.0", "15"]);
+    for bad in ["0x1f", "0b11", "+22"] {
+        assert!(Site::toml(format!("[web]\numask = {bad}\n")).bad().contains("write it as 0o022"));
+    }
+}
+
+#[test]
+fn a_mistake_does_not_hide_the_section_it_is_in() {
+    let text = "[web]\napp_re = \"a[b\"\nnumber_workers = 1\n[job]\nx x\n";
+    let bad = Site::toml(text).section("web").bad();
+    assert!(bad.starts_with("app.toml:5: expected TOML") && bad.lines().count() == 2, "{bad}");
+    // Where nothing can be read, the missing section is not what is wrong.
+    let bad = Site::toml("[web]\na = [1,\nb = 2\n").section("web").bad();
+    assert!(!bad.contains("expected a section"), "{bad}");
+    let deep = format!("[web]\n{}x = 1\n", "a.".repeat(100_000));
+    assert!(Site::toml(deep).bad().starts_with("app.toml"));
+    assert_eq!(Site::toml("[Default]\n[web]\n").sections(), ["Default", "web"]);
 }

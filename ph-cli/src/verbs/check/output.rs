@@ -90,7 +90,7 @@ impl<'a> Entry<'a> {
     fn new(section: Option<&'a str>, failure: &'a Failure) -> Self {
         let (file, line) = match failure.place() {
             Some(Place::Value(Origin::File { path, line })) => (Some(path), Some(*line)),
-            Some(Place::File(path)) => (Some(path), None),
+            Some(Place::File(path) | Place::Section(path)) => (Some(path), None),
             Some(Place::Value(Origin::Default | Origin::Variable(_) | Origin::Flag(_)))
             | Some(Place::Request)
             | None => (None, None),

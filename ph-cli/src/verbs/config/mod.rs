@@ -6,7 +6,7 @@ mod show;
 
 use std::process::ExitCode;
 
-use ph_config::{Configuration, Loaded};
+use ph_config::{ConfigErrors, Configuration, Problem, Settings};
 
 use crate::args::{Config, ConfigVerb, SourceArgs};
 use crate::failure::Failure;
@@ -41,12 +41,34 @@ impl Opened {
         self.configuration.section(wanted).map_err(|errors| Failure::no_section(&errors, wanted))
     }
 
-    /// The settings of a section; warnings go to stderr.
-    fn load(&self, section: &str, args: &SourceArgs) -> Result<Loaded, Failure> {
-        let loaded = self.configuration.load(Some(section), &source::overrides(args))?;
-        for warning in &loaded.warnings {
+    /// The settings of these sections, or all that is wrong with any of them. Warnings go to
+    /// stderr, each once.
+    fn load(&self, sections: &[&str], args: &SourceArgs) -> Result<Vec<Settings>, Failure> {
+        let overrides = source::overrides(args);
+        let (mut all, mut warnings) = (Vec::new(), Vec::new());
+        let mut problems: Vec<Problem> = Vec::new();
+        let keep = |new: Vec<Problem>, kept: &mut Vec<Problem>| {
+            for problem in new {
+                if !kept.contains(&problem) {
+                    kept.push(problem);
+                }
+            }
+        };
+        for section in sections {
+            match self.configuration.load(Some(section), &overrides) {
+                Ok(loaded) => {
+                    keep(loaded.warnings, &mut warnings);
+                    all.push(loaded.settings);
+                }
+                Err(ConfigErrors(errors)) => keep(errors, &mut problems),
+            }
+        }
+        if !problems.is_empty() {
+            return Err(ConfigErrors(problems).into());
+        }
+        for warning in &warnings {
             output::note(&format!("warning: {warning}"));
         }
-        Ok(loaded)
+        Ok(all)
     }
 }

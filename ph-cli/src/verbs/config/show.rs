@@ -1,6 +1,7 @@
 //! `config show` and `config get`: the values that hold, and why.
 
 use std::fmt::Write as _;
+use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 
 use ph_config::{Escaped, Origin, Settings};
@@ -18,14 +19,17 @@ const WIDEST_VALUE: usize = 40;
 /// Prints every value with its origin, of one section or of all.
 pub(super) fn show(args: &ConfigShow) -> Result<ExitCode, Failure> {
     let opened = Opened::new(&args.source)?;
-    let all = match args.section.name() {
-        None if opened.configuration.sections().len() > 1 => {
-            opened.configuration.sections().iter().map(String::as_str).collect()
-        }
-        wanted => vec![opened.section(wanted)?],
-    };
-    let services = all.into_iter().map(|name| Ok(opened.load(name, &args.source)?.settings));
-    let services = services.collect::<Result<Vec<_>, Failure>>()?;
+    let mut names = args.sections.names();
+    for name in &names {
+        opened.section(Some(name))?;
+    }
+    if names.is_empty() {
+        names = opened.configuration.sections().iter().map(String::as_str).collect();
+    }
+    if names.is_empty() {
+        names.push(opened.section(None)?);
+    }
+    let services = opened.load(&names, &args.source)?;
     if args.json {
         let files = opened.configuration.files().map(|it| it.to_string_lossy().into_owned());
         output::print_json(&Shown::new(
@@ -59,10 +63,11 @@ fn table(settings: &Settings, args: &ConfigShow) -> String {
     let mut text = format!("{bold}[{}]{plain}\n", printable(settings.name()));
     for (key, value) in rows {
         let origin = settings.origin(&key);
+        let lost = if args.verbose { settings.overridden(&key) } else { &[] };
+        let key = printable(&key);
         let (start, end) = if origin == Origin::Default { (dim, plain) } else { ("", "") };
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{start}{key:key_width$}  {value:value_width$}  {origin}{end}");
-        let lost = if args.verbose { settings.overridden(&key) } else { &[] };
         for lost in lost {
             let value = printable(&lost.text);
             let _ = writeln!(
@@ -84,14 +89,17 @@ fn printable(text: &str) -> String {
 pub(super) fn get(args: &ConfigGet) -> Result<ExitCode, Failure> {
     let opened = Opened::new(&args.source)?;
     let section = opened.section(args.section.name())?;
-    let settings = opened.load(section, &args.source)?.settings;
+    let loaded = opened.load(&[section], &args.source)?;
+    let settings = &loaded[0];
     let key = args.key.to_lowercase();
-    let Some(value) = settings.text(&key) else { return Err(unknown(&settings, &key)) };
+    let Some(value) = settings.text(&key) else { return Err(unknown(settings, &key)) };
     if args.json {
-        let setting = Setting::new(&settings, &key);
+        let setting = Setting::new(settings, &key);
         let service = settings.name().to_owned();
         output::print_json(&Got { schema: output::SCHEMA, service, setting })?;
     } else {
+        // A program gets the value as it is; a terminal is not to be steered by one.
+        let value = if io::stdout().is_terminal() { Escaped(&value).to_string() } else { value };
         output::print(&format!("{value}\n"))?;
     }
     Ok(Exit::Ok.into())

@@ -1,0 +1,78 @@
+//! What `ph config` and `ph init` say when something is wrong, to people and to programs.
+
+use crate::ph;
+use crate::support::Stage;
+
+/// Runs `ph` to its end: exit code, stdout, stderr.
+fn ask(stage: &Stage, text: &[u8], arguments: &[&str]) -> (i32, String, String) {
+    std::fs::write(stage.path("config.ini"), text).expect("the folder is writable");
+    let number = stage.starts();
+    let (code, stderr) = stage.launch(&[], arguments).wait_with_stderr();
+    (code, stage.read(&format!("stdout.{number}")), stderr)
+}
+
+#[test]
+fn all_sections_are_judged_in_one_report() {
+    let stage = ph();
+    let text = b"[DEFAULT]\numask = 9\n[a]\nnice = x\n[b]\nnice = y\n[c]\n";
+    let (code, stdout, stderr) = ask(&stage, text, &["config", "show"]);
+    assert_eq!((code, stdout.as_str()), (6, ""));
+    for part in ["config.ini:2: [DEFAULT] umask", "config.ini:4: [a]", "config.ini:6: [b]"] {
+        assert_eq!(stderr.matches(part).count(), 1, "{part}: {stderr}");
+    }
+    let text = b"[a]\n[b]\n[c]\n";
+    let (code, stdout, _) = ask(&stage, text, &["config", "show", "c", "-s", "a", "-s", "c"]);
+    let headers: Vec<&str> = stdout.lines().filter(|line| line.starts_with('[')).collect();
+    assert_eq!((code, headers), (0, vec!["[c]", "[a]"]));
+}
+
+#[test]
+fn a_file_that_is_not_understood_is_bad_and_lacks_no_section() {
+    let stage = ph();
+    let (code, _, stderr) = ask(&stage, b"[web\n", &["config", "get", "nice", "web"]);
+    assert_eq!(code, 6, "{stderr}");
+    assert!(!stderr.contains("expected a section \"web\""), "{stderr}");
+    assert_eq!(ask(&stage, b"[web]\n", &["config", "get", "nice", "wbe"]).0, 5);
+}
+
+#[test]
+fn programs_read_failures_as_json_too() {
+    let stage = ph();
+    for (arguments, code, part) in [
+        (&["config", "show", "--json", "-c", "gone.ini"][..], 6, "gone.ini: cannot read"),
+        (&["config", "get", "nicer", "--json"], 1, "\"remedy\":\"nice"),
+        (&["config", "get", "nice", "wbe", "--json"], 5, "did you mean"),
+        (&["config", "set", "nice", "x", "--json"], 6, "expected a whole number"),
+        (&["init", "config.ini", "--json"], 1, "nothing is overwritten"),
+    ] {
+        let (found, stdout, stderr) = ask(&stage, b"[web]\n", arguments);
+        assert_eq!((found, stderr.as_str()), (code, ""), "{arguments:?}");
+        let start = format!("{{\"error\":{{\"code\":{code},");
+        assert!(stdout.starts_with(&start) && stdout.contains(part), "{arguments:?}: {stdout}");
+        assert!(stdout.ends_with("\"schema\":1}\n") && stdout.lines().count() == 1, "{stdout}");
+    }
+    let (_, stdout, _) = ask(&stage, b"", &["init", "--toml", "--json"]);
+    assert!(stdout.starts_with("{\"file\":null,\"schema\":1,\"text\":\"#"), "{stdout}");
+}
+
+#[test]
+fn no_text_of_a_file_or_a_name_steers_the_terminal() {
+    let stage = ph();
+    let text = b"[web]\napp_\x1b[31mred = \x1b[2J\n";
+    let (code, stdout, _) = ask(&stage, text, &["config", "show", "--set-only"]);
+    assert_eq!(code, 0);
+    assert!(stdout.contains("app_\\u{1b}[31mred  \\u{1b}[2J"), "{stdout:?}");
+    for file in ["a\x1b[31m.ini", "a\x1b[31m.ini"] {
+        let (_, _, stderr) = ask(&stage, text, &["init", file]);
+        assert!(stderr.contains("a\\u{1b}[31m.ini") && !stderr.contains('\x1b'), "{stderr:?}");
+    }
+}
+
+#[test]
+fn a_usual_name_that_leads_nowhere_is_not_passed_over() {
+    let stage = ph();
+    std::os::unix::fs::symlink("missing", stage.path("ph.ini")).expect("a link");
+    let (code, _, stderr) = ask(&stage, b"[web]\n", &["config", "get", "nice"]);
+    assert_eq!(code, 6);
+    assert!(stderr.starts_with("ph: ph.ini: cannot read the configuration"), "{stderr}");
+}
