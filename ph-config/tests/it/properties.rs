@@ -62,7 +62,8 @@ pub(crate) fn edit(format: Format, text: &str) {
                 let (before, after) = (parse(name, before), parse(name, &after));
                 let (before, after) =
                     before.and_then(|it| Ok((it, after?))).expect("both are text");
-                if before.syntax().is_ok() {
+                // Files are included by the main section of a main file only.
+                if before.syntax().is_ok() && key.to_lowercase() != "include" {
                     after.syntax().expect("the edited file is understood as well");
                 }
                 assert!(after.sections().starts_with(before.sections()));
