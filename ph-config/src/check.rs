@@ -3,14 +3,14 @@
 //! A problem is put where the operator can act: at the stronger origin of the two, a flag before a
 //! variable, that before a line, and a line before a default.
 
-use std::path::Path;
-
 use crate::error::{Origin, Place, Problem, Report, shown};
+use crate::own_files::{OwnFile, Whereabouts};
 use crate::settings::Settings;
-use crate::value::{Amount, Bind, LogTarget, WorkerCount};
+use crate::value::{Amount, WorkerCount};
 
-/// Reports everything that does not fit together.
-pub(crate) fn together(settings: &Settings, report: &mut Report) {
+/// Reports everything that does not fit together; `configuration` is where the files of the
+/// configuration are.
+pub(crate) fn together(settings: &Settings, configuration: &[Whereabouts], report: &mut Report) {
     if settings.backoff_min > settings.backoff_max {
         let message = format!(
             "expected backoff_min <= backoff_max, got {:?} and {:?}",
@@ -47,7 +47,7 @@ pub(crate) fn together(settings: &Settings, report: &mut Report) {
     }
     one_group(settings, report);
     name_of_default_pidfile(settings, report);
-    separate_files(settings, report);
+    separate_files(settings, configuration, report);
 }
 
 /// `user` and `group` can both name the group. A name and an id may mean the same one, but only
@@ -75,31 +75,45 @@ fn name_of_default_pidfile(settings: &Settings, report: &mut Report) {
     }
 }
 
-/// Two settings that name one file would overwrite each other.
-fn separate_files(settings: &Settings, report: &mut Report) {
-    let mut files: Vec<(&'static str, &Path)> = vec![("pidfile", &settings.pidfile)];
-    if let LogTarget::File(path) = &settings.log_file {
-        files.push(("log_file", path));
-    }
-    if let Some(path) = &settings.unix_socket {
-        files.push(("unix_socket", path));
-    }
-    for bind in &settings.bind {
-        if let Bind::Unix(path) = bind {
-            files.push(("bind", path));
-        }
-    }
-    for (index, (key, path)) in files.iter().enumerate() {
-        if let Some((other, _)) = files[..index].iter().find(|(_, before)| before == path) {
+/// What the service writes is neither another of its files nor one that it reads: it would overwrite
+/// it, or delete it when it stops. `configuration` is where the files of the configuration are.
+fn separate_files(settings: &Settings, configuration: &[Whereabouts], report: &mut Report) {
+    let mut known: Vec<(Whereabouts, String, &str)> = Vec::new();
+    let instances = (!settings.single_instance).then(|| {
+        let own_lock = settings.own_files().into_iter().find(|it| it.what == "lock file");
+        own_lock.map(|lock| Whereabouts::of(&lock.path))
+    });
+    let instances = instances.flatten();
+    let variables = settings.env_file.iter().flat_map(|file| Whereabouts::all_of(&file.path));
+    let variables: Vec<_> = variables.collect();
+    for OwnFile { what, key, path } in settings.own_files() {
+        let place = Whereabouts::of(&path);
+        let name = match what {
+            "lock file" | "new pidfile" => format!("the {what} of {key}"),
+            _ => key.to_owned(),
+        };
+        let is_of_instance = || {
+            let first = place.lock_of_first_instance();
+            key != "pidfile" && first.is_some() && first == instances
+        };
+        let other = if configuration.contains(&place) {
+            Some(("the configuration", key, format!("give {key} another path")))
+        } else if variables.contains(&place) {
+            Some(("env_file", "env_file", format!("give {key} another path")))
+        } else if is_of_instance() {
+            let mend = format!("give {key} another path, or set single_instance = true");
+            Some(("another instance of pidfile", "pidfile", mend))
+        } else {
+            let before = known.iter().find(|(before, ..)| *before == place);
+            let mend = "give one of them another path".to_owned();
+            before.map(|(_, name, key)| (name.as_str(), *key, mend))
+        };
+        if let Some((other, other_key, mend)) = other {
             let text = shown(&path.to_string_lossy());
-            let message = format!("expected different files, got {text} for {other} and {key}");
-            report.error(disagree(
-                settings,
-                [other, key],
-                message,
-                "give one of them another path",
-            ));
+            let message = format!("expected different files, got {text} for {other} and {name}");
+            report.error(disagree(settings, [other_key, key], message, &mend));
         }
+        known.push((place, name, key));
     }
 }
 

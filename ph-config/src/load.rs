@@ -90,7 +90,7 @@ impl Configuration {
         keys::refuse_unknown(&merged, sections, used, tolerant, &mut reader.report);
         let settings = Settings::read(&mut reader, name, app);
         if let Some(settings) = &settings {
-            check::together(settings, &mut reader.report);
+            check::together(settings, self.places(), &mut reader.report);
         }
         let variables = reader.read_env_files(self.foreign_writers);
         let warnings = reader.report.finish()?;

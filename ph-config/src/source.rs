@@ -17,6 +17,7 @@ use crate::include::{self, INCLUDE};
 use crate::ini;
 use crate::keys;
 use crate::layers::{Layer, Raw, SourceFile, merge_inherited};
+use crate::own_files::Whereabouts;
 use crate::read::{Purpose, read};
 use crate::settings::SETTINGS;
 use crate::toml;
@@ -130,6 +131,7 @@ impl<'a> Source<'a> {
             used: OnceCell::new(),
             inherited: OnceCell::new(),
             variables: OnceCell::new(),
+            places: OnceCell::new(),
         })
     }
 }
@@ -180,6 +182,7 @@ pub struct Configuration {
     used: OnceCell<BTreeSet<String>>,
     inherited: OnceCell<BTreeMap<String, Raw>>,
     variables: OnceCell<VariableNames>,
+    places: OnceCell<Vec<Whereabouts>>,
 }
 
 impl Configuration {
@@ -283,6 +286,15 @@ impl Configuration {
     /// The keys that any section needs.
     pub(crate) fn used(&self) -> &BTreeSet<String> {
         self.used.get_or_init(|| keys::used(self.files.iter().map(|part| &part.document)))
+    }
+
+    /// Where its files are, for what must not be written there.
+    pub(crate) fn places(&self) -> &[Whereabouts] {
+        self.places.get_or_init(|| {
+            let files = self.files.iter().map(|part| &part.file);
+            let paths = files.filter_map(|it| Some(it.folder.join(it.shown.file_name()?)));
+            paths.flat_map(|path| Whereabouts::all_of(&path)).collect()
+        })
     }
 
     fn list(&self) -> String {

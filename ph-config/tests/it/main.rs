@@ -11,6 +11,7 @@ mod hostile;
 mod identity;
 mod include;
 mod names;
+mod own_files;
 mod properties;
 mod random;
 mod reference;
