@@ -17,9 +17,9 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 
 mod conditions;
+mod own_files;
 mod rehearsal;
-
-pub(crate) use rehearsal::Outlook;
+mod remedies;
 
 /// How long a forked worker with listeners may be silent, unless `timeout` says otherwise
 /// (gunicorn's default).
@@ -159,16 +159,7 @@ impl Service {
     /// The command does not run, as seen before any worker was ready.
     pub(crate) fn command_failure(&self, code: u8, why: &str) -> Failure {
         let failure = self.failure(Exit::Code(code), why, "command");
-        let program = self.command.as_ref().and_then(Command::program);
-        let program = program.map_or_else(String::new, |it| it.display().to_string());
-        match code {
-            127 if program.contains('/') => failure.remedy(format!("ls -l {program}")),
-            127 => failure.remedy(format!("command -v {program}, or give its whole path")),
-            _ if why.contains("EACCES") && !why.contains("directory") => {
-                failure.remedy(format!("chmod 0755 {program}"))
-            }
-            _ => failure.remedy(format!("file {program}")),
-        }
+        failure.remedy(remedies::of_command(self, code, why))
     }
 
     /// Why the master did not run.
@@ -184,7 +175,7 @@ impl Service {
                 failure("pidfile").remedy(format!("ls -ld {folder}"))
             }
             RunError::Listen { address, .. } => {
-                failure(self.listen_key(address)).remedy(listen_remedy(address, &why))
+                failure(self.listen_key(address)).remedy(remedies::of_address(address, &why))
             }
             RunError::AppKey { key } => failure(&format!("app_{key}")),
             RunError::Conditions { condition, .. } => {
@@ -205,24 +196,6 @@ impl Service {
         let of_key = self.settings.unix_socket.clone().map(Address::Unix);
         let is_of_key = of_key.is_some_and(|socket| socket.to_string() == address);
         if is_of_key { "unix_socket" } else { "bind" }
-    }
-}
-
-fn listen_remedy(address: &str, why: &str) -> String {
-    match address.rsplit_once(':') {
-        _ if address.starts_with("unix:") => format!("ls -l {}", &address["unix:".len()..]),
-        Some(_) if why.contains("EACCES") => {
-            "choose a port that is not reserved for root, such as one above 1023".to_owned()
-        }
-        Some(_) if why.contains("EADDRNOTAVAIL") => {
-            "`ip address` says which addresses this machine has".to_owned()
-        }
-        // Of what the system says of names it does not know there is no errno.
-        Some((host, _)) if !why.ends_with(')') => {
-            format!("getent ahosts {}", host.trim_start_matches("tcp://"))
-        }
-        Some((_, port)) => format!("ss -ltnp 'sport = :{port}'"),
-        None => "write HOST:PORT or unix:PATH".to_owned(),
     }
 }
 
@@ -288,23 +261,4 @@ fn address(bind: &Bind) -> Address {
 fn stop_signal(settings: &Settings) -> Signal {
     let name = format!("SIG{}", settings.stop_signal.as_str());
     Signal::from_str(&name).unwrap_or(Signal::SIGTERM)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_reason_not_to_listen_has_its_remedy() {
-        for (address, why, wanted) in [
-            ("unix:/run/a:b.sock", "Permission denied (EACCES)", "ls -l /run/a:b.sock"),
-            ("tcp://0.0.0.0:80", "Permission denied (EACCES)", "choose a port"),
-            ("tcp://10.0.0.1:80", "Cannot assign it (EADDRNOTAVAIL)", "`ip address`"),
-            ("tcp://[::1]:80", "Address in use (EADDRINUSE)", "ss -ltnp 'sport = :80'"),
-            ("tcp://web.local:80", "Name or service not known", "getent ahosts web.local"),
-        ] {
-            let remedy = listen_remedy(address, why);
-            assert!(remedy.starts_with(wanted), "{address}: {remedy}");
-        }
-    }
 }

@@ -3,39 +3,35 @@
 //! Each section is loaded and rehearsed by itself; then what sections have in common is looked at. No
 //! failure ends the pass, so that a file is edited once.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use ph_config::{ConfigErrors, Configuration, Loaded, Problem};
+use ph_config::{ConfigErrors, Configuration, Loaded};
+use ph_core::Running;
 
 use crate::App;
 use crate::args::Check;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::source::{self, Place};
-use crate::wire::{self, Outlook, Service};
+use crate::wire::{self, Service};
 
+mod findings;
 mod output;
 mod shared;
 
-/// What was found out about one section, or, without a name, about the file.
-#[derive(Default)]
+use findings::{Finding, Findings};
+
+/// A section that was asked for.
 struct Checked {
-    name: Option<String>,
+    name: String,
     /// There is none if the section could not be loaded.
     service: Option<Service>,
-    outlook: Outlook,
-}
-
-impl Checked {
-    fn refused(name: Option<&str>, problems: Vec<Failure>) -> Self {
-        let outlook = Outlook { problems, ..Outlook::default() };
-        Self { name: name.map(str::to_owned), service: None, outlook }
-    }
-
-    fn is_ok(&self) -> bool {
-        self.service.is_some() && self.outlook.problems.is_empty()
-    }
+    /// Its masters that run now.
+    running: Vec<Running>,
+    /// Whether it would start.
+    is_ok: bool,
 }
 
 /// Checks the sections the arguments name, or all.
@@ -43,26 +39,30 @@ pub(crate) fn check(app: &App, args: &Check) -> Result<ExitCode, Failure> {
     let place = match Place::find(&args.source) {
         Ok(place) => place,
         Err(failure) if args.json => {
-            output::print_json(None, &[Checked::refused(None, vec![failure])])?;
-            return Ok(Exit::Config.into());
+            let code = failure.code;
+            let mut findings = Findings::default();
+            findings.failure(None, failure, false);
+            output::print_json(None, &[], &findings.into_sorted(&[]))?;
+            return Ok(code.into());
         }
         Err(failure) => return Err(failure),
     };
-    let mut pass = Pass { app, args, told: Vec::new() };
-    let checked = match place.source().read() {
+    let mut pass = Pass { app, args, checked: Vec::new(), findings: Findings::default() };
+    match place.source().read() {
         Ok(configuration) => pass.check_all(&configuration),
-        Err(errors) => vec![pass.refuse(None, errors)],
-    };
-    match args.json {
-        true => output::print_json(place.file.as_deref(), &checked)?,
-        false => output::print(app.name, &place.folder, &checked)?,
+        Err(errors) => pass.refuse(None, errors),
     }
-    Ok(verdict(&checked).into())
+    let (checked, findings) = pass.finish();
+    match args.json {
+        true => output::print_json(place.file.as_deref(), &checked, &findings)?,
+        false => output::print(app.name, &place.folder, &checked, &findings)?,
+    }
+    Ok(verdict(&findings).into())
 }
 
 /// A section that is not there has a code of its own, if nothing else is wrong.
-fn verdict(checked: &[Checked]) -> Exit {
-    let codes = checked.iter().flat_map(|it| &it.outlook.problems).map(|it| it.code);
+fn verdict(findings: &[Finding]) -> Exit {
+    let codes = findings.iter().filter(|it| !it.is_warning).map(|it| it.failure.code);
     match codes.map(|code| code == Exit::NoSection).reduce(|all, is_missing| all && is_missing) {
         None => Exit::Ok,
         Some(true) => Exit::NoSection,
@@ -74,58 +74,81 @@ fn verdict(checked: &[Checked]) -> Exit {
 struct Pass<'a> {
     app: &'a App,
     args: &'a Check,
-    /// Problems that were told already: one in [DEFAULT] comes with every section.
-    told: Vec<Problem>,
+    checked: Vec<Checked>,
+    findings: Findings,
 }
 
 impl Pass<'_> {
-    fn check_all(&mut self, configuration: &Configuration) -> Vec<Checked> {
+    fn check_all(&mut self, configuration: &Configuration) {
         let mut names = self.args.sections.names();
         if names.is_empty() {
             names = configuration.sections().iter().map(String::as_str).collect();
         }
-        let mut checked = Vec::new();
         for name in &names {
-            checked.push(self.check_section(configuration, name));
+            self.check_section(configuration, name);
         }
         if let ([], Err(errors)) = (names.as_slice(), configuration.load(None, &[])) {
-            checked.push(self.refuse(None, errors));
+            self.refuse(None, errors);
         }
-        shared::compare(&mut checked);
-        checked
+        shared::compare(&self.checked, &mut self.findings);
     }
 
-    fn check_section(&mut self, configuration: &Configuration, name: &str) -> Checked {
-        if let Err(ConfigErrors(problems)) = configuration.section(Some(name)) {
-            let missing = problems.iter().map(|it| Failure::of_problem(it).code(Exit::NoSection));
-            return Checked::refused(Some(name), missing.collect());
+    fn check_section(&mut self, configuration: &Configuration, name: &str) {
+        let number = self.checked.len();
+        let (name, service, running) = (name.to_owned(), None, Vec::new());
+        self.checked.push(Checked { name, service, running, is_ok: false });
+        let name = self.checked[number].name.as_str();
+        if let Err(errors) = configuration.section(Some(name)) {
+            return self.miss(number, errors);
         }
         let overrides = source::overrides(&self.args.source);
         let Loaded { settings, warnings } = match configuration.load(Some(name), &overrides) {
             Ok(loaded) => loaded,
-            Err(errors) => return self.refuse(Some(name), errors),
+            Err(errors) => return self.refuse(Some(number), errors),
         };
         let command = wire::command(&settings, &[]);
         let service = Service { settings, command, forked: self.app.forked.clone() };
-        let mut outlook = service.rehearse(self.app.name, self.args.source.allow_writable);
-        let warnings = self.untold(warnings);
-        let warnings =
-            warnings.iter().map(|problem| Failure::of_problem(problem).attempt("warning"));
-        outlook.warnings.splice(0..0, warnings);
-        Checked { name: Some(name.to_owned()), service: Some(service), outlook }
+        let outlook = service.rehearse(self.app.name, self.args.source.allow_writable);
+        for problem in outlook.problems {
+            self.findings.failure(Some(number), problem, false);
+        }
+        for warning in warnings {
+            self.findings.remark(Some(number), warning);
+        }
+        for warning in outlook.warnings {
+            self.findings.failure(Some(number), warning, true);
+        }
+        let checked = &mut self.checked[number];
+        (checked.service, checked.running) = (Some(service), outlook.running);
     }
 
-    /// A section that cannot be loaded.
-    fn refuse(&mut self, name: Option<&str>, errors: ConfigErrors) -> Checked {
-        let problems = self.untold(errors.0);
-        Checked::refused(name, problems.iter().map(Failure::of_problem).collect())
+    /// A section, or with no number a file, that cannot be loaded.
+    fn refuse(&mut self, section: Option<usize>, ConfigErrors(problems): ConfigErrors) {
+        for problem in problems {
+            self.findings.problem(section, problem);
+        }
     }
 
-    fn untold(&mut self, problems: Vec<Problem>) -> Vec<Problem> {
-        let is_new = |problem: &Problem| !self.told.contains(problem);
-        let new: Vec<_> = problems.into_iter().filter(is_new).collect();
-        self.told.extend(new.iter().cloned());
-        new
+    /// A section that is not there. What is wrong with the files is in the same report.
+    fn miss(&mut self, section: usize, errors: ConfigErrors) {
+        for problem in errors.0 {
+            match matches!(problem.origin, ph_config::Place::Section(_)) {
+                true => self.findings.missing(section, problem),
+                false => self.findings.problem(Some(section), problem),
+            }
+        }
+    }
+
+    fn finish(self) -> (Vec<Checked>, Vec<Finding>) {
+        let mut checked = self.checked;
+        let troubled: HashSet<usize> =
+            self.findings.problems().flat_map(|it| it.sections.iter().copied()).collect();
+        for (number, it) in checked.iter_mut().enumerate() {
+            it.is_ok = it.service.is_some() && !troubled.contains(&number);
+        }
+        let names: Vec<_> = checked.iter().map(|it| it.name.as_str()).collect();
+        let findings = self.findings.into_sorted(&names);
+        (checked, findings)
     }
 }
 

@@ -28,6 +28,9 @@ pub(crate) fn run(app: &App, args: &Run) -> Result<ExitCode, Failure> {
     if !service.has_workers() {
         return Err(service.nothing_to_run(app.name));
     }
+    if let Some(overwritten) = service.overwritten_programs().into_iter().next() {
+        return Err(overwritten);
+    }
     let log = wire::open_log(&service.settings, std::io::stderr().is_terminal())
         .map_err(|error| service.log_failure(&error))?;
     for warning in warnings.iter().map(ToString::to_string).chain(service.warnings()) {

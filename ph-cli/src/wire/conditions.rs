@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 
 use ph_core::{Account, AccountError, CpuAffinity, Master, Resource};
 
-use super::Service;
+use super::{Service, remedies};
 use crate::exit::Exit;
 use crate::failure::Failure;
 
@@ -133,7 +133,7 @@ pub(super) fn failure(service: &Service, condition: &str, code: Exit, why: &str)
         "directory" => failure.remedy("make the folder one that the workers' user can enter"),
         "cpu_affinity" => failure.remedy("nproc --all says how many CPUs there are"),
         _ if why.contains("EPERM") || why.contains("EACCES") => {
-            failure.remedy("only root may go beyond the limits it was given; ask for less")
+            failure.remedy(remedies::of_limit(service, condition))
         }
         _ => failure,
     }

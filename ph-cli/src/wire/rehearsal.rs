@@ -3,7 +3,7 @@
 use ph_config::{LogTarget, foreign_writer};
 use ph_core::{Finding, Master, RunError, Running};
 
-use super::{Service, conditions, listen_remedy};
+use super::{Service, conditions, remedies};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::source;
@@ -27,9 +27,10 @@ impl Service {
             outlook.problems.push(self.nothing_to_run(program));
         }
         let account = conditions::account(self).unwrap_or_else(|failure| {
-            let is_group = failure.key() == Some("group");
+            let hidden = conditions::hidden_by_group(self);
+            let hidden = hidden.filter(|hidden| hidden.why() != failure.why());
             outlook.problems.push(failure);
-            outlook.problems.extend(is_group.then(|| conditions::hidden_by_group(self)).flatten());
+            outlook.problems.extend(hidden);
             None
         });
         if let LogTarget::File(path) = &self.settings.log_file
@@ -37,6 +38,7 @@ impl Service {
         {
             outlook.problems.push(self.log_failure(&error));
         }
+        outlook.problems.extend(self.overwritten_programs());
         let master = self.silent_master(account);
         let rehearsal = master.rehearse();
         outlook.running = rehearsal.running;
@@ -106,7 +108,7 @@ impl Service {
             Finding::Taken { address, holder: Some((pid, _)) } => failure(self.listen_key(address))
                 .remedy(format!("choose another address, or stop pid {pid}")),
             Finding::Taken { address, holder: None } => {
-                failure(self.listen_key(address)).remedy(listen_remedy(address, &why))
+                failure(self.listen_key(address)).remedy(remedies::of_address(address, &why))
             }
             Finding::Twice { address, .. } => {
                 failure(self.listen_key(address)).remedy("take out one of the two")

@@ -190,7 +190,10 @@ fn a_service_that_runs_is_ok_and_does_not_notice() {
     let wanted = format!("running as master {}\n", master.process.0);
     assert!(said.stdout.ends_with(&wanted), "{}", said.stdout);
     let said = check(&stage, &[], &["--json"]);
-    assert!(said.stdout.contains(&format!("\"running_pid\":{}", master.process.0)));
+    let pid = master.process.0;
+    let wanted_json =
+        format!("\"running_pid\":{pid},\"running\":[{{\"instance\":1,\"pid\":{pid}}}]");
+    assert!(said.stdout.contains(&wanted_json), "{}", said.stdout);
     // Another service has none of that.
     let other =
         format!("[other]\ncommand = sleep 1\nbind = 127.0.0.1:{port}\nunix_socket = w.sock\n");
@@ -297,14 +300,4 @@ fn what_a_file_says_cannot_steer_the_terminal() {
     assert_eq!(said.code, 6);
     assert!(said.stderr.contains("a\\u{1b}[31m\\u{202e}b"), "{}", said.stderr);
     assert!(!said.stderr.contains('\u{1b}') && !said.stderr.contains('\u{202e}'));
-}
-
-#[test]
-fn many_sections_take_a_moment() {
-    let stage = ph();
-    let sections = (0..20).map(|number| format!("[s{number}]\ncommand = sleep 1000\nbind = :0\n"));
-    write(&stage, "config.ini", &sections.collect::<String>(), 0o644);
-    let said = check(&stage, &[], &[]);
-    assert_eq!(said.code, 0, "{}", said.stderr);
-    assert_eq!(said.stdout.lines().count(), 20);
 }

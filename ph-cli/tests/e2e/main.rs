@@ -7,6 +7,7 @@
 mod bad_files;
 mod cgroups;
 mod check;
+mod check_many;
 mod commands;
 mod conditions;
 mod config;

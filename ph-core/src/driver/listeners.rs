@@ -36,6 +36,20 @@ pub enum Address {
 }
 
 impl Address {
+    /// The same address with the first one that its host has now in the place of a name, so that what is
+    /// compared with many others is looked up once. A name that means nothing now stays.
+    #[must_use]
+    pub fn resolved(&self) -> Self {
+        match self {
+            Self::Tcp { host: Some(host), port } => {
+                let first = resolve(Some(host), *port).ok();
+                let first = first.and_then(|all| Some(all.first()?.ip().to_string()));
+                Self::Tcp { host: Some(first.unwrap_or_else(|| host.clone())), port: *port }
+            }
+            Self::Tcp { host: None, .. } | Self::Unix(_) => self.clone(),
+        }
+    }
+
     /// Whether no two sockets can listen on both: the same path, or the same port of hosts of which one
     /// includes the other. A name counts as the first address it has now.
     #[must_use]
@@ -362,6 +376,15 @@ mod tests {
         ] {
             assert_eq!(one.overlaps(&other), wanted, "{one} {other}");
             assert_eq!(other.overlaps(&one), wanted, "{other} {one}");
+        }
+    }
+
+    #[test]
+    fn a_resolved_address_has_no_name_that_means_something() {
+        let tcp = |host: &str| Address::Tcp { host: Some(host.to_owned()), port: 80 };
+        assert!(["127.0.0.1", "::1"].map(tcp).contains(&tcp("localhost").resolved()));
+        for same in [tcp("::"), tcp("no.such.host.invalid"), Address::Unix("/a".into())] {
+            assert_eq!(same.resolved(), same);
         }
     }
 

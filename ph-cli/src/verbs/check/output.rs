@@ -6,20 +6,25 @@ use ph_config::{Escaped, LogTarget, Origin, Place};
 use ph_core::{Command, Running};
 use serde::Serialize;
 
-use super::{Checked, shown};
+use super::{Checked, Finding, shown};
 use crate::failure::Failure;
 use crate::output::{self, SCHEMA};
 use crate::wire::Service;
 
 /// Problems and warnings go to stderr, section after section, and a line for each section that is as it
 /// should be to stdout.
-pub(super) fn print(program: &str, folder: &Path, checked: &[Checked]) -> Result<(), Failure> {
-    for it in checked {
-        for failure in it.outlook.problems.iter().chain(&it.outlook.warnings) {
-            failure.print(program);
-        }
-        if let Some(service) = it.service.as_ref().filter(|_| it.is_ok()) {
-            let line = ok_line(service, folder, &it.outlook.running);
+pub(super) fn print(
+    program: &str,
+    folder: &Path,
+    checked: &[Checked],
+    findings: &[Finding],
+) -> Result<(), Failure> {
+    for finding in findings {
+        finding.failure.print(program);
+    }
+    for it in checked.iter().filter(|it| it.is_ok) {
+        if let Some(service) = &it.service {
+            let line = ok_line(service, folder, &it.running);
             output::print(&format!("{}\n", Escaped(&line)))?;
         }
     }
@@ -69,7 +74,10 @@ struct Answer<'a> {
 /// One problem or warning.
 #[derive(Serialize)]
 struct Entry<'a> {
+    /// The first of `sections`.
     section: Option<&'a str>,
+    /// All that it concerns; none if it is about the file.
+    sections: Vec<&'a str>,
     key: Option<&'a str>,
     file: Option<String>,
     line: Option<usize>,
@@ -83,11 +91,23 @@ struct Entry<'a> {
 struct Verdict<'a> {
     name: &'a str,
     ok: bool,
+    /// The first pid of `running`.
     running_pid: Option<i32>,
+    running: Vec<Instance>,
+}
+
+/// One master that runs.
+#[derive(Serialize)]
+struct Instance {
+    instance: u32,
+    pid: Option<i32>,
 }
 
 impl<'a> Entry<'a> {
-    fn new(section: Option<&'a str>, failure: &'a Failure) -> Self {
+    fn new(finding: &'a Finding, checked: &'a [Checked]) -> Self {
+        let failure = &finding.failure;
+        let sections = finding.sections.iter().map(|number| checked[*number].name.as_str());
+        let sections: Vec<_> = sections.collect();
         let (file, line) = match failure.place() {
             Some(Place::Value(Origin::File { path, line })) => (Some(path), Some(*line)),
             Some(Place::File(path) | Place::Section(path)) => (Some(path), None),
@@ -96,7 +116,8 @@ impl<'a> Entry<'a> {
             | None => (None, None),
         };
         Self {
-            section,
+            section: sections.first().copied(),
+            sections,
             key: failure.key(),
             file: file.map(|path| path.to_string_lossy().into_owned()),
             line,
@@ -108,23 +129,28 @@ impl<'a> Entry<'a> {
 }
 
 /// One object on stdout, and nothing else anywhere.
-pub(super) fn print_json(file: Option<&Path>, checked: &[Checked]) -> Result<(), Failure> {
-    let entries = |choose: fn(&Checked) -> &Vec<Failure>| {
-        let all = checked.iter().flat_map(move |it| {
-            choose(it).iter().map(|failure| Entry::new(it.name.as_deref(), failure))
-        });
-        all.collect()
+pub(super) fn print_json(
+    file: Option<&Path>,
+    checked: &[Checked],
+    findings: &[Finding],
+) -> Result<(), Failure> {
+    let entries = |is_warning: bool| {
+        let all = findings.iter().filter(|it| it.is_warning == is_warning);
+        all.map(|it| Entry::new(it, checked)).collect::<Vec<_>>()
     };
-    let verdicts = checked.iter().filter_map(|it| {
-        let running_pid = it.outlook.running.iter().find_map(|running| running.pid);
-        Some(Verdict { name: it.name.as_deref()?, ok: it.is_ok(), running_pid })
+    let verdicts = checked.iter().map(|it| {
+        let running_pid = it.running.iter().find_map(|running| running.pid);
+        let running = it.running.iter();
+        let running = running.map(|it| Instance { instance: it.instance, pid: it.pid }).collect();
+        Verdict { name: &it.name, ok: it.is_ok, running_pid, running }
     });
+    let (problems, warnings) = (entries(false), entries(true));
     let answer = Answer {
         schema: SCHEMA,
-        ok: checked.iter().all(Checked::is_ok),
+        ok: problems.is_empty(),
         file: file.map(|file| file.to_string_lossy().into_owned()),
-        problems: entries(|it| &it.outlook.problems),
-        warnings: entries(|it| &it.outlook.warnings),
+        problems,
+        warnings,
         services: verdicts.collect(),
     };
     output::print_json(&answer)

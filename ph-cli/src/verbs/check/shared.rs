@@ -1,97 +1,158 @@
 //! What two sections must not have in common: each has a master of its own, with its own files and
 //! addresses.
+//!
+//! Each section is compared with all before it at once, through maps, and told of the first that has
+//! what it wants: a file may have very many sections.
 
-use std::path::{Path, PathBuf};
+use std::collections::HashMap;
 
-use ph_config::{Bind, LogTarget, Origin};
+use ph_config::{Origin, OwnFile, Whereabouts};
+use ph_core::Address;
 
 use super::Checked;
+use super::findings::Findings;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::wire::Service;
 
-/// A file that a service takes for itself.
-struct Claim {
-    what: &'static str,
-    key: &'static str,
-    path: PathBuf,
+/// Adds what each section has in common with those before it.
+pub(super) fn compare(checked: &[Checked], findings: &mut Findings) {
+    let services = || {
+        let all = checked.iter().enumerate();
+        all.filter_map(|(section, it)| Some(Member { section, service: it.service.as_ref()? }))
+    };
+    let files = services().map(|member| (member, member.files())).collect::<Vec<_>>();
+    compare_files(&files, findings);
+    compare_instances(&files, findings);
+    compare_addresses(services(), findings);
 }
 
-/// Adds to each section what it has in common with those before it.
-pub(super) fn compare(checked: &mut [Checked]) {
-    for index in 1..checked.len() {
-        let (before, rest) = checked.split_at_mut(index);
-        let Some(Checked { service: Some(service), outlook, .. }) = rest.first_mut() else {
-            continue;
-        };
-        for other in before.iter().filter_map(|it| it.service.as_ref()) {
-            outlook.problems.extend(shared_files(other, service));
-            outlook.problems.extend(shared_addresses(other, service));
-        }
+/// A section that could be loaded.
+#[derive(Clone, Copy)]
+struct Member<'a> {
+    section: usize,
+    service: &'a Service,
+}
+
+/// Its files, and where they are.
+type Files = Vec<(Whereabouts, OwnFile)>;
+
+impl Member<'_> {
+    fn files(&self) -> Files {
+        let files = self.service.settings.own_files().into_iter();
+        files.map(|file| (Whereabouts::of(&file.path), file)).collect()
+    }
+
+    /// Whether it shall be the only one of its name.
+    fn is_alone(&self) -> bool {
+        self.service.settings.single_instance
     }
 }
 
-fn claims(service: &Service) -> Vec<Claim> {
-    let settings = &service.settings;
-    let claim = |what, key, path: &Path| Claim { what, key, path: path.to_owned() };
-    let mut claims = vec![claim("pidfile", "pidfile", &settings.pidfile)];
-    if let LogTarget::File(path) = &settings.log_file {
-        claims.push(claim("log file", "log_file", path));
-    }
-    let of_bind = settings.bind.iter().filter_map(|bind| match bind {
-        Bind::Unix(path) => Some(claim("socket", "bind", path)),
-        Bind::Tcp { .. } => None,
-    });
-    claims.extend(of_bind);
-    claims.extend(settings.unix_socket.iter().map(|path| claim("socket", "unix_socket", path)));
-    // Last, because those with the same pidfile have the same lock, and that is told once.
-    claims.push(Claim { what: "lock file", key: "pidfile", path: service.pidfile().lock() });
-    claims
-}
-
-fn shared_files(other: &Service, service: &Service) -> Vec<Failure> {
-    let theirs = claims(other);
-    let mut failures = Vec::new();
-    let mut has_told = false;
-    for own in claims(service) {
-        let Some(their) = theirs.iter().find(|their| their.path == own.path) else { continue };
-        let is_pidfile = own.key == "pidfile" && their.key == "pidfile";
-        if is_pidfile && std::mem::replace(&mut has_told, true) {
-            continue;
-        }
-        let path = own.path.display();
-        let why = match own.what == their.what {
-            true => format!("both have the {} {path}", own.what),
-            false => {
-                format!("{path} is the {} of the first, the {} of the other", their.what, own.what)
+fn compare_files(files: &[(Member<'_>, Files)], findings: &mut Findings) {
+    let mut taken: HashMap<&Whereabouts, (Member<'_>, &OwnFile)> = HashMap::new();
+    for (member, own) in files {
+        // Those with the same pidfile have the same lock, and that is told once.
+        let mut has_told = false;
+        for (place, file) in own {
+            let Some((other, theirs)) = taken.get(place) else { continue };
+            let is_same = theirs.what == file.what;
+            let is_name = is_same && file.key == "pidfile";
+            if is_name && std::mem::replace(&mut has_told, true) {
+                continue;
             }
-        };
-        failures.push(failure(other, their.key, service, own.key, &why));
+            let path = file.path.display();
+            let both = format!("both have the {} {path}", file.what);
+            let (why, is_warning) = match file.what {
+                _ if !is_same => {
+                    let (their, own) = (theirs.what, file.what);
+                    (format!("{path} is the {their} of the first, the {own} of the other"), false)
+                }
+                "log file" => (both, true),
+                _ if is_name && !member.is_alone() && !other.is_alone() => {
+                    (format!("{both}: they would be instances 1 and 2 of one name"), true)
+                }
+                _ => (both, false),
+            };
+            let keys = [theirs.key, file.key];
+            let mut failure = failure(*other, *member, keys, &why, is_warning);
+            if is_same && file.what == "log file" {
+                failure = failure.remedy("give each section its own, or %(section)s in the name");
+            }
+            findings.beside(member.section, other.service.settings.name(), failure, is_warning);
+        }
+        for (place, file) in own {
+            taken.entry(place).or_insert((*member, file));
+        }
     }
-    failures
 }
 
-/// Unix sockets are files, and compared as such.
-fn shared_addresses(other: &Service, service: &Service) -> Vec<Failure> {
-    let is_tcp = |address: &ph_core::Address| matches!(address, ph_core::Address::Tcp { .. });
-    let theirs: Vec<_> = other.addresses().into_iter().filter(is_tcp).collect();
-    let overlaps = service.addresses().into_iter().filter(is_tcp).filter_map(|own| {
-        let their = theirs.iter().find(|their| their.overlaps(&own))?;
-        let why = match own == *their {
-            true => format!("both listen on {own}"),
-            false => format!("{their} and {own} overlap"),
-        };
-        Some(failure(other, "bind", service, "bind", &why))
-    });
-    overlaps.collect()
+/// The files of further instances are there only while these run.
+fn compare_instances(files: &[(Member<'_>, Files)], findings: &mut Findings) {
+    let several = files.iter().filter(|(member, _)| !member.is_alone());
+    let locks: HashMap<_, _> = several
+        .flat_map(|(member, own)| own.iter().map(move |(place, file)| (place, file, *member)))
+        .filter(|(_, file, _)| file.what == "lock file")
+        .map(|(place, _, member)| (place, member))
+        .collect();
+    for (member, own) in files {
+        for (place, file) in own.iter().filter(|(_, file)| file.key != "pidfile") {
+            let first = place.lock_of_first_instance();
+            let Some(other) = first.and_then(|lock| locks.get(&lock)) else { continue };
+            if other.section == member.section {
+                continue;
+            }
+            let (path, name) = (file.path.display(), other.service.settings.name());
+            let why =
+                format!("{path}, its {}, may be needed by a further instance of {name}", file.what);
+            let failure = failure(*other, *member, ["pidfile", file.key], &why, true);
+            findings.beside(member.section, name, failure, true);
+        }
+    }
 }
 
-fn failure(other: &Service, their_key: &str, service: &Service, key: &str, why: &str) -> Failure {
-    let (theirs, own) = (other.settings.origin(their_key), service.settings.origin(key));
+/// Unix sockets are files, and compared as such. Names are looked up once.
+fn compare_addresses<'a>(services: impl Iterator<Item = Member<'a>>, findings: &mut Findings) {
+    let mut resolved: HashMap<String, Address> = HashMap::new();
+    let mut taken: HashMap<u16, Vec<(Member<'_>, Address, Address)>> = HashMap::new();
+    for member in services {
+        let mut own = Vec::new();
+        for address in member.service.addresses() {
+            let Address::Tcp { port, .. } = address else { continue };
+            let known = resolved.entry(address.to_string());
+            let at = known.or_insert_with(|| address.resolved()).clone();
+            let others = taken.get(&port).into_iter().flatten();
+            if let Some((other, theirs, _)) = others.into_iter().find(|it| it.2.overlaps(&at)) {
+                let why = match address == *theirs {
+                    true => format!("both listen on {address}"),
+                    false => format!("{theirs} and {address} overlap"),
+                };
+                let failure = failure(*other, member, ["bind"; 2], &why, false);
+                findings.beside(member.section, other.service.settings.name(), failure, false);
+            }
+            own.push((port, (member, address, at)));
+        }
+        // The kernel chooses another instead of 0 each time.
+        for (port, entry) in own.into_iter().filter(|(port, _)| *port != 0) {
+            taken.entry(port).or_default().push(entry);
+        }
+    }
+}
+
+fn failure(
+    other: Member<'_>,
+    member: Member<'_>,
+    [their_key, key]: [&str; 2],
+    why: &str,
+    is_warning: bool,
+) -> Failure {
+    let (first, second) = (&other.service.settings, &member.service.settings);
+    let (theirs, own) = (first.origin(their_key), second.origin(key));
+    let lead = if is_warning { "warning for" } else { "cannot start" };
     let failure = Failure::new(Exit::Config, why).value(own.clone(), key).attempt(format!(
-        "cannot start {} beside {}",
-        service.settings.name(),
-        other.settings.name()
+        "{lead} {} beside {}",
+        second.name(),
+        first.name()
     ));
     let failure = match theirs == own && theirs != Origin::Default {
         true => failure,

@@ -1,0 +1,36 @@
+//! What a service would write must not be what it executes.
+//!
+//! Files against each other, and against those of the configuration, are the business of `ph-config`;
+//! where the program is, only the host can tell.
+
+use std::path::PathBuf;
+
+use ph_config::Whereabouts;
+
+use super::Service;
+use crate::exit::Exit;
+use crate::failure::Failure;
+
+impl Service {
+    /// Each file of the service that is its program, or this one.
+    pub(crate) fn overwritten_programs(&self) -> Vec<Failure> {
+        let found = self.silent_master(None).program().and_then(Result::ok);
+        let programs = [("the program of its workers", found), ("this program", this_program())];
+        let programs = programs.map(|(name, path)| {
+            (name, path.iter().flat_map(|path| Whereabouts::all_of(path)).collect::<Vec<_>>())
+        });
+        let files = self.settings.own_files().into_iter().filter_map(|file| {
+            let place = Whereabouts::of(&file.path);
+            let (name, _) = programs.iter().find(|(_, places)| places.contains(&place))?;
+            let path = file.path.display();
+            let why = format!("{path} is {name}, and would be overwritten as its {}", file.what);
+            let remedy = format!("give {} another path", file.key);
+            Some(self.failure(Exit::Config, &why, file.key).remedy(remedy))
+        });
+        files.collect()
+    }
+}
+
+fn this_program() -> Option<PathBuf> {
+    std::env::current_exe().ok()
+}
