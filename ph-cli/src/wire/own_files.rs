@@ -34,3 +34,27 @@ impl Service {
 fn this_program() -> Option<PathBuf> {
     std::env::current_exe().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use ph_config::{Override, Source};
+
+    use super::*;
+
+    /// `ph-config` says which file is the lock, and `ph-core` makes it.
+    #[test]
+    fn both_crates_mean_the_same_lock() {
+        let configuration = Source::new(Path::new("/srv")).read().unwrap();
+        for pidfile in ["w.pid", "w", "w.a", "w.lock", "a/.pid", "w.pid.pid", "w.PID", "w.2.pid"] {
+            let (key, flag) = ("pidfile".to_owned(), "--set".to_owned());
+            let flag = Override { key, value: pidfile.to_owned(), flag };
+            let settings = configuration.load(None, &[flag]).unwrap().settings;
+            let service = Service { settings, command: None, forked: None };
+            let files = service.settings.own_files();
+            let lock = files.iter().find(|file| file.what == "lock file").unwrap();
+            assert_eq!(lock.path, service.pidfile().lock(), "{pidfile}");
+        }
+    }
+}
