@@ -11,6 +11,8 @@ pub enum Exit {
     Failed,
     /// The command line makes no sense.
     Usage,
+    /// The user that runs this may not do it.
+    NotPermitted,
     /// The configuration has no such section.
     NoSection,
     /// The configuration is missing or bad.
@@ -27,6 +29,7 @@ impl Exit {
             Self::Ok => 0,
             Self::Failed => 1,
             Self::Usage => 2,
+            Self::NotPermitted => 4,
             Self::NoSection => 5,
             Self::Config => 6,
             Self::Code(code) => code,

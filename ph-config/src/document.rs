@@ -11,7 +11,7 @@ use crate::settings;
 use crate::value::{Shape, command_line, variables};
 
 /// The section every other one inherits from.
-pub(crate) const DEFAULT: &str = "DEFAULT";
+pub const DEFAULT: &str = "DEFAULT";
 
 /// How long the name of a section may be, in bytes: what is said of each of its keys repeats it, and
 /// a megabyte a key is more than a machine has.

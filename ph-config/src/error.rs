@@ -157,11 +157,19 @@ pub(crate) struct Report {
     warnings: Vec<Problem>,
     /// Whether there were more errors than are kept.
     more: bool,
+    /// Whether all errors are kept.
+    unbounded: bool,
     /// The order of the files in the report.
     files: Vec<PathBuf>,
 }
 
 impl Report {
+    /// Keeps every error from now on: for somebody who compares reports and prints none of them
+    /// whole. There are at most some for each key of the files.
+    pub(crate) fn lift_bound(&mut self) {
+        self.unbounded = true;
+    }
+
     /// Says that what is wrong with this file comes after what is wrong with those named before.
     pub(crate) fn follow_with(&mut self, file: &Path) {
         self.files.push(file.to_owned());
@@ -173,7 +181,7 @@ impl Report {
 
     /// For errors there may be very many of: what nobody will read is not made.
     pub(crate) fn error_by(&mut self, make: impl FnOnce() -> Problem) {
-        if self.errors.len() < MAX_PROBLEMS {
+        if self.unbounded || self.errors.len() < MAX_PROBLEMS {
             self.errors.push(make());
         } else {
             self.more = true;

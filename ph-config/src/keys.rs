@@ -81,7 +81,7 @@ pub(crate) fn cut_comments(merged: &mut Merged<'_>, report: &mut Report) {
 }
 
 /// The value without what follows a `;` at its start or after white space; `None` if it has none.
-fn without_comments(text: &str) -> Option<String> {
+pub(crate) fn without_comments(text: &str) -> Option<String> {
     let cut = |line: &str| {
         let mut before = ' ';
         for (at, c) in line.char_indices() {

@@ -67,7 +67,10 @@ mod toml;
 mod trust;
 mod value;
 
-pub use edit::{Edit, EditError, EditableFile, edit};
+pub use document::DEFAULT;
+pub use edit::{
+    Edit, EditError, EditableFile, FileError, Trial, Verdict, edit, line_of, normalise_key,
+};
 pub use environ::{Environment, NotUtf8};
 pub use error::{ConfigErrors, Escaped, Origin, Place, Problem, nearest};
 pub use format::Format;

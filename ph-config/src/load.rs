@@ -268,3 +268,24 @@ pub(crate) fn refused(
     let message = format!("expected {}, got {got}", error.expected);
     Problem::new(Place::Value(origin), message, mend).about(section, key)
 }
+
+impl Configuration {
+    /// What is wrong with each value by itself, as a section of this name sees it, be there one or
+    /// not. An edit asks this, which has to judge a value also where no section takes it.
+    pub(crate) fn judge(&self, name: &str) -> Vec<Problem> {
+        let mut report = Report::default();
+        report.lift_bound();
+        let mut merged = self.merge_layers(name, &[], &mut report);
+        keys::cut_comments(&mut merged, &mut report);
+        let (expanded, folders) = (BTreeMap::new(), Folders::default());
+        let mut reader = Reader { merged: &merged, section: name, expanded, folders, report };
+        let app = reader.expand_all(&self.here, &self.environment);
+        let tolerant = reader.expanded.get("extra_keys").is_some_and(|text| {
+            (EXTRA_KEYS.parse)(text.trim(), &Folders::default()) == Ok(ExtraKeys::Allow)
+        });
+        let (sections, used) = (self.all_parts(name), || self.used());
+        keys::refuse_unknown(&merged, sections, used, tolerant, &mut reader.report);
+        Settings::read(&mut reader, name, app);
+        reader.report.finish().err().map_or_else(Vec::new, |ConfigErrors(problems)| problems)
+    }
+}

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::document::{DEFAULT, Document, Section};
+use crate::edit::{entry_text, normalise_key};
 use crate::environ::{Environment, Names as VariableNames};
 use crate::error::{ConfigErrors, Origin, Place, Problem, Report, nearest, shown};
 use crate::format::Format;
@@ -226,13 +227,14 @@ impl Configuration {
     }
 
     /// The text of a key as the files write it in a section, or in `DEFAULT`, without what it
-    /// inherits; and where that is. Of several files the strongest.
+    /// inherits; and where that is. Of several files the strongest. `app.NAME` is `app_NAME`, and
+    /// `environment.NAME` a variable in the table `environment`, whose line is that of the table.
     pub fn written(&self, section: &str, key: &str) -> Option<(String, Origin)> {
-        let key = key.to_lowercase();
+        let key = normalise_key(key);
         self.files.iter().rev().find_map(|part| {
-            let entry = part.section(section)?.entry(&key)?;
+            let (text, entry) = entry_text(part.section(section)?, &key)?;
             let origin = Origin::File { path: part.file.shown.clone(), line: entry.line };
-            Some((entry.value.text(&key).into_owned(), origin))
+            Some((text.into_owned(), origin))
         })
     }
 

@@ -106,7 +106,8 @@ fn a_value_is_written_in_place_and_nothing_else_changes() {
     let done = good(&stage, &["config", "set", "number_workers", "4", "web"]);
     assert_eq!(done, "config.ini:9: [web] number_workers = 4 (was 2); applies: live\n");
     let done = good(&stage, &["config", "set", "graceful_timeout", "5s", "DEFAULT"]);
-    let expected = "config.ini:3: [DEFAULT] graceful_timeout = 5s   ; seconds (was 3   ; seconds)";
+    // The comment stays in the file, and is no part of the value.
+    let expected = "config.ini:3: [DEFAULT] graceful_timeout = 5s (was 3); applies";
     assert!(done.starts_with(expected), "{done}");
     good(&stage, &["config", "set", "nice", "-5", "-s", "job"]);
     good(&stage, &["config", "unset", "app_colour", "web"]);
@@ -157,6 +158,185 @@ fn what_wins_over_the_file_is_said() {
     assert_eq!(code, 0);
     let expected = "warning: [web] still has the value of $PH_WEB__NUMBER_WORKERS\n";
     assert_eq!(stderr, expected);
+}
+
+#[test]
+fn variables_and_keys_of_the_application_are_written_by_their_names() {
+    let stage = ph();
+    stage.write("ph.toml", "[DEFAULT]\ninclude = [\"more.toml\"]\n[web]\ncommand = [\"a\"]\n");
+    stage.write("more.toml", "[web.environment]\n# where\nHome = \"/a\"\n");
+    let done = good(&stage, &["config", "set", "environment.Home", "/b"]);
+    assert_eq!(done, "more.toml:3: [web] environment.Home = /b (was /a); applies: roll\n");
+    let done = good(&stage, &["config", "set", " Environment.PATH ", "/bin"]);
+    assert_eq!(done, "more.toml:4: [web] environment.PATH = /bin (was not set); applies: roll\n");
+    let expected = "[web.environment]\n# where\nHome = \"/b\"\nPATH = \"/bin\"\n";
+    assert_eq!(stage.read("more.toml"), expected);
+    let done = good(&stage, &["config", "unset", "environment.Home", "--json"]);
+    let expected = "{\"schema\":1,\"file\":\"more.toml\",\"line\":null,\"section\":\"web\",\
+                    \"key\":\"environment.Home\",\"value\":null,\"was\":\"/b\",\"now\":null,\
+                    \"apply\":\"roll\",\"overridden_by\":[]}\n";
+    assert_eq!(done, expected);
+    assert_eq!(stage.read("more.toml"), "[web.environment]\n# where\nPATH = \"/bin\"\n");
+    let done = good(&stage, &["config", "set", "App.Colour", "red"]);
+    assert_eq!(done, "ph.toml:7: [web] app_colour = red (was not set)\n");
+    let done = good(&stage, &["config", "set", "app_Colour", "blue"]);
+    assert_eq!(done, "ph.toml:7: [web] app_colour = blue (was red)\n");
+    assert_eq!(ask(&stage, &["config", "set", "environment.1", "x"]).0, 6);
+
+    let stage = ph();
+    stage.write("config.ini", "[web]\ncommand = ./a\napp_colour = red\n");
+    let done = good(&stage, &["config", "set", "app.Colour", "blue"]);
+    assert_eq!(done, "config.ini:3: [web] app_colour = blue (was red)\n");
+    let (code, _, stderr) = ask(&stage, &["config", "set", "environment.PATH", "/bin"]);
+    assert_eq!(code, 6);
+    assert!(stderr.contains("set `environment`, which holds all of them"), "{stderr}");
+}
+
+#[test]
+fn a_value_is_judged_where_another_one_wins() {
+    let refused = |stage: &Stage, arguments: &[&str], text: &str| {
+        let before = stage.read("config.ini");
+        let (code, stdout, stderr) = ask(stage, &[&["config", "set"], arguments].concat());
+        assert_eq!((code, stdout.as_str()), (6, ""), "{arguments:?} {stderr}");
+        assert!(stderr.contains(text), "{text}: {stderr}");
+        assert_eq!(stage.read("config.ini"), before);
+    };
+    let mut stage = stage();
+    stage.variable("PH_NUMBER_WORKERS", "3");
+    stage.variable("WEB_CONCURRENCY", "many");
+    refused(&stage, &["number_workers", "abc", "web"], "got \"abc\"");
+    // All sections have one of their own, or there is none.
+    refused(&stage, &["command", "'", "DEFAULT"], "config.ini:6: [DEFAULT] command: ");
+    refused(&stage, &["command", "%(rot)s", "DEFAULT"], "did you mean `%(root)s`?");
+    stage.write("config.ini", "[DEFAULT]\nnice = 3\n");
+    refused(&stage, &["nice", "abc", "DEFAULT"], "got \"abc\"");
+    refused(&stage, &["number_worker", "4", "DEFAULT"], "did you mean `number_workers`?");
+    refused(&stage, &["include", "[", "DEFAULT"], "config.ini:3: [DEFAULT] include: ");
+    good(&stage, &["config", "set", "nice", "4", "DEFAULT"]);
+    // A file that is stronger.
+    stage.write("config.ini", "[DEFAULT]\ninclude = more.ini\n[web]\nnice = 1\n");
+    stage.write("more.ini", "[DEFAULT]\nnice = 2\n");
+    let (code, _, stderr) = ask(&stage, &["config", "set", "nice", "abc", "DEFAULT"]);
+    assert_eq!(code, 6, "{stderr}");
+    assert!(stderr.starts_with("ph: more.ini:2: [DEFAULT] nice: "), "{stderr}");
+    // What only some sections can take is right for those.
+    stage.write("config.ini", "[DEFAULT]\n[web]\nprog = a\n[job]\ncommand = b\n");
+    let (code, _, stderr) = ask(&stage, &["config", "set", "command", "%(prog)s", "DEFAULT"]);
+    let expected = "warning: [job] still has the value of config.ini:6\n";
+    assert_eq!((code, stderr.as_str()), (0, expected));
+}
+
+#[test]
+fn a_new_problem_shows_among_any_number_of_old_ones() {
+    let stage = ph();
+    let old: String = (0..300).map(|number| format!("key_{number} = 1\n")).collect();
+    stage.write("config.ini", &format!("[web]\ncommand = ./a\n{old}"));
+    let (code, _, stderr) = ask(&stage, &["config", "set", "number_workers", "abc"]);
+    assert_eq!(code, 6, "{stderr}");
+    assert!(stderr.contains("got \"abc\""), "{stderr}");
+    let (code, _, stderr) = ask(&stage, &["config", "set", "key_500", "abc"]);
+    assert_eq!((code, stderr.lines().count()), (6, 3), "{stderr}");
+    good(&stage, &["config", "set", "number_workers", "4"]);
+}
+
+#[test]
+fn the_shell_of_an_edit_neither_forbids_nor_permits_it() {
+    let mut stage = stage();
+    stage.variable("PH_NUMBER_WORKERS", "abc");
+    stage.variable("PH_WEB__NICE", "abc");
+    good(&stage, &["config", "set", "umask", "077", "web"]);
+    // It may be set where the service starts.
+    let (code, _, stderr) = ask(&stage, &["config", "set", "nice", "%(ENV_PH_TEST_NICE)s", "web"]);
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stderr.starts_with("warning: config.ini:13: [web] nice: expected"), "{stderr}");
+    stage.variable("NICE_OF_IT", "abc");
+    let (code, _, stderr) = ask(&stage, &["config", "set", "nice", "%(ENV_NICE_OF_IT)s", "web"]);
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stderr.contains("got \"abc\""), "{stderr}");
+}
+
+#[test]
+fn what_holds_instead_of_a_value_that_was_taken_out_is_told() {
+    let stage = ph();
+    stage.write(
+        "m.ini",
+        "[DEFAULT]\ninclude = conf.d/*.ini\n\n[web]\nnumber_workers = 2 ; two\nnice = 5\n",
+    );
+    std::fs::create_dir(stage.path("conf.d")).expect("a folder");
+    stage.write("conf.d/a.ini", "[web]\nnumber_workers = 3 ; three\n");
+    let m = ["-c", "m.ini"];
+    let done = good(&stage, &[&["config", "unset", "number_workers"], &m[..]].concat());
+    let expected =
+        "conf.d/a.ini: [web] number_workers taken out (was 3); m.ini:5 now says 2; applies: live\n";
+    assert_eq!(done, expected);
+    assert_eq!(stage.read("conf.d/a.ini"), "[web]\n; three\n");
+    stage.write("conf.d/a.ini", "[web]\nnumber_workers = 3\n");
+    let done = good(&stage, &[&["config", "unset", "number_workers", "--json"], &m[..]].concat());
+    let expected = "\"line\":null,\"section\":\"web\",\"key\":\"number_workers\",\"value\":null,\
+                    \"was\":\"3\",\"now\":{\"value\":\"2\",\"origin\":\"m.ini:5\"},";
+    assert!(done.contains(expected), "{done}");
+    let done = good(&stage, &[&["config", "unset", "number_workers", "--json"], &m[..]].concat());
+    let expected = "\"was\":\"2\",\"now\":{\"value\":\"1\",\"origin\":\"default\"},";
+    assert!(done.contains(expected), "{done}");
+    good(&stage, &[&["config", "set", "number_workers", "2"], &m[..]].concat());
+    let done = good(&stage, &[&["config", "unset", "number_workers"], &m[..]].concat());
+    assert!(done.contains(" taken out (was 2); now the default holds, 1; applies"), "{done}");
+    let done = good(&stage, &[&["config", "unset", "nice"], &m[..]].concat());
+    assert!(done.contains(" nice taken out (was 5); now it is not set; applies"), "{done}");
+}
+
+#[test]
+fn comments_after_helpers_of_typed_settings_stay_and_are_no_value() {
+    let stage = ph();
+    stage.write(
+        "config.ini",
+        "[web]\ncommand = ./a\nstore = /a ; where\nlog_file = %(store)s/b\nnumber_workers = 2 ; two\n",
+    );
+    let (code, done, stderr) = ask(&stage, &["config", "set", "store", "/c", "--json"]);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    assert!(done.contains("\"value\":\"/c\",\"was\":\"/a\""), "{done}");
+    let done = good(&stage, &["config", "unset", "number_workers"]);
+    assert!(done.contains(" taken out (was 2);"), "{done}");
+    assert_eq!(
+        stage.read("config.ini"),
+        "[web]\ncommand = ./a\nstore = /c ; where\nlog_file = %(store)s/b\n; two\n"
+    );
+    // What a command uses may hold any character.
+    stage.write("config.ini", "[web]\ncommand = ./a %(store)s\nstore = /a ; where\n");
+    let done = good(&stage, &["config", "set", "store", "/b"]);
+    assert!(done.contains("store = /b (was /a ; where)"), "{done}");
+}
+
+#[test]
+fn an_edit_that_cannot_be_made_now_or_by_this_user_has_a_code_of_its_own() {
+    let stage = stage();
+    let path = stage.path("config.ini");
+    let file = std::fs::File::open(&path).expect("it is there");
+    file.lock().expect("nobody else has the lock");
+    let (code, _, stderr) = ask(&stage, &["config", "set", "nice", "1", "web"]);
+    assert_eq!(code, 1, "{stderr}");
+    assert!(stderr.starts_with("ph: config.ini: expected to be the only one"), "{stderr}");
+    drop(file);
+    std::fs::hard_link(&path, stage.path("other.ini")).expect("a hard link");
+    let (code, _, stderr) = ask(&stage, &["config", "set", "nice", "1", "web"]);
+    assert_eq!(code, 6, "{stderr}");
+    assert!(stderr.starts_with("ph: config.ini: expected a file with one name"), "{stderr}");
+    assert_eq!(stage.read("config.ini"), TEXT);
+}
+
+#[test]
+fn nothing_that_is_printed_steers_the_terminal() {
+    let stage = ph();
+    stage.write("config.ini", "[w\u{9b}b]\ncommand = ./a\napp_\u{9b} = \u{1b}[2J\n");
+    let (code, done, stderr) = ask(&stage, &["config", "set", "app_\u{9b}", "\u{7}\u{1b}[1m"]);
+    assert_eq!(code, 0, "{stderr}");
+    let expected = "config.ini:3: [w\\u{9b}b] app_\\u{9b} = \\u{7}\\u{1b}[1m (was \\u{1b}[2J)\n";
+    assert_eq!(done, expected);
+    for arguments in [&["unset", "x\u{1b}"][..], &["set", "x\u{1b}", "\u{9b}"]] {
+        let (code, stdout, stderr) = ask(&stage, &[&["config"], arguments].concat());
+        assert_ne!(code, 0);
+        assert!(!(stdout + &stderr).contains(['\u{1b}', '\u{9b}']), "{stderr}");
+    }
 }
 
 #[test]

@@ -226,8 +226,7 @@ impl<'t> Sheet<'t> {
 
     fn remove(&self, at: usize) -> String {
         let rows = extent(&self.rows, at);
-        let inside = self.rows[rows.clone()].iter().filter(|row| row.kind == Kind::Comment);
-        let comments: Vec<String> = inside.map(|row| row.body.to_owned()).collect();
+        let comments = self.comments(rows.start, rows.end, false);
         self.splice(rows.start, rows.end, &comments)
     }
 

@@ -11,32 +11,42 @@
 //! every other section, key and value is there in the same order. If that does not hold, the text
 //! is dropped and the error says that this is a bug in ph.
 
+mod block;
+mod cut;
 mod file;
 mod ini;
+mod key;
 mod literal;
+mod lookup;
 mod rows;
 mod style;
 #[cfg(test)]
 mod tests;
 mod toml;
+mod tree;
+mod trial;
 mod verify;
 
 use std::fmt;
 use std::path::Path;
 
+use crate::document::DEFAULT;
 use crate::error::{Escaped, Place, Problem, shown};
 use crate::format::Format;
 use crate::read::MAX_BYTES;
 
-pub use file::EditableFile;
+pub use file::{EditableFile, FileError};
+pub use key::normalise_key;
+pub(crate) use lookup::entry_text;
+pub use trial::{Trial, Verdict};
 
 /// One value to write, or one key to remove.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Edit<'a> {
     /// The section, or `DEFAULT`. It is added at the end of the file if it is not there.
     pub section: &'a str,
-    /// The key; its case does not matter. In TOML, `environment.NAME` is one variable and
-    /// `app.NAME` is the same as `app_NAME`.
+    /// The key; its case does not matter. `app.NAME` is the same as `app_NAME`, and in TOML
+    /// `environment.NAME` is one variable, whose name counts to the letter.
     pub key: &'a str,
     /// The value as it stands in an INI file, its lines divided by `\n`. `None` removes the key.
     pub value: Option<&'a str>,
@@ -129,7 +139,7 @@ pub fn edit(text: &str, format: Format, edit: &Edit<'_>) -> Result<String, EditE
     let body = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mark = &text[..text.len() - body.len()];
     let written = check_names(edit).and_then(|()| match format {
-        Format::Ini => ini::edit(body, edit),
+        Format::Ini => edit_ini(body, edit),
         Format::Toml => toml::edit(body, edit),
     });
     let written = written.and_then(|body| {
@@ -146,6 +156,38 @@ pub fn edit(text: &str, format: Format, edit: &Edit<'_>) -> Result<String, EditE
         message,
         mend,
     })
+}
+
+/// An INI file has no tables: the application's keys have their name in one piece, and variables
+/// have no keys of their own.
+fn edit_ini(text: &str, edit: &Edit<'_>) -> Result<String, Refusal> {
+    let flat = match key::sub_key(edit.key) {
+        Some((key::APP, name)) => Some(format!("app_{name}")),
+        Some(_) => {
+            let message = "expected a key of an INI file, got one variable of `environment`";
+            let mend = "set `environment`, which holds all of them in one value";
+            return Err(Refusal::new(message, mend));
+        }
+        None => None,
+    };
+    ini::edit(text, &Edit { key: flat.as_deref().unwrap_or(edit.key), ..*edit })
+}
+
+/// The line of a key in a section, or in `DEFAULT`, counted from 1. `None` if it is not there, or
+/// the text has mistakes.
+pub fn line_of(text: &str, format: Format, section: &str, key: &str) -> Option<usize> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    match format {
+        Format::Toml => toml::line(text, section, key),
+        Format::Ini => {
+            let (document, _) = crate::ini::parse(text);
+            let section = match section {
+                DEFAULT => Some(&document.defaults),
+                section => document.section(section),
+            };
+            section?.entry(&normalise_key(key)).map(|entry| entry.line)
+        }
+    }
 }
 
 /// Refuses what neither language can hold, or what the loader would refuse.

@@ -8,25 +8,19 @@
 //! which stands in the table `app` unless the file has it as `app_NAME`. Keys are found whatever
 //! their case, variables only by their exact name. A table is never replaced by a text.
 
-use std::ops::Range;
-
 use toml_edit::{Document, Item, Key, Table, TableLike, Value};
 
-use crate::document::DEFAULT;
+use crate::document::{self, DEFAULT};
 use crate::error::{Escaped, shown};
+use crate::toml::is_defaults;
 
-use super::literal::{Written, canonical, list, quoted};
+use super::block::{Block, add_inline, hand, remove_inline};
+use super::cut::{insert, key_text, line_start, line_stop, span, splice};
+use super::key::{APP, ENVIRONMENT, normalise_key, sub_key};
+use super::literal::{Form, Written, comments, list};
 use super::rows::{line_end, without_end};
-use super::style::{Gap, Style};
+use super::tree::Branch;
 use super::{Edit, Refusal, verify};
-
-/// A table, or a value with its canonical text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Leaf {
-    pub(super) path: Vec<String>,
-    /// `None` for a table.
-    pub(super) value: Option<String>,
-}
 
 /// What must have changed.
 pub(super) struct Revision {
@@ -40,15 +34,9 @@ pub(super) fn edit(text: &str, edit: &Edit<'_>) -> Result<String, Refusal> {
     let document = parsed(text)?;
     let target = Target::find(document.as_table(), edit)?;
     let (after, value) = match (edit.value, &target.old) {
-        (Some(value), Some((_, old))) => {
-            let value = replacement(text, old, value, edit)?;
-            (splice(text, span(old.span())?, &value.text), Some(value.canonical))
-        }
-        (Some(value), None) => {
-            // Variables and keys of the application are texts.
-            let is_text = target.names.len() > 2;
-            let value = if is_text { Written::string(value) } else { Written::guess(value) };
-            (target.add(text, &value.text)?, Some(value.canonical))
+        (Some(value), _) => {
+            let (after, written) = target.write(text, value, edit)?;
+            (after, Some(written.canonical))
         }
         (None, Some((key, old))) => (target.remove(text, key, old)?, None),
         (None, None) => return Err(Refusal::absent()),
@@ -56,8 +44,17 @@ pub(super) fn edit(text: &str, edit: &Edit<'_>) -> Result<String, Refusal> {
     let revision = Revision { path: target.names, value };
     let read =
         Document::parse(after.as_str()).map_err(|_| Refusal::bug("the file into no TOML"))?;
-    verify::toml(&leaves(document.as_table()), &leaves(read.as_table()), &revision)?;
+    verify::toml(&Branch::of(document.as_table()), &Branch::of(read.as_table()), &revision)?;
     Ok(after)
+}
+
+/// The line of a key in a text that is TOML.
+pub(super) fn line(text: &str, section: &str, key: &str) -> Option<usize> {
+    let document = parsed(text).ok()?;
+    let edit = Edit { section, key, value: None, keep_comment: false };
+    let (key, _) = Target::find(document.as_table(), &edit).ok()?.old?;
+    let start = key.span()?.start;
+    Some(1 + text[..start].bytes().filter(|byte| *byte == b'\n').count())
 }
 
 fn parsed(text: &str) -> Result<Document<&str>, Refusal> {
@@ -70,14 +67,20 @@ fn parsed(text: &str) -> Result<Document<&str>, Refusal> {
 }
 
 /// The new value in the type of the old one, as far as the text allows.
-fn replacement(text: &str, old: &Value, value: &str, edit: &Edit<'_>) -> Result<Written, Refusal> {
+fn replacement(
+    text: &str,
+    old: &Value,
+    value: &str,
+    edit: &Edit<'_>,
+    form: Form,
+) -> Result<Written, Refusal> {
     match old {
-        Value::Integer(_) | Value::Float(_) | Value::Boolean(_) => Ok(Written::guess(value)),
+        Value::Integer(_) | Value::Float(_) | Value::Boolean(_) => Ok(Written::guess(value, form)),
         Value::String(_) | Value::Datetime(_) => Ok(Written::string(value)),
         Value::Array(array) => {
             let is_command = edit.key.eq_ignore_ascii_case("command");
             let old = &text[span(array.span())?];
-            list(array, old, value, is_command, line_end(text))
+            list(array, old, value, is_command, line_end(text), form)
         }
         Value::InlineTable(_) => Err(whole_table(edit)),
     }
@@ -125,8 +128,10 @@ impl<'d> Place<'d> {
 
 impl<'d> Target<'d> {
     fn find(root: &'d Table, edit: &Edit<'_>) -> Result<Target<'d>, Refusal> {
-        let is_default = edit.section == DEFAULT || edit.section == "default";
-        let names = if is_default { vec![DEFAULT, "default"] } else { vec![edit.section] };
+        let names = match is_defaults(edit.section) {
+            true => vec![DEFAULT, "default"],
+            false => vec![edit.section],
+        };
         let mut best: Option<Target<'d>> = None;
         for name in names {
             let Some(item) = root.get(name) else { continue };
@@ -149,7 +154,7 @@ impl<'d> Target<'d> {
     fn inside(section: Place<'d>, name: &str, edit: &Edit<'_>) -> Result<Target<'d>, Refusal> {
         let split = sub_key(edit.key);
         let flat = match split {
-            Some(("app", name)) => Some(format!("app_{name}")),
+            Some((APP, name)) => Some(format!("app_{name}")),
             Some(_) => None,
             None => Some(edit.key.to_owned()),
         };
@@ -163,7 +168,7 @@ impl<'d> Target<'d> {
                 Some((key, item)) => {
                     names.push(key.get().to_owned());
                     let place = Place::of(item, key.get())?;
-                    (Some(place), child(place.keys(), variable, table != "app")?)
+                    (Some(place), child(place.keys(), variable, table != APP)?)
                 }
                 None => {
                     names.push(table.to_owned());
@@ -182,6 +187,67 @@ impl<'d> Target<'d> {
             None => None,
         };
         Ok(Target { names, table, section: Some(section), old })
+    }
+
+    /// The text with the value in it: a number or a boolean only if the loader reads exactly the
+    /// given text from it, as it does not from every way to write one.
+    fn write(
+        &self,
+        text: &str,
+        value: &str,
+        edit: &Edit<'_>,
+    ) -> Result<(String, Written), Refusal> {
+        let mut last = None;
+        for form in [Form::Typed, Form::Text] {
+            let (after, written) = self.draft(text, value, edit, form)?;
+            if written.is_text || self.reads_back(&after, edit, &written.meant) {
+                return Ok((after, written));
+            }
+            last = Some((after, written));
+        }
+        last.ok_or_else(|| Refusal::bug("nothing"))
+    }
+
+    fn draft(
+        &self,
+        text: &str,
+        value: &str,
+        edit: &Edit<'_>,
+        form: Form,
+    ) -> Result<(String, Written), Refusal> {
+        if let Some((_, old)) = self.old {
+            let written = replacement(text, old, value, edit, form)?;
+            return Ok((splice(text, span(old.span())?, &written.text), written));
+        }
+        // Variables and keys of the application are texts.
+        let is_text = self.names.len() > 2;
+        let written = if is_text { Written::string(value) } else { Written::guess(value, form) };
+        Ok((self.add(text, &written.text)?, written))
+    }
+
+    /// Whether the loader finds this at the key.
+    fn reads_back(&self, text: &str, edit: &Edit<'_>, meant: &document::Written) -> bool {
+        let (document, _) = crate::toml::parse(text);
+        let section = match is_defaults(edit.section) {
+            true => Some(&document.defaults),
+            false => document.section(edit.section),
+        };
+        let Some(section) = section else { return false };
+        match (sub_key(edit.key), meant) {
+            (Some((ENVIRONMENT, name)), document::Written::Text(meant)) => {
+                let entry = section.entry(ENVIRONMENT).map(|entry| &entry.value);
+                match entry {
+                    Some(document::Written::Pairs(pairs)) => {
+                        pairs.iter().any(|(pair, value)| pair == name && value == meant)
+                    }
+                    Some(document::Written::Text(_) | document::Written::Items(_)) | None => false,
+                }
+            }
+            (_, meant) => {
+                let entry = section.entry(&normalise_key(edit.key));
+                entry.is_some_and(|entry| entry.value == *meant)
+            }
+        }
     }
 
     /// The text with the new key and its value.
@@ -226,21 +292,21 @@ impl<'d> Target<'d> {
         if let Some(Place::Inline(table)) = self.table {
             return remove_inline(text, table, key);
         }
-        let start = line_start(text, span(key.span())?.start);
+        let (key, end) = (span(key.span())?.start, line_end(text));
+        let start = line_start(text, key);
         let stop = line_stop(text, span(old.span())?.end);
-        let whole = text[..stop].ends_with('\n');
-        let head = if whole { &text[..start] } else { without_end(&text[..start]) };
-        Ok(format!("{head}{}", &text[stop..]))
+        let cut = &text[key..stop];
+        let indent: String =
+            text[start..key].chars().take_while(|c| matches!(c, ' ' | '\t')).collect();
+        let kept = comments(cut).into_iter().map(|comment| format!("{indent}{comment}"));
+        let kept: Vec<String> = kept.collect();
+        let whole = cut.ends_with('\n');
+        // A file whose last line has no end keeps it so.
+        let last = if whole && !kept.is_empty() { end } else { "" };
+        let is_last = !whole && kept.is_empty();
+        let head = if is_last { without_end(&text[..start]) } else { &text[..start] };
+        Ok(format!("{head}{}{last}{}", kept.join(end), &text[stop..]))
     }
-}
-
-/// The table and the name in it that a key with a point, or with `app_`, stands for.
-fn sub_key(key: &str) -> Option<(&'static str, &str)> {
-    let heads = [("environment.", "environment"), ("app.", "app"), ("app_", "app")];
-    heads.into_iter().find_map(|(head, table)| {
-        let (start, name) = key.split_at_checked(head.len())?;
-        (start.eq_ignore_ascii_case(head) && !name.is_empty()).then_some((table, name))
-    })
 }
 
 /// The key of this name. Two that differ in case alone leave open which one is meant.
@@ -269,160 +335,4 @@ fn whole_table(edit: &Edit<'_>) -> Refusal {
         return Refusal::new(message, mend);
     }
     Refusal::new(message, "edit the file by hand")
-}
-
-fn hand(what: &str) -> Refusal {
-    let message = format!("expected a section with a header of its own, got {what}");
-    Refusal::new(message, "add the key to the file by hand")
-}
-
-/// The keys of a table that stand in lines of their own, to put one more below them.
-struct Block<'t> {
-    gaps: Vec<Gap<'t>>,
-    indent: &'t str,
-    /// What stands before a name: nothing, or `table.` where keys are dotted.
-    prefix: &'t str,
-    /// Where the line after the last one starts.
-    end: usize,
-}
-
-impl<'t> Block<'t> {
-    fn of(text: &'t str, table: &Table) -> Result<Block<'t>, Refusal> {
-        let header = if table.is_dotted() { 0 } else { span(table.span())?.end };
-        let mut block = Block { gaps: Vec::new(), indent: "", prefix: "", end: header };
-        let mut pending = vec![table];
-        while let Some(current) = pending.pop() {
-            for (name, item) in current {
-                match item {
-                    Item::Table(inner) if inner.is_dotted() => pending.push(inner),
-                    Item::Value(value) => {
-                        let value = span(value.span())?;
-                        block.end = block.end.max(value.end);
-                        if let Some(key) =
-                            current.key(name).filter(|_| std::ptr::eq(current, table))
-                        {
-                            block.push(text, span(key.span())?, value);
-                        }
-                    }
-                    Item::Table(_) | Item::ArrayOfTables(_) | Item::None => {}
-                }
-            }
-        }
-        block.end = line_stop(text, block.end);
-        if table.is_dotted() && block.gaps.is_empty() {
-            return Err(hand("dotted keys"));
-        }
-        Ok(block)
-    }
-
-    fn push(&mut self, text: &'t str, key: Range<usize>, value: Range<usize>) {
-        let line = &text[line_start(text, key.start)..];
-        self.indent = &line[..line.len() - line.trim_start_matches([' ', '\t']).len()];
-        let head = line_start(text, key.start) + self.indent.len();
-        self.prefix = &text[head..key.start];
-        let gap = &text[key.end..value.start];
-        let (before, after) = gap.split_once('=').unwrap_or((" ", " "));
-        let width = text[head..key.end].chars().count();
-        self.gaps.push(Gap { width, before, delimiter: "=", after, filled: true });
-    }
-
-    fn style(&self) -> Style {
-        Style::of(&self.gaps)
-    }
-}
-
-fn add_inline(text: &str, table: &toml_edit::InlineTable, entry: &str) -> Result<String, Refusal> {
-    let outer = span(table.span())?;
-    let mut last = None;
-    for (_, value) in table {
-        last = last.max(Some(span(value.span())?.end));
-    }
-    match last {
-        Some(last) => Ok(splice(text, last..last, &format!(", {entry}"))),
-        None => Ok(splice(text, outer, &format!("{{ {entry} }}"))),
-    }
-}
-
-fn remove_inline(text: &str, table: &toml_edit::InlineTable, key: &Key) -> Result<String, Refusal> {
-    let mut entries = Vec::new();
-    for (name, value) in table {
-        let (Some(key), Some(value)) = (table.key(name).and_then(Key::span), value.span()) else {
-            return Err(hand("dotted keys"));
-        };
-        entries.push(key.start..value.end);
-    }
-    let start = span(key.span())?.start;
-    let at = entries.iter().position(|entry| entry.start == start);
-    let cut = match at {
-        Some(0) if entries.len() == 1 => entries[0].clone(),
-        Some(0) => entries[0].start..entries[1].start,
-        Some(at) => entries[at - 1].end..entries[at].end,
-        None => return Err(Refusal::bug("another key")),
-    };
-    Ok(splice(text, cut, ""))
-}
-
-/// Every table and value below this one, in the order of the file.
-fn leaves(root: &Table) -> Vec<Leaf> {
-    let mut all = Vec::new();
-    collect(root, &mut Vec::new(), &mut all);
-    all
-}
-
-/// As deep as the parser allows, which has a limit of its own.
-fn collect(table: &dyn TableLike, path: &mut Vec<String>, all: &mut Vec<Leaf>) {
-    for (name, item) in table.iter() {
-        path.push(name.to_owned());
-        let inner = item.as_table_like();
-        let value = match (item, inner) {
-            (Item::ArrayOfTables(tables), _) => Some(tables.len().to_string()),
-            (Item::Value(value), None) => Some(canonical(value)),
-            (Item::Value(_) | Item::Table(_) | Item::None, _) => None,
-        };
-        // A table that only dotted keys speak of comes and goes with them.
-        if value.is_some() || inner.is_some_and(|table| !table.is_dotted()) {
-            all.push(Leaf { path: path.clone(), value });
-        }
-        if let Some(inner) = inner {
-            collect(inner, path, all);
-        }
-        for (index, table) in item.as_array_of_tables().into_iter().flatten().enumerate() {
-            path.push(index.to_string());
-            collect(table, path, all);
-            path.pop();
-        }
-        path.pop();
-    }
-}
-
-/// A key as it is written: bare if it can be.
-fn key_text(name: &str) -> String {
-    let is_bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-    if !name.is_empty() && name.chars().all(is_bare) { name.to_owned() } else { quoted(name) }
-}
-
-fn span(span: Option<Range<usize>>) -> Result<Range<usize>, Refusal> {
-    span.ok_or_else(|| Refusal::bug("a value without a place"))
-}
-
-fn splice(text: &str, at: Range<usize>, new: &str) -> String {
-    format!("{}{new}{}", &text[..at.start], &text[at.end..])
-}
-
-/// Puts whole lines where a line starts, or behind a last line without an end.
-fn insert(text: &str, at: usize, lines: &[String]) -> String {
-    let end = line_end(text);
-    let mut new = lines.join(end) + end;
-    if at > 0 && !text[..at].ends_with('\n') {
-        new.insert_str(0, end);
-    }
-    splice(text, at..at, &new)
-}
-
-fn line_start(text: &str, at: usize) -> usize {
-    text[..at].rfind('\n').map_or(0, |before| before + 1)
-}
-
-fn line_stop(text: &str, at: usize) -> usize {
-    text[at..].find('\n').map_or(text.len(), |length| at + length + 1)
 }

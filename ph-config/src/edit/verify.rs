@@ -4,7 +4,8 @@ use crate::document::{Document, Entry, Section, Written};
 use crate::ini;
 
 use super::ini::Draft;
-use super::toml::{Leaf, Revision};
+use super::toml::Revision;
+use super::tree::{Branch, Comparison};
 use super::{Edit, Refusal};
 
 /// Requires that an INI text differs from what it was by the edit alone.
@@ -61,30 +62,22 @@ fn place(document: &Document, edit: &Edit<'_>, key: &str) -> Option<usize> {
     section.entries.iter().position(|entry| entry.key == key)
 }
 
-/// The same for a TOML text; `before` and `after` are all its tables and values in order.
-pub(super) fn toml(before: &[Leaf], after: &[Leaf], revision: &Revision) -> Result<(), Refusal> {
+/// The same for a TOML text; `before` and `after` are all that it says.
+pub(super) fn toml(
+    before: &Branch<'_>,
+    after: &Branch<'_>,
+    revision: &Revision,
+) -> Result<(), Refusal> {
     let path = &revision.path;
-    let at = |leaves: &[Leaf]| leaves.iter().position(|leaf| leaf.path == *path);
-    let (old, new) = (at(before), at(after));
-    let value = new.and_then(|at| after[at].value.as_deref());
-    if value != revision.value.as_deref() {
+    if after.value(path).map(|leaf| leaf.text.as_str()) != revision.value.as_deref() {
         return Err(Refusal::bug("the value into another one"));
     }
-    if old.is_some() && new.is_some() && old != new {
-        return Err(Refusal::bug("the order of the keys"));
-    }
-    // Tables around a new value may be new; none may vanish.
-    let is_around = |leaf: &Leaf| leaf.value.is_none() && path.starts_with(&leaf.path);
-    let others = |leaves: &'_ [Leaf]| -> Vec<Leaf> {
-        let others = leaves.iter().filter(|leaf| leaf.path != *path && !is_around(leaf));
-        others.cloned().collect()
-    };
-    if others(before) != others(after) {
+    let mut comparison = Comparison::default();
+    if !comparison.is_same_but(before, after, path) {
         return Err(Refusal::bug("other values"));
     }
-    let around = |leaves: &[Leaf]| leaves.iter().filter(|leaf| is_around(leaf)).count();
-    if around(before) > around(after) {
-        return Err(Refusal::bug("the tables"));
+    if !comparison.is_in_order() {
+        return Err(Refusal::bug("the order of the keys"));
     }
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! What a file looks like after one value was written into it.
 
-use ph_config::{Edit, EditError, Format, edit};
+use ph_config::{Edit, EditError, Format, edit, line_of};
+
+use crate::Site;
 
 fn changed(
     format: Format,
@@ -92,12 +94,42 @@ fn no_comment_is_lost() {
                 Some("2\n3"),
                 "[a]\nk = 2\n    3\n; one\n",
             ),
+            ("key alone removed", "[a]\n k = 1 ; one\nj=2\n", "a/k", None, "[a]\n ; one\nj=2\n"),
+            ("last key removed", "[a]\nk = 1 ; one", "a/k", None, "[a]\n; one"),
             (
                 "key removed",
                 "[a]\nk = 1\n  # why\n  2\n; end\n",
                 "a/k",
                 None,
                 "[a]\n  # why\n; end\n",
+            ),
+        ],
+    );
+    check(
+        Format::Toml,
+        &[
+            ("key removed", "[a]\r\n  k = 1 # c\r\n", "a/k", None, "[a]\r\n  # c\r\n"),
+            ("last key removed", "[a]\nk = '#' # c", "a/k", None, "[a]\n# c"),
+            (
+                "list removed",
+                "[a]\nk = [ # x\n  '#', # y \n  # z\n] # end\nj = 1\n",
+                "a/k",
+                None,
+                "[a]\n# x\n# y\n# z\n# end\nj = 1\n",
+            ),
+            (
+                "list replaced",
+                "[a]\nk = [ # x\n  \"\"\"#\\\"\"\"\"\"\", # y\n  [ 1, # z\n  ],\n] # end\n",
+                "a/k",
+                Some("v"),
+                "[a]\nk = [\n  # x\n  # y\n  # z\n  \"v\",\n] # end\n",
+            ),
+            (
+                "comma behind the last variable",
+                "[a]\nenvironment = { A = '1', }\n",
+                "a/environment.A",
+                None,
+                "[a]\nenvironment = {  }\n",
             ),
         ],
     );
@@ -209,7 +241,7 @@ fn a_key_is_removed_with_its_lines() {
     check(
         Format::Toml,
         &[
-            ("line", "[a]\nj = 1\nk = 2 # two\n# end", "a/K", None, "[a]\nj = 1\n# end"),
+            ("line", "[a]\nj = 1\nk = 2 # two\n# end", "a/K", None, "[a]\nj = 1\n# two\n# end"),
             ("list", "[a]\nk = [\n  1,\n]\nj = 1", "a/k", None, "[a]\nj = 1"),
             ("last line", "[a]\r\nj = 1\r\nk = 2", "a/k", None, "[a]\r\nj = 1"),
             (
@@ -374,6 +406,94 @@ fn a_new_toml_key_finds_its_table() {
 }
 
 #[test]
+fn a_key_of_the_application_has_one_name_in_an_ini_file() {
+    check(
+        Format::Ini,
+        &[
+            ("old", "[a]\napp_X = 1\n", "a/app.x", Some("2"), "[a]\napp_X = 2\n"),
+            ("new", "[a]\n", "a/App.x", Some("2"), "[a]\napp_x = 2\n"),
+            ("removed", "[a]\napp_x = 1\n", "a/app.X", None, "[a]\n"),
+        ],
+    );
+}
+
+#[test]
+fn a_hash_inside_a_word_or_in_quotes_is_no_comment() {
+    let words = "[a]\ncommand = ['x']\n";
+    check(
+        Format::Toml,
+        &[
+            ("inside", words, "a/command", Some("x y#z"), "[a]\ncommand = [\"x\", \"y#z\"]\n"),
+            ("quoted", words, "a/command", Some("x '# y'"), "[a]\ncommand = [\"x\", \"# y\"]\n"),
+            ("escaped", words, "a/command", Some("x \\#y"), "[a]\ncommand = [\"x\", \"#y\"]\n"),
+        ],
+    );
+}
+
+#[test]
+fn toml_tables_may_stand_in_any_order() {
+    check(
+        Format::Toml,
+        &[
+            (
+                "section of tables alone",
+                "[a.environment]\nA = '1'\n\n[b]\nk = 2\n",
+                "a/k",
+                Some("3"),
+                "[a.environment]\nA = '1'\n\n[b]\nk = 2\n\n[a]\nk = 3\n",
+            ),
+            (
+                "tables before and after",
+                "[a.app]\nx = 'y'\n[b]\nk = 2\n[a]\nk = 1\n[b.app]\nz = 'z'\n[a.environment]\n",
+                "a/k",
+                Some("3"),
+                "[a.app]\nx = 'y'\n[b]\nk = 2\n[a]\nk = 3\n[b.app]\nz = 'z'\n[a.environment]\n",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn a_toml_number_is_read_back_as_the_very_text_that_was_given() {
+    for old in ["1", "0.5", "true", "[1, 2]"] {
+        for value in [
+            "1",
+            "-0",
+            "0",
+            "1.10",
+            "1.0",
+            "0o77",
+            "077",
+            "1_0",
+            "2020-01-01",
+            "-",
+            "1.",
+            "+1",
+            "1e3",
+        ] {
+            let text = format!("[a]\nnice = {old}\n");
+            let text = changed(Format::Toml, &text, "a/nice", Some(value), false).expect(value);
+            let site = Site::toml(&text);
+            let (read, _) = site.read().expect("TOML").written("a", "nice").expect("a value");
+            assert_eq!(read, value, "{text}");
+        }
+    }
+    let text = changed(Format::Toml, "[a]\nn = 1\n", "a/n", Some("2"), false);
+    assert_eq!(text.as_deref(), Ok("[a]\nn = 2\n"), "plain numbers stay numbers");
+}
+
+#[test]
+fn lines_of_keys_are_known() {
+    let toml = "\u{feff}[a.environment]\nA = '1'\n\n[a]\nk = [\n1]\napp_x = 1\n";
+    let line = |key| line_of(toml, Format::Toml, "a", key);
+    let found = [line("environment.A"), line("K"), line("app.X"), line("environment.a")];
+    assert_eq!(found, [Some(2), Some(5), Some(7), None]);
+    let ini = "[DEFAULT]\rx = 1\r[a]\rapp_x = 2\r";
+    assert_eq!(line_of(ini, Format::Ini, "a", "app.x"), Some(4));
+    assert_eq!(line_of(ini, Format::Ini, "DEFAULT", "X"), Some(2));
+}
+
+#[test]
 fn what_would_not_read_back_is_refused() {
     let rows = [
         (Format::Ini, "[a]", "a/k", " x", "white space at the ends"),
@@ -399,6 +519,15 @@ fn what_would_not_read_back_is_refused() {
         (Format::Toml, "[a.environment]", "a/environment", "x", "got a table"),
         (Format::Toml, "[a]\nenvironment = 'A=1'", "a/environment.A", "2", "got string"),
         (Format::Toml, "[a]\ncommand = ['x']", "a/command", "'x", "expected words"),
+        (
+            Format::Toml,
+            "[a]\ncommand = ['x']",
+            "a/command",
+            "x # y",
+            "follows the `#` is a comment",
+        ),
+        (Format::Toml, "[a]\nenvironment = {\n# c\n}", "a/environment.A", "2", "with comments"),
+        (Format::Ini, "[a]", "a/environment.A", "2", "got one variable of `environment`"),
         (Format::Toml, "a.k = 1", "a/environment.A", "2", "got dotted keys"),
     ];
     for (format, text, place, value, reason) in rows {

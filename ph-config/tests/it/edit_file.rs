@@ -4,16 +4,20 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 
-use ph_config::{Edit, EditableFile, Format, edit};
+use ph_config::{Edit, EditableFile, FileError, Format, edit};
 
 use crate::Site;
 
 /// Sets `key` in section `s`, the whole way; the error as people see it.
 fn set(path: &Path, key: &str, value: &str) -> Result<(), String> {
-    let file = EditableFile::open(path).map_err(|error| error.to_string())?;
+    let file = EditableFile::open(path, path).map_err(|error| error.to_string())?;
     let wanted = Edit { section: "s", key, value: Some(value), keep_comment: true };
     let text = edit(file.text(), Format::of(path), &wanted).map_err(|error| error.to_string())?;
     file.replace(&text).map_err(|error| error.to_string())
+}
+
+fn open(path: &Path) -> Result<EditableFile, FileError> {
+    EditableFile::open(path, Path::new("conf/app.ini"))
 }
 
 fn read(path: &Path) -> String {
@@ -116,23 +120,72 @@ fn a_folder_that_cannot_be_written_is_named() {
 fn a_file_that_somebody_is_editing_is_left_alone() {
     let site = Site::new("[s]\nk = 1\n");
     let path = site.path("app.ini");
-    let first = EditableFile::open(&path).expect("the first");
-    let error = EditableFile::open(&path).expect_err("the second").to_string();
-    assert!(error.contains("app.ini: expected to be the only one"), "{error}");
+    let first = open(&path).expect("the first");
+    let error = open(&path).expect_err("the second");
+    assert!(matches!(error, FileError::Busy(_)), "{error:?}");
+    let error = error.to_string();
+    assert!(error.starts_with("conf/app.ini: expected to be the only one"), "{error}");
     drop(first);
-    let third = EditableFile::open(&path).expect("the lock went with its owner");
+    let third = open(&path).expect("the lock went with its owner");
     // An editor that does not know of the lock.
     fs::write(&path, "[s]\nk = 5\n").expect("write");
-    let error = third.replace("[s]\nk = 2\n").expect_err("the text is another").to_string();
+    let error = third.replace("[s]\nk = 2\n").expect_err("the text is another");
+    assert!(matches!(error, FileError::Busy(_)), "{error:?}");
+    let error = error.to_string();
     assert!(error.contains("expected nobody else to change the file"), "{error}");
-    let fourth = EditableFile::open(&path).expect("open");
+    let fourth = open(&path).expect("open");
     fs::write(site.path("new"), "[s]\nk = 5\n").expect("write");
     fs::rename(site.path("new"), &path).expect("rename");
     fourth.replace("[s]\nk = 2\n").expect_err("the file is another");
-    let fifth = EditableFile::open(&path).expect("open");
-    fifth.replace("\0").expect_err("NUL");
+    let fifth = open(&path).expect("open");
+    assert!(matches!(fifth.replace("\0"), Err(FileError::Unfit(_))));
     assert_eq!(read(&path), "[s]\nk = 5\n");
     assert_eq!(names(&site), ["app.ini"]);
+}
+
+#[test]
+fn a_lock_is_waited_for() {
+    let site = Site::new("[s]\nk = 1\n");
+    let path = site.path("app.ini");
+    let first = open(&path).expect("the first");
+    let second = std::thread::scope(|scope| {
+        let second = scope.spawn(|| set(&path, "k", "3"));
+        first.replace("[s]\nk = 2\nj = 2\n").expect("it has the lock");
+        second.join().expect("the thread ends")
+    });
+    assert_eq!(second, Ok(()));
+    // It saw what the first had written.
+    assert_eq!(read(&path), "[s]\nk = 3\nj = 2\n");
+}
+
+#[test]
+fn what_the_user_may_not_do_is_told_apart_and_folders_are_spelled_as_they_were() {
+    let site = Site::new("[s]\nk = 1\n");
+    let path = site.path("app.ini");
+    chown(&path, Some(12345), Some(12345)).expect("these tests run as root");
+    fs::set_permissions(site.path(""), Permissions::from_mode(0o755)).expect("chmod");
+    symlink("app.ini", site.path("link.ini")).expect("a link");
+    let as_other = |name: &'static str| {
+        let path = site.path(name);
+        let other = std::thread::spawn(move || {
+            nix::unistd::setfsuid(12345.into());
+            assert_eq!(nix::unistd::setfsuid(12345.into()).as_raw(), 12345, "run as root");
+            let file = EditableFile::open(&path, Path::new(name))?;
+            file.replace("[s]\n")
+        });
+        other.join().expect("the thread ends").expect_err("the folder is root's")
+    };
+    for name in ["app.ini", "link.ini"] {
+        let error = as_other(name);
+        assert!(matches!(error, FileError::Denied(_)), "{error:?}");
+        let shown = error.to_string();
+        let start = format!("{name}: cannot make a file in the folder \".\": Permission denied");
+        assert!(shown.starts_with(&start), "{shown}");
+    }
+    let error = open(&site.path("gone.ini")).expect_err("there is none");
+    assert!(matches!(error, FileError::Io(_)), "{error:?}");
+    let error = open(&site.path("")).expect_err("a folder");
+    assert!(matches!(error, FileError::Unfit(_)), "{error:?}");
 }
 
 #[test]

@@ -73,7 +73,10 @@ pub(crate) fn edit(format: Format, text: &str) {
                     assert_eq!(written.as_deref(), value);
                 }
             }
-            Err(error) => printable(&ConfigErrors(vec![error.at(name)])),
+            Err(error) => {
+                assert!(!error.to_string().contains("bug in ph"), "{error}\n{before}");
+                printable(&ConfigErrors(vec![error.at(name)]));
+            }
         }
     }
 }

@@ -46,13 +46,17 @@ fn toml_text() -> impl Strategy<Value = String> {
             .prop_map(|(row, value)| format!("{} = {value}", row.name)),
         2 => ("[a-c](\\.[a-c])?", value).prop_map(|(key, value)| format!("{key} = {value}")),
         2 => "\\[\\[?(s|a|DEFAULT|default|s\\.environment|s\\.app|\"x y\")\\]\\]?( # c)?",
+        // Tables of sections that come before those, after them, or between others.
+        2 => "\\[(a|b|DEFAULT)\\.(environment|app)\\]\n[A-C] = '1'",
         1 => " ?#[a-z]{0,4}",
         1 => "\\PC{0,8}",
     ];
     let end = prop_oneof![4 => Just("\n"), 1 => Just("\r\n")];
-    prop::collection::vec((line, end), 0..14).prop_map(|lines| {
+    let lines = prop::collection::vec((line, end), 0..14);
+    (lines, prop::bool::weighted(0.8)).prop_map(|(lines, has_section)| {
         let lines = lines.into_iter().map(|(line, end)| line + end);
-        format!("[s]\n{}", lines.collect::<String>())
+        let lines = lines.collect::<String>();
+        if has_section { format!("[s]\n{lines}") } else { lines }
     })
 }
 
@@ -98,8 +102,8 @@ proptest! {
     #[test]
     fn any_edit_is_that_edit_or_refused(
         text in prop_oneof![text(), toml_text()],
-        section in "a|s|DEFAULT|\\PC{0,3}",
-        key in "[a-c]|command|environment(\\.X)?|\\PC{0,3}",
+        section in "a|b|s|DEFAULT|\\PC{0,3}",
+        key in "[a-c]|command|environment(\\.[AX])?|app[._][Ab]|\\PC{0,3}",
         value in "[a-c0-9 =:;#%|\"'\\[\\]]{0,8}|\\PC{0,4}",
         is_toml in any::<bool>(),
     ) {
