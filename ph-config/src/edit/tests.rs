@@ -155,6 +155,8 @@ proptest! {
         let Ok(after) = edit(&text, Format::Ini, &with(Some(&new))) else { return Ok(()) };
         prop_assert!(after.contains(comment.trim()), "{after:?}");
         let back = edit(&after, Format::Ini, &with(Some(&old)));
+        let without = edit(&after, Format::Ini, &with(None)).expect("the key is there");
+        prop_assert!(without.contains(comment.trim()), "{without:?}");
         if keep_comment && (new.is_empty() || new.contains('\n')) {
             // The comment had to move.
             prop_assert!(back.is_ok_and(|back| back.contains(comment.trim())), "{after:?}");
@@ -224,7 +226,7 @@ proptest! {
                 }
                 let here = comments(&after);
                 let kept = comments(&text).iter().all(|comment| here.contains(comment));
-                prop_assert!(kept || request.value.is_none(), "{after:?}");
+                prop_assert!(kept, "{after:?}");
             }
         }
     }
@@ -277,12 +279,17 @@ fn toml_text() -> impl Strategy<Value = String> {
         "",
     ];
     let tables = ["", "environment = { A = '1', B = '2' }", "environment.A = '1'"];
-    let below = ["", "[s.app]\nb = 'x'", "\n[s.app] # own\n\n# end", "[t]\n"];
+    let below = ["", "[s.app]\nb = 'x'", "\n[s.app] # own\n\n# end", "[t]\n", "[u.app]\nb = 'y'"];
     (
         prop::sample::subsequence(section.to_vec(), 0..=section.len()),
         prop::sample::select(tables.to_vec()),
         prop::sample::select(below.to_vec()),
-        prop::sample::select(vec!["[s]", "[s] # the service", "[DEFAULT]\nn = 3\n\n[s]"]),
+        prop::sample::select(vec![
+            "[s]",
+            "[s] # the service",
+            "[DEFAULT]\nn = 3\n\n[s]",
+            "[t.environment]\nA = '0'\n[s]",
+        ]),
         prop::sample::select(vec!["\n", "\r\n"]),
         any::<bool>(),
     )

@@ -133,7 +133,7 @@ impl Comparison {
 
     /// Whether the values that are in both follow one another as they did. `toml_edit` gives them
     /// table by table, but a table may stand in several places.
-    pub(super) fn is_in_order(mut self) -> bool {
+    pub(super) fn keeps_order(mut self) -> bool {
         self.places.sort_unstable();
         self.places.is_sorted_by_key(|(_, after)| *after)
     }

@@ -109,6 +109,7 @@ impl Trial<'_> {
             old.retain(|problem| problem.key.as_deref() != Some(found.key));
             found.add(after, name, &old, new);
             if found.refused.is_empty() {
+                found.doubtful.retain(|problem| findings.seen.insert(signature(problem)));
                 findings.doubtful.append(&mut found.doubtful);
                 return;
             }

@@ -76,7 +76,7 @@ pub(super) fn toml(
     if !comparison.is_same_but(before, after, path) {
         return Err(Refusal::bug("other values"));
     }
-    if !comparison.is_in_order() {
+    if !comparison.keeps_order() {
         return Err(Refusal::bug("the order of the keys"));
     }
     Ok(())
