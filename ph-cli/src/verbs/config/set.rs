@@ -90,7 +90,8 @@ fn change(given: &str, value: Option<&str>, args: &EditArgs) -> Result<ExitCode,
         wanted => opened.section(wanted)?,
     };
     let file = file_of(&opened.configuration, section, &key);
-    let editable = EditableFile::open(&opened.place.folder.join(&file), &file).map_err(unedited)?;
+    let editable = EditableFile::open(&opened.place.folder.join(&file), &file)
+        .map_err(|error| unedited(&error))?;
     // What the file says counts from here on; somebody may have edited it a moment ago.
     let old = Source { instead: Some((&file, editable.text())), ..opened.place.source() };
     let before = old.clone().read()?;
@@ -111,7 +112,7 @@ fn change(given: &str, value: Option<&str>, args: &EditArgs) -> Result<ExitCode,
     change.try_out(&old, &new, value.is_some())?;
     let after = new.read()?;
     let done = change.describe(was, &after);
-    editable.replace(&text).map_err(unedited)?;
+    editable.replace(&text).map_err(|error| unedited(&error))?;
     if args.json {
         output::print_json(&done)?;
     } else {
@@ -138,13 +139,13 @@ fn whole(key: &str) -> &str {
     if key.starts_with("environment.") { "environment" } else { key }
 }
 
-fn unedited(error: FileError) -> Failure {
-    let code = match &error {
+fn unedited(error: &FileError) -> Failure {
+    let code = match error {
         FileError::Busy(_) | FileError::Io(_) => Exit::Failed,
         FileError::Denied(_) => Exit::NotPermitted,
         FileError::Unfit(_) => Exit::Config,
     };
-    Failure::report(code, &error)
+    Failure::report(code, error)
 }
 
 /// The variables of this process without those that set keys. They stay what `%(ENV_X)s` stands
