@@ -4,6 +4,7 @@ mod dialect;
 mod differential;
 mod edit;
 mod edit_file;
+mod edit_toml;
 mod environment;
 mod files;
 mod generated;
