@@ -194,7 +194,8 @@ impl Conditions {
     /// Lays out what each child has to do, and sees that it can be done.
     pub(super) fn setup(&self, nofile: NofileLimit, what: &OsStr) -> Result<Setup, RunError> {
         let setup = self.lay_out(nofile)?;
-        let failures = trial::try_out(&setup, &[]).map_err(system("fork"))?;
+        let failures = trial::try_out(&setup, &[]);
+        let failures = failures.map_err(|(call, errno)| system(call)(errno))?;
         match failures.first() {
             None => Ok(setup),
             Some(failure) => Err(self.refused(*failure, what)),

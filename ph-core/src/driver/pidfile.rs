@@ -11,11 +11,9 @@ use std::os::fd::RawFd;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use nix::unistd::{AccessFlags, access};
-
 use super::RunError;
 use crate::sys::folder;
-use crate::sys::lock::{Lock, LockError};
+use crate::sys::lock::{Lock, LockError, Sight};
 
 /// The most masters of one section that may run side by side.
 const MAX_INSTANCES: u32 = 1024;
@@ -56,11 +54,15 @@ impl Pidfile {
             let lock_path = self.path_of(instance, "lock");
             match Lock::acquire(&lock_path) {
                 Ok(lock) => {
-                    let path = match instance {
-                        1 => self.path.clone(),
-                        _ => self.path_of(instance, "pid"),
+                    let path = self.file_of(instance);
+                    let held = HeldPidfile { lock, path, instance, is_written: false };
+                    return match see_replaceable(&held.path) {
+                        Ok(()) => Ok(held),
+                        Err(source) => {
+                            let path = held.path.clone();
+                            Err(RunError::File { what: "pidfile", path, source })
+                        }
                     };
-                    return Ok(HeldPidfile { lock, path, instance, is_written: false });
                 }
                 Err(LockError::Held(_)) if !self.single_instance => {}
                 Err(LockError::Held(held)) => {
@@ -86,42 +88,46 @@ impl Pidfile {
     /// everything that would keep the next one from its files.
     pub(super) fn look(&self) -> (Vec<Running>, Vec<RunError>) {
         let (mut running, mut errors) = (Vec::new(), Vec::new());
-        for instance in 1..=MAX_INSTANCES {
+        let last = if self.single_instance { 1 } else { MAX_INSTANCES };
+        let mut is_placed = false;
+        for instance in 1..=last {
             let lock = self.path_of(instance, "lock");
-            let refused = |source| RunError::File { what: "lock", path: lock.clone(), source };
             match Lock::look(&lock) {
-                Ok(is_there) => {
-                    let folder = folder::takes_files(folder::of(&lock)).map_err(io::Error::from);
-                    let pidfile = match instance {
-                        1 => self.path.clone(),
-                        _ => self.path_of(instance, "pid"),
-                    };
-                    match folder {
-                        Err(source) if !is_there => errors.push(refused(source)),
-                        folder => {
-                            let seen = folder.and_then(|()| see_replaceable(&pidfile));
-                            errors.extend(seen.err().map(|source| RunError::File {
-                                what: "pidfile",
-                                path: pidfile,
-                                source,
-                            }));
-                        }
-                    }
-                    break;
+                Ok(Sight::Held(pid)) => running.push(Running { instance, pid }),
+                // Those behind a free number are looked at for masters alone.
+                _ if is_placed => {}
+                Ok(sight) => {
+                    is_placed = true;
+                    errors.extend(self.see_files(instance, sight != Sight::Nothing).err());
                 }
-                Err(LockError::Held(held)) => {
-                    running.push(Running { instance, pid: held.holder() });
-                    if self.single_instance {
-                        break;
-                    }
-                }
-                Err(LockError::Io(source)) => {
-                    errors.push(refused(source));
-                    break;
+                Err(source) => {
+                    is_placed = true;
+                    errors.push(RunError::File { what: "lock", path: lock, source });
                 }
             }
         }
         (running, errors)
+    }
+
+    /// Sees that a master could make its files, or replace those that are there.
+    fn see_files(&self, instance: u32, has_lock_file: bool) -> Result<(), RunError> {
+        let lock = self.path_of(instance, "lock");
+        let path = self.file_of(instance);
+        let refused = |what, path| move |source| RunError::File { what, path, source };
+        match folder::takes_data(folder::of(&lock)).map_err(io::Error::from) {
+            Err(source) if !has_lock_file => Err(refused("lock", lock)(source)),
+            folder => folder
+                .and_then(|()| see_replaceable(&path))
+                .and_then(|()| see_room_for_new(&path))
+                .map_err(refused("pidfile", path)),
+        }
+    }
+
+    fn file_of(&self, instance: u32) -> PathBuf {
+        match instance {
+            1 => self.path.clone(),
+            _ => self.path_of(instance, "pid"),
+        }
     }
 
     fn path_of(&self, instance: u32, extension: &str) -> PathBuf {
@@ -166,10 +172,7 @@ impl Drop for HeldPidfile {
 }
 
 fn write_whole(path: &Path) -> io::Result<()> {
-    let mut name = OsString::from(".");
-    name.push(path.file_name().ok_or(io::ErrorKind::InvalidInput)?);
-    name.push(".new");
-    let temporary = path.with_file_name(name);
+    let temporary = new_one(path)?;
     // One may be left of a predecessor that was killed; while the lock is held no other is about to
     // write one. It has one name, so that there is never more than one.
     let _ = std::fs::remove_file(&temporary);
@@ -187,27 +190,54 @@ fn write_whole(path: &Path) -> io::Result<()> {
     written
 }
 
-/// Sees that what the pidfile is to replace is nothing, a link, or an old pidfile; not, by a slip in the
-/// configuration, a file that matters.
+/// Where a pidfile is written before it takes its name.
+fn new_one(path: &Path) -> io::Result<PathBuf> {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().ok_or(io::ErrorKind::InvalidInput)?);
+    name.push(".new");
+    Ok(path.with_file_name(name))
+}
+
+/// Sees that what the pidfile is to replace is nothing, a link, or an old pidfile: nothing but a number
+/// and white space. Not, by a slip in the configuration, a file that matters.
 fn see_replaceable(path: &Path) -> io::Result<()> {
     let Ok(there) = std::fs::symlink_metadata(path) else { return Ok(()) };
     if there.is_dir() {
         return Err(io::Error::from_raw_os_error(libc::EISDIR));
     }
     if there.is_symlink() {
-        return Ok(());
+        return folder::see_removable(path);
     }
     if !there.is_file() {
         return Err(io::Error::other("not a regular file"));
     }
-    let is_number = |text: String| text.trim().is_empty() || text.trim().parse::<u32>().is_ok();
-    // One that cannot be read may be a pidfile as well as not.
-    let is_pidfile = there.len() <= 32 && std::fs::read_to_string(path).is_ok_and(is_number);
-    let is_hidden = access(path, AccessFlags::R_OK).is_err();
-    if is_pidfile || is_hidden {
-        return Ok(());
+    if folder::is_mount_point(path) {
+        return Err(io::Error::from_raw_os_error(libc::EBUSY));
     }
-    Err(io::Error::other("it holds something else, which the pid would replace"))
+    let is_number = |text: &str| text.trim().is_empty() || text.trim().parse::<u32>().is_ok();
+    // Everybody may read a pidfile; so one that cannot be read is none.
+    let text = if there.len() <= 32 { Some(std::fs::read_to_string(path)) } else { None };
+    match text {
+        Some(Ok(text)) if is_number(&text) => folder::see_removable(path),
+        Some(Err(error)) if error.kind() != io::ErrorKind::InvalidData => Err(error),
+        Some(_) | None => {
+            Err(io::Error::other("it holds something else, which the pid would replace"))
+        }
+    }
+}
+
+/// Sees that the new pidfile could be made beside the old one.
+fn see_room_for_new(path: &Path) -> io::Result<()> {
+    let temporary = new_one(path)?;
+    match std::fs::symlink_metadata(&temporary) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok(there) if there.is_dir() => Err(io::Error::other(format!(
+            "{} is a directory, and is where it is written before it takes its name",
+            temporary.display()
+        ))),
+        Ok(_) => folder::see_removable(&temporary),
+    }
 }
 
 fn names_this_process(path: &Path) -> bool {
@@ -315,12 +345,50 @@ mod tests {
         assert!(missing[0].to_string().contains("master.lock"), "{missing:?}");
     }
 
+    /// What somebody else had put there is refused by a start as it is by a look, and kept.
     #[test]
-    fn a_directory_in_its_place_is_an_error_that_names_it() {
+    fn what_is_no_pidfile_is_kept_by_a_start_too() {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir(folder.path().join("master.pid")).unwrap();
-        let mut held = pidfile(folder.path(), true).claim().unwrap();
-        let text = held.write().unwrap_err().to_string();
-        assert!(text.contains("master.pid"), "{text}");
+        let path = folder.path().join("master.pid");
+        let refused = |wanted: &str| {
+            let text = pidfile(folder.path(), true).claim().unwrap_err().to_string();
+            assert!(text.contains("master.pid") && text.contains(wanted), "{text}");
+            assert!(!folder.path().join("master.lock").exists());
+        };
+        for text in ["4711 (ph)\n", "root:x:0:0\n", "-5"] {
+            std::fs::write(&path, text).unwrap();
+            refused("something else");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        }
+        std::fs::remove_file(&path).unwrap();
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRUSR).unwrap();
+        refused("not a regular file");
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        refused("EISDIR");
+    }
+
+    #[test]
+    fn a_look_sees_that_the_new_pidfile_has_no_place() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join(".master.pid.new")).unwrap();
+        let text = pidfile(folder.path(), true).look().1.remove(0).to_string();
+        assert!(text.contains(".master.pid.new is a directory"), "{text}");
+        let long = folder.path().join(format!("{}.pid", "a".repeat(247)));
+        let long = Pidfile { path: long, single_instance: true };
+        let text = long.look().1.remove(0).to_string();
+        assert!(text.contains("ENAMETOOLONG"), "{text}");
+        assert!(long.claim().unwrap().write().is_err());
+    }
+
+    #[test]
+    fn masters_behind_a_free_number_are_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = pidfile(folder.path(), false).claim().unwrap();
+        let _second = pidfile(folder.path(), false).claim().unwrap();
+        drop(first);
+        let (running, errors) = pidfile(folder.path(), false).look();
+        assert_eq!(running.iter().map(|it| it.instance).collect::<Vec<_>>(), [2]);
+        assert!(errors.is_empty(), "{errors:?}");
     }
 }

@@ -6,7 +6,6 @@
 //! enough. It leaves nothing behind and changes nothing of the process, and a master that runs does not
 //! notice.
 
-use std::ffi::CString;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -23,6 +22,7 @@ use super::{Master, environment};
 use crate::sys::environ::{Environment, c_string};
 use crate::sys::fds::NofileLimit;
 use crate::sys::setup::{Setup, Step};
+use crate::sys::trial::{Need, Use};
 use crate::sys::{process, procfs, trial};
 
 /// What a rehearsal has found out.
@@ -281,10 +281,13 @@ impl Settings {
                 return findings.push(Finding::Refused(error));
             }
         }
-        let names: io::Result<Vec<CString>> = tried.iter().map(c_string).collect();
-        let failures = match trial::try_out(setup, &names.unwrap_or_default()) {
+        let need = |path: &&std::path::Path| Need {
+            use_of: Use::Execute,
+            paths: c_string(path).into_iter().collect(),
+        };
+        let failures = match trial::try_out(setup, &tried.iter().map(need).collect::<Vec<_>>()) {
             Ok(failures) => failures,
-            Err(errno) => return findings.push(Finding::Refused(system("fork")(errno))),
+            Err((call, errno)) => return findings.push(Finding::Refused(system(call)(errno))),
         };
         for failure in failures {
             let source = io::Error::from_raw_os_error(failure.errno);

@@ -3,8 +3,9 @@
 //! It is never unlocked explicitly, so it stays held as long as any process has the descriptor, and
 //! the kernel releases it however the holder ends.
 
-use std::fs::{File, OpenOptions, Permissions};
-use std::io::{self, Write as _};
+use std::ffi::OsStr;
+use std::fs::{File, Metadata, OpenOptions, Permissions};
+use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{FileExt as _, MetadataExt, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -12,13 +13,18 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::signal::kill;
-use nix::unistd::Pid;
+use nix::sys::stat::{major, minor};
+use nix::unistd::{Pid, geteuid};
 
 use super::clock;
 
 /// How often a held lock is looked at for the name of its holder, and the pause between two looks.
 const LOOKS: u32 = 40;
 const LOOK_PAUSE: Duration = Duration::from_millis(5);
+
+/// How much of the kernel's list of locks is read, and how many descriptors of a process are looked at.
+const LIST_AT_MOST: u64 = 1 << 22;
+const LINKS_AT_MOST: usize = 1 << 17;
 
 /// A held lock; its file names the holder's pid for people.
 #[derive(Debug)]
@@ -34,6 +40,17 @@ pub(crate) enum LockError {
     Held(HeldByOther),
     /// The file could not be opened, is not a regular file, or could not be locked.
     Io(io::Error),
+}
+
+/// What a look finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sight {
+    /// There is no lock file.
+    Nothing,
+    /// There is one that nobody holds.
+    Free,
+    /// Somebody holds it; the living process that does, as far as it is known.
+    Held(Option<i32>),
 }
 
 /// A lock somebody else holds.
@@ -69,19 +86,26 @@ impl Lock {
         Err(io::Error::other("the lock file is replaced again and again").into())
     }
 
-    /// What [`acquire`](Self::acquire) would find, without making or changing anything. Says whether
-    /// there is a lock file. One that is free is locked for no longer than it takes to see that, and in a
-    /// way that others who look do not mind.
-    pub(crate) fn look(path: &Path) -> Result<bool, LockError> {
+    /// What [`acquire`](Self::acquire) would find, without making, changing or locking anything: nobody
+    /// who starts at this moment is kept from it. A master that cannot be seen (on another machine, or in
+    /// another container without the numbers of this one) is not found.
+    pub(crate) fn look(path: &Path) -> io::Result<Sight> {
         let file = match open(path, false) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Sight::Nothing),
             opened => opened?,
         };
-        if !flock(&file, libc::LOCK_SH)? {
-            return Err(LockError::Held(HeldByOther(file)));
+        if let Some(pid) = locker(&file)? {
+            let names = |pid: &i32| is_alive(*pid);
+            return Ok(Sight::Held(
+                Some(pid).filter(names).or_else(|| written(&file).filter(names)),
+            ));
         }
         refuse_other_content(&file)?;
-        Ok(true)
+        // An attempt sets the mode, which is the owner's to set.
+        if file.metadata()?.uid() != geteuid().as_raw() && !geteuid().is_root() {
+            return Err(io::Error::from_raw_os_error(libc::EPERM));
+        }
+        Ok(Sight::Free)
     }
 
     /// The descriptor, which a worker closes before its own code runs.
@@ -101,7 +125,7 @@ impl Lock {
 /// Locks a folder for as long as the file lives. Others do so for a moment only, at their start; so
 /// does this wait.
 pub(crate) fn lock_folder(path: &Path) -> io::Result<File> {
-    let folder = File::open(path)?;
+    let folder = open_folder(path)?;
     for _ in 0..LOOKS * 10 {
         if try_lock(&folder)? {
             return Ok(folder);
@@ -111,18 +135,56 @@ pub(crate) fn lock_folder(path: &Path) -> io::Result<File> {
     Err(io::Error::from(io::ErrorKind::WouldBlock))
 }
 
-/// Takes an exclusive lock if nobody has one.
-pub(super) fn try_lock(file: &impl AsRawFd) -> io::Result<bool> {
-    flock(file, libc::LOCK_EX)
+/// Opens a folder for reading, as [`lock_folder`] does; what is no folder is refused at once.
+pub(crate) fn open_folder(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(path)
 }
 
-fn flock(file: &impl AsRawFd, kind: libc::c_int) -> io::Result<bool> {
+/// Takes an exclusive lock if nobody has one.
+pub(super) fn try_lock(file: &impl AsRawFd) -> io::Result<bool> {
     // SAFETY: flock on a descriptor that lives as long as the borrow.
-    if unsafe { libc::flock(file.as_raw_fd(), kind | libc::LOCK_NB) } == 0 {
+    if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0 {
         return Ok(true);
     }
     let error = io::Error::last_os_error();
     if error.kind() == io::ErrorKind::WouldBlock { Ok(false) } else { Err(error) }
+}
+
+/// The process that has locked a file, as the kernel's list of locks names it. Some file systems (btrfs,
+/// overlays) have another device there than `stat` tells; so the process that the file itself names is
+/// asked too.
+fn locker(file: &File) -> io::Result<Option<i32>> {
+    let there = file.metadata()?;
+    let device = there.dev();
+    let place = format!("{:02x}:{:02x}:{}", major(device), minor(device), there.ino());
+    let mut list = Vec::new();
+    File::open("/proc/locks")?.take(LIST_AT_MOST).read_to_end(&mut list)?;
+    let listed = String::from_utf8_lossy(&list).lines().find_map(|line| lock_of(line, &place));
+    Ok(listed.or_else(|| written(file).filter(|pid| is_alive(*pid) && holds(*pid, &there))))
+}
+
+/// A line is `1: FLOCK ADVISORY WRITE PID MAJOR:MINOR:INODE 0 EOF`; one of a process that waits has `->`
+/// before its kind.
+fn lock_of(line: &str, place: &str) -> Option<i32> {
+    let mut fields = line.split_ascii_whitespace().skip(1);
+    let is_lock = fields.next()? == "FLOCK";
+    let pid = fields.nth(2)?.parse().ok()?;
+    (is_lock && fields.next()? == place).then_some(pid)
+}
+
+/// Whether a process has this file open and locked. One that may not be asked is believed.
+fn holds(pid: i32, there: &Metadata) -> bool {
+    let Ok(entries) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return true };
+    let is_it = |path: &Path| {
+        std::fs::metadata(path).is_ok_and(|it| (it.dev(), it.ino()) == (there.dev(), there.ino()))
+    };
+    let is_locked = |fd: &OsStr| {
+        let info = Path::new("/proc").join(pid.to_string()).join("fdinfo").join(fd);
+        let info = std::fs::read_to_string(info).unwrap_or_default();
+        info.lines().any(|line| line.starts_with("lock:") && line.contains(" FLOCK "))
+    };
+    let mut entries = entries.take(LINKS_AT_MOST).flatten();
+    entries.any(|entry| is_it(&entry.path()) && is_locked(&entry.file_name()))
 }
 
 fn is_at(file: &File, path: &Path) -> bool {
@@ -224,21 +286,59 @@ mod tests {
     fn a_look_finds_what_an_attempt_would_and_changes_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.lock");
-        assert!(matches!(Lock::look(&path), Ok(false)));
+        assert_eq!(Lock::look(&path).unwrap(), Sight::Nothing);
         assert!(!path.exists());
-        std::fs::write(&path, "2147483647\n").unwrap();
-        assert!(matches!(Lock::look(&path), Ok(true)));
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "2147483647\n");
-        let another_look = open(&path, false).unwrap();
-        assert!(flock(&another_look, libc::LOCK_SH).unwrap());
-        assert!(matches!(Lock::look(&path), Ok(true)));
-        drop(another_look);
+        let our_pid = std::process::id().to_string();
+        for text in ["2147483647\n", our_pid.as_str()] {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(Lock::look(&path).unwrap(), Sight::Free, "{text}");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        }
         let lock = Lock::acquire(&path).unwrap();
-        assert!(matches!(Lock::look(&path), Err(LockError::Held(_))));
+        let own = std::process::id().cast_signed();
+        let holder = Some(own);
+        assert_eq!(Lock::look(&path).unwrap(), Sight::Held(holder));
+        // Who has the lock is known before the file says it.
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(Lock::look(&path).unwrap(), Sight::Held(holder));
+        assert!(holds(own, &lock.file.metadata().unwrap()));
         drop(lock);
         std::fs::write(&path, "version = 4\n").unwrap();
-        assert!(matches!(Lock::look(&path), Err(LockError::Io(_))));
-        assert!(matches!(Lock::look(folder.path()), Err(LockError::Io(_))));
+        assert!(Lock::look(&path).is_err());
+        assert!(Lock::look(folder.path()).is_err());
+    }
+
+    #[test]
+    fn a_look_keeps_nobody_from_the_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.lock");
+        std::fs::write(&path, "2147483647\n").unwrap();
+        let (done, wait) = std::sync::mpsc::channel::<()>();
+        let looker = std::thread::spawn({
+            let path = path.clone();
+            move || {
+                let mut looks = 0_u32;
+                while wait.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+                    let _ = Lock::look(&path);
+                    looks += 1;
+                }
+                looks
+            }
+        });
+        for _ in 0..2000 {
+            drop(Lock::acquire(&path).expect("nobody else wants it"));
+        }
+        drop(done);
+        assert!(looker.join().unwrap() > 0);
+    }
+
+    #[test]
+    fn a_lock_is_read_from_the_list_and_a_wait_for_one_is_none() {
+        let line = "7: FLOCK  ADVISORY  WRITE 42 fd:01:99 0 EOF";
+        assert_eq!(lock_of(line, "fd:01:99"), Some(42));
+        assert_eq!(lock_of(line, "fd:01:9"), None);
+        assert_eq!(lock_of("7: -> FLOCK  ADVISORY  WRITE 42 fd:01:99 0 EOF", "fd:01:99"), None);
+        assert_eq!(lock_of("7: POSIX  ADVISORY  WRITE 42 fd:01:99 0 EOF", "fd:01:99"), None);
     }
 
     #[test]

@@ -156,31 +156,41 @@ pub(crate) enum Ended {
 
 /// Reaps a child that has ended.
 pub(crate) fn reap(pid: Pid) -> Option<Ended> {
+    try_reap(pid).ok().flatten()
+}
+
+/// The same; `None` if it lives, and an error if there is no such child (any more).
+fn try_reap(pid: Pid) -> nix::Result<Option<Ended>> {
     let mut status = 0;
     loop {
         // SAFETY: the pointer is to a live variable.
         let reaped = unsafe { libc::waitpid(pid.as_raw(), &raw mut status, libc::WNOHANG) };
         if reaped == pid.as_raw() {
-            return Some(if libc::WIFEXITED(status) {
+            return Ok(Some(if libc::WIFEXITED(status) {
                 Ended::Code(u8::try_from(libc::WEXITSTATUS(status)).unwrap_or(u8::MAX))
             } else {
                 Ended::Signal(libc::WTERMSIG(status), libc::WCOREDUMP(status))
-            });
+            }));
         }
-        if reaped == 0 || Errno::last() != Errno::EINTR {
-            return None;
+        if reaped == 0 {
+            return Ok(None);
+        }
+        if Errno::last() != Errno::EINTR {
+            return Err(Errno::last());
         }
     }
 }
 
 /// Waits, a bounded time, for the end of a child that is about to end, reaps it, and says whether that
-/// was with code 0. For the start of a master only.
+/// is known to have been with code 0. Where SIGCHLD is ignored the kernel has reaped it already, and how
+/// it ended can only be learned in another way. For the start of a master only.
 pub(crate) fn reap_now(pid: Pid) -> bool {
     for _ in 0..REAP_LOOKS {
-        if let Some(ended) = reap(pid) {
-            return matches!(ended, Ended::Code(0));
+        match try_reap(pid) {
+            Ok(Some(ended)) => return matches!(ended, Ended::Code(0)),
+            Ok(None) => clock::pause(REAP_LOOK),
+            Err(_) => return false,
         }
-        clock::pause(REAP_LOOK);
     }
     false
 }

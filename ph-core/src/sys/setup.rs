@@ -218,49 +218,75 @@ impl Setup {
     /// kernel forgets the death
     /// signal when the user changes, so it is asked for again.
     pub(crate) fn apply(&self, slot: u32, master: Pid, worker: Option<u64>) -> Result<(), Failure> {
-        self.go_through(slot, master, worker, &mut Err)
+        self.go_through(slot, master, worker, &mut UpToTheFirst)
     }
 
-    /// The same, but that `judge` says of each step that failed whether that is the end.
+    /// The same, but that `course` hears of each step before it is taken, and says of each one that failed
+    /// whether that is the end.
     pub(crate) fn go_through(
         &self,
         slot: u32,
         master: Pid,
         worker: Option<u64>,
-        judge: &mut impl FnMut(Failure) -> Result<(), Failure>,
+        course: &mut impl Course,
     ) -> Result<(), Failure> {
         mark::wear(worker);
         if let Some(mask) = self.umask {
             umask(Mode::from_bits_truncate(mask));
         }
         if let Some(nice) = self.nice {
-            set_nice(nice).map_err(Failure::of(Step::Nice)).or_else(&mut *judge)?;
+            course.take(Step::Nice, || set_nice(nice))?;
         }
         if let Some(score) = &self.oom_score_adj {
-            set_oom_score_adj(score).map_err(Failure::of(Step::OomScore)).or_else(&mut *judge)?;
+            course.take(Step::OomScore, || set_oom_score_adj(score))?;
         }
         if let Some(cpus) = &self.cpus {
-            cpus.apply(slot).map_err(Failure::of(Step::Affinity)).or_else(&mut *judge)?;
+            course.take(Step::Affinity, || cpus.apply(slot))?;
         }
         let restored = self.nofile.restore().map_err(|errno| Failure {
             detail: u8::try_from(libc::RLIMIT_NOFILE).unwrap_or(0),
             ..Failure::of(Step::Limit)(errno)
         });
-        restored.or_else(&mut *judge)?;
+        restored.or_else(|failure| course.judge(failure))?;
         for limit in &self.limits {
-            limit.apply().or_else(&mut *judge)?;
+            limit.apply().or_else(|failure| course.judge(failure))?;
         }
         if let Some(ids) = &self.ids {
-            ids.take_on().or_else(&mut *judge)?;
-            let again = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
-            again.map_err(Failure::of(Step::Session)).or_else(&mut *judge)?;
+            course.begin(Step::User, 0);
+            ids.take_on().or_else(|failure| course.judge(failure))?;
+            course.take(Step::Session, || nix::sys::prctl::set_pdeathsig(Signal::SIGKILL))?;
             process::leave_if_orphaned(master);
         }
         if let Some(directory) = &self.directory {
-            let entered = nix::unistd::chdir(directory.as_c_str());
-            entered.map_err(Failure::of(Step::Directory)).or_else(&mut *judge)?;
+            course.take(Step::Directory, || nix::unistd::chdir(directory.as_c_str()))?;
         }
         Ok(())
+    }
+}
+
+/// What comes of the steps of a setup. It is called in a child, where only system calls are made.
+pub(crate) trait Course {
+    /// A step is about to be taken, which may never come to an end.
+    fn begin(&mut self, step: Step, detail: u8);
+
+    /// A step failed; an error ends the attempt.
+    fn judge(&mut self, failure: Failure) -> Result<(), Failure>;
+
+    /// Takes a step.
+    fn take(&mut self, step: Step, act: impl FnOnce() -> nix::Result<()>) -> Result<(), Failure> {
+        self.begin(step, 0);
+        act().map_err(Failure::of(step)).or_else(|failure| self.judge(failure))
+    }
+}
+
+/// The first step that fails is the end.
+struct UpToTheFirst;
+
+impl Course for UpToTheFirst {
+    fn begin(&mut self, _: Step, _: u8) {}
+
+    fn judge(&mut self, failure: Failure) -> Result<(), Failure> {
+        Err(failure)
     }
 }
 

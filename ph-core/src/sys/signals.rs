@@ -248,6 +248,18 @@ fn wake() {
     Errno::set_raw(errno);
 }
 
+/// Has the kernel end this child after so many seconds, wherever it hangs by then. All other signals stay
+/// blocked.
+pub(crate) fn end_at(seconds: u32) -> nix::Result<()> {
+    let mut alarm = SigSet::empty();
+    alarm.add(Signal::SIGALRM);
+    // SAFETY: sets a signal's default action in a process of one thread.
+    unsafe { libc::signal(libc::SIGALRM, libc::SIG_DFL) };
+    // SAFETY: sets a timer of this process.
+    unsafe { libc::alarm(seconds) };
+    alarm.thread_unblock()
+}
+
 /// Blocks every signal and gives back the mask that was.
 pub(crate) fn block_all() -> nix::Result<SigSet> {
     SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)

@@ -148,7 +148,7 @@ impl Program {
 }
 
 /// Tells the other end of a report pipe which step failed.
-pub(super) fn tell(failed: &OwnedFd, failure: Failure) {
+fn tell(failed: &OwnedFd, failure: Failure) {
     let message = [failure.step as u8, failure.detail, 0, 0];
     let message = [message, failure.errno.to_le_bytes()];
     let _ = fds::write(failed, message.as_flattened());
@@ -189,7 +189,7 @@ fn targets_end(listeners: usize) -> RawFd {
 }
 
 /// `dup2`, whose copy is not close-on-exec.
-fn duplicate_to(source: BorrowedFd<'_>, target: RawFd) -> nix::Result<()> {
+pub(super) fn duplicate_to(source: BorrowedFd<'_>, target: RawFd) -> nix::Result<()> {
     // SAFETY: the target numbers are the child's own to overwrite: whatever the parent had there is
     // close-on-exec or meant to be replaced, and no destructor runs in this child.
     nix::errno::Errno::result(unsafe { libc::dup2(source.as_raw_fd(), target) }).map(drop)
