@@ -110,6 +110,12 @@ impl Service {
             Finding::Taken { address, holder: None } => {
                 failure(self.listen_key(address)).remedy(remedies::of_address(address, &why))
             }
+            Finding::Hidden { address } => failure(self.listen_key(address))
+                .remedy("check as the user the service runs as, or as root"),
+            Finding::Unseen { address } => failure(self.listen_key(address))
+                .remedy("nothing, if no other container has it: the next start replaces it"),
+            Finding::SecondInstance { address } => failure(self.listen_key(address))
+                .remedy("set single_instance = true, or let the instances have no fixed address"),
             Finding::Twice { address, .. } => {
                 failure(self.listen_key(address)).remedy("take out one of the two")
             }
@@ -119,14 +125,17 @@ impl Service {
             )),
             Finding::Interpreter { program, interpreter, source } => {
                 let interpreter = interpreter.display();
-                let repair = if source.kind() == std::io::ErrorKind::NotFound {
-                    format!("install {interpreter}")
-                } else {
-                    format!("let the workers execute {interpreter}")
+                let repair = match source.kind() {
+                    std::io::ErrorKind::NotFound => format!("install {interpreter}, or "),
+                    // The line itself is what is wrong.
+                    std::io::ErrorKind::InvalidData => String::new(),
+                    _ => format!("let the workers execute {interpreter}, or "),
                 };
                 let program = program.display();
-                failure("command")
-                    .remedy(format!("{repair}, or correct the first line of {program}"))
+                failure("command").remedy(format!("{repair}correct the first line of {program}"))
+            }
+            Finding::Unreadable { program, .. } => {
+                failure("command").remedy(format!("let the workers read {}", program.display()))
             }
             Finding::MasterDescriptors { is_target, needed, .. } => {
                 let key = if *is_target { "number_workers" } else { "max_workers" };

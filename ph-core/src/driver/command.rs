@@ -57,35 +57,49 @@ impl Command {
     pub(super) fn resolve(
         &self,
         directory: Option<&Path>,
-        search: Option<OsString>,
+        search: Option<&OsStr>,
     ) -> Result<PathBuf, CommandError> {
         let program = self.words.first().cloned().unwrap_or_default();
         let refused = |path: &Path, source| CommandError { path: path.to_owned(), source };
-        let in_directory = |path: &Path| match directory {
-            Some(directory) => directory.join(path),
-            None => path.to_owned(),
-        };
+        let places = places(&program, directory, search);
         if program.as_bytes().contains(&b'/') {
-            let path = in_directory(Path::new(&program));
+            let path = places.into_iter().next().unwrap_or_default();
             return match executable(&path) {
                 Ok(()) => Ok(path),
                 Err(source) => Err(refused(&path, source)),
             };
         }
         let mut best = io::Error::from_raw_os_error(libc::ENOENT);
-        let search = search.unwrap_or_else(|| "/usr/bin:/bin".into());
-        if !program.is_empty() {
-            for folder in std::env::split_paths(&search) {
-                let path = in_directory(&folder.join(&program));
-                match executable(&path) {
-                    Ok(()) => return Ok(path),
-                    Err(error) if error.kind() == io::ErrorKind::PermissionDenied => best = error,
-                    Err(_) => {}
-                }
+        for path in places {
+            match executable(&path) {
+                Ok(()) => return Ok(path),
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => best = error,
+                Err(_) => {}
             }
         }
         Err(refused(Path::new(&program), best))
     }
+}
+
+/// Where a program of this name may be, seen from a directory: at its path if it has a slash, else in one
+/// of the folders of `search`.
+pub(super) fn places(
+    program: &OsStr,
+    directory: Option<&Path>,
+    search: Option<&OsStr>,
+) -> Vec<PathBuf> {
+    let in_directory = |path: &Path| match directory {
+        Some(directory) => directory.join(path),
+        None => path.to_owned(),
+    };
+    if program.as_bytes().contains(&b'/') {
+        return vec![in_directory(Path::new(program))];
+    }
+    if program.is_empty() {
+        return Vec::new();
+    }
+    let search = search.unwrap_or(OsStr::new("/usr/bin:/bin"));
+    std::env::split_paths(search).map(|folder| in_directory(&folder.join(program))).collect()
 }
 
 impl fmt::Debug for Command {
@@ -148,14 +162,15 @@ mod tests {
 
     #[test]
     fn programs_are_found_as_a_shell_finds_them() {
-        assert!(Command::new(["sh"]).resolve(None, search()).unwrap().ends_with("sh"));
-        let missing =
-            Command::new(["no-such-program-anywhere"]).resolve(None, search()).unwrap_err();
+        assert!(Command::new(["sh"]).resolve(None, search().as_deref()).unwrap().ends_with("sh"));
+        let missing = Command::new(["no-such-program-anywhere"])
+            .resolve(None, search().as_deref())
+            .unwrap_err();
         assert_eq!(missing.code(), 127);
-        assert_eq!(Command::new(["/"]).resolve(None, search()).unwrap_err().code(), 126);
-        assert_eq!(Command::new([""]).resolve(None, search()).unwrap_err().code(), 127);
+        assert_eq!(Command::new(["/"]).resolve(None, search().as_deref()).unwrap_err().code(), 126);
+        assert_eq!(Command::new([""]).resolve(None, search().as_deref()).unwrap_err().code(), 127);
         let empty: [&str; 0] = [];
-        assert_eq!(Command::new(empty).resolve(None, search()).unwrap_err().code(), 127);
+        assert_eq!(Command::new(empty).resolve(None, search().as_deref()).unwrap_err().code(), 127);
     }
 
     #[test]

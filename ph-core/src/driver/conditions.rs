@@ -8,7 +8,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use nix::sys::resource::Resource;
+use nix::sys::resource::{Resource, getrlimit};
 
 use super::command::Expand;
 use super::error::{RunError, system};
@@ -231,8 +231,17 @@ impl Conditions {
 
     /// How many descriptors a worker may have open, if that was said.
     pub(super) fn descriptors(&self) -> Option<u64> {
-        let is_meant =
-            |it: &&ResourceLimit| u32::from(it.resource) == Resource::RLIMIT_NOFILE as u32;
+        self.soft_limit(Resource::RLIMIT_NOFILE)
+    }
+
+    /// How large a worker's stack may become: a quarter of it is for arguments and environment.
+    pub(super) fn stack(&self) -> u64 {
+        let own = || getrlimit(Resource::RLIMIT_STACK).map_or(u64::MAX, |(soft, _)| soft);
+        self.soft_limit(Resource::RLIMIT_STACK).unwrap_or_else(own)
+    }
+
+    fn soft_limit(&self, resource: Resource) -> Option<u64> {
+        let is_meant = |it: &&ResourceLimit| u32::from(it.resource) == resource as u32;
         self.limits.iter().rfind(is_meant).map(|limit| limit.soft)
     }
 }

@@ -237,7 +237,7 @@ impl Driver<'_> {
 
     fn exec_helper(&mut self, command: &Command) -> std::io::Result<(Pid, OwnedFd)> {
         let path = command
-            .resolve(None, std::env::var_os("PATH"))
+            .resolve(None, std::env::var_os("PATH").as_deref())
             .map_err(|error| std::io::Error::other(error.to_string()))?;
         let common = environment::common(&self.name, self.instance, &self.settings.app);
         let variables = environment::merged(environment::inherited().chain(common));

@@ -1,21 +1,18 @@
 //! Listening sockets: opened once by the master, before the first fork, shared by all workers.
 
-use std::collections::BTreeSet;
 use std::fmt;
+use std::fs::Metadata;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use nix::sys::socket::getsockopt;
-use nix::sys::socket::sockopt::PeerCredentials;
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::Pid;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::RunError;
-use crate::sys::{folder, lock, sockets};
+use crate::sys::{folder, lock};
 use crate::worker::Listener;
 
 /// Connections the kernel queues for workers that are busy (gunicorn's default).
@@ -50,12 +47,12 @@ impl Address {
         }
     }
 
-    /// Whether no two sockets can listen on both: the same path, or the same port of hosts of which one
+    /// Whether no two sockets can listen on both: the same file, or the same port of hosts of which one
     /// includes the other. A name counts as the first address it has now.
     #[must_use]
     pub fn overlaps(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Unix(one), Self::Unix(another)) => one == another,
+            (Self::Unix(one), Self::Unix(another)) => folder::place(one) == folder::place(another),
             (Self::Tcp { port, .. }, Self::Tcp { port: another, .. }) if port != another => false,
             // Of these the kernel chooses another each time.
             (Self::Tcp { port: 0, .. }, Self::Tcp { .. }) => false,
@@ -72,8 +69,9 @@ impl Address {
 }
 
 /// Whether a socket on one of these gets connections to the other. The unspecified address of IPv6
-/// includes those of IPv4.
-fn are_one(one: IpAddr, other: IpAddr) -> bool {
+/// includes those of IPv4, and `::ffff:127.0.0.1` is one of IPv4.
+pub(super) fn are_one(one: IpAddr, other: IpAddr) -> bool {
+    let (one, other) = (one.to_canonical(), other.to_canonical());
     let includes = |one: IpAddr, other: IpAddr| {
         one == other || (one.is_unspecified() && (one.is_ipv6() || other.is_ipv4()))
     };
@@ -174,12 +172,12 @@ fn open_tcp(host: Option<&str>, port: u16) -> io::Result<Socket> {
     })
 }
 
-fn resolve(host: Option<&str>, port: u16) -> io::Result<Vec<SocketAddr>> {
+pub(super) fn resolve(host: Option<&str>, port: u16) -> io::Result<Vec<SocketAddr>> {
     Ok((host.unwrap_or("0.0.0.0"), port).to_socket_addrs()?.collect())
 }
 
 /// A name may mean several addresses.
-fn first_that_works<T>(
+pub(super) fn first_that_works<T>(
     addresses: &[SocketAddr],
     open: impl Fn(SocketAddr) -> io::Result<T>,
 ) -> io::Result<T> {
@@ -193,7 +191,7 @@ fn first_that_works<T>(
     Err(failure)
 }
 
-fn bind_tcp(address: SocketAddr) -> io::Result<Socket> {
+pub(super) fn bind_tcp(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
@@ -208,7 +206,7 @@ fn open_unix(path: &Path) -> io::Result<Socket> {
     match found_at(path)? {
         Found::Nothing => {}
         Found::Stale => std::fs::remove_file(path)?,
-        Found::Listener(_) => return Err(io::Error::from_raw_os_error(libc::EADDRINUSE)),
+        Found::Listener => return Err(io::Error::from_raw_os_error(libc::EADDRINUSE)),
     }
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     let previous = umask(Mode::from_bits_truncate(0o177));
@@ -224,20 +222,25 @@ enum Found {
     Nothing,
     /// A socket file that nobody listens on.
     Stale,
-    /// Somebody listens; this is a connection to it.
-    Listener(Socket),
+    /// Somebody listens.
+    Listener,
 }
 
 /// Anything but a socket is an error.
 fn found_at(path: &Path) -> io::Result<Found> {
     let Ok(there) = std::fs::symlink_metadata(path) else { return Ok(Found::Nothing) };
-    if !there.file_type().is_socket() {
-        return Err(io::Error::other("something that is not a socket is there; it was kept"));
-    }
+    see_socket(&there)?;
     match connect(path) {
-        Ok(socket) => Ok(Found::Listener(socket)),
+        Ok(_) => Ok(Found::Listener),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(Found::Stale),
         Err(error) => Err(error),
+    }
+}
+
+pub(super) fn see_socket(there: &Metadata) -> io::Result<()> {
+    match there.file_type().is_socket() {
+        true => Ok(()),
+        false => Err(io::Error::other("something that is not a socket is there; it was kept")),
     }
 }
 
@@ -249,7 +252,10 @@ fn connect(path: &Path) -> io::Result<Socket> {
 }
 
 /// A socket address holds 107 bytes; a longer path is reached through a descriptor of its folder.
-fn with_short_path<T>(path: &Path, act: impl Fn(&SockAddr) -> io::Result<T>) -> io::Result<T> {
+pub(super) fn with_short_path<T>(
+    path: &Path,
+    act: impl Fn(&SockAddr) -> io::Result<T>,
+) -> io::Result<T> {
     if let Ok(address) = SockAddr::unix(path) {
         return act(&address);
     }
@@ -259,70 +265,6 @@ fn with_short_path<T>(path: &Path, act: impl Fn(&SockAddr) -> io::Result<T>) -> 
     let folder = std::fs::File::open(folder)?;
     let short = PathBuf::from(format!("/proc/self/fd/{}", folder.as_fd().as_raw_fd())).join(name);
     act(&SockAddr::unix(short)?)
-}
-
-/// Whether a listener could be opened, found out without opening one.
-#[derive(Debug)]
-pub(super) enum Prospect {
-    /// It could.
-    Free,
-    /// One of these processes listens there already.
-    Own,
-    /// Somebody else does; perhaps it is known who.
-    Taken(Option<Pid>),
-}
-
-/// Finds out whether a listener could be opened where `masters` may have theirs. A TCP port is bound and
-/// given up at once, without ever listening: nobody's connection can get lost in between, and no master
-/// that starts at this moment is kept from it. Of a Unix socket only the place is looked at.
-pub(super) fn prospect(address: &Address, masters: &[Pid]) -> io::Result<Prospect> {
-    match address {
-        Address::Tcp { host, port } => {
-            let addresses = resolve(host.as_deref(), *port)?;
-            match first_that_works(&addresses, bind_tcp) {
-                Ok(_) => Ok(Prospect::Free),
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                    let is_there = |found: &SocketAddr| {
-                        found.port() == *port
-                            && addresses.iter().any(|it| are_one(it.ip(), found.ip()))
-                    };
-                    let found = sockets::tcp_listeners().into_iter();
-                    let found = found.filter(|(it, _)| is_there(it)).map(|(_, inode)| inode);
-                    Ok(taken_by(&found.collect(), masters))
-                }
-                Err(error) => Err(error),
-            }
-        }
-        Address::Unix(path) => prospect_of_unix(path, masters),
-    }
-}
-
-fn prospect_of_unix(path: &Path, masters: &[Pid]) -> io::Result<Prospect> {
-    folder::takes_files(folder::of(path))?;
-    with_short_path(path, |_| Ok(()))?;
-    // A master that runs is looked for first, so that its workers need not hear of this.
-    let found = sockets::unix_listeners(path);
-    if masters.iter().any(|pid| !sockets::sockets_of(*pid).is_disjoint(&found)) {
-        return Ok(Prospect::Own);
-    }
-    match found_at(path)? {
-        Found::Nothing | Found::Stale => Ok(Prospect::Free),
-        Found::Listener(connection) => {
-            let peer = getsockopt(&connection, PeerCredentials).ok();
-            let listener = peer.map(|it| Pid::from_raw(it.pid())).filter(|pid| pid.as_raw() > 0);
-            match listener {
-                Some(pid) if masters.contains(&pid) => Ok(Prospect::Own),
-                listener => Ok(Prospect::Taken(listener)),
-            }
-        }
-    }
-}
-
-fn taken_by(found: &BTreeSet<u64>, masters: &[Pid]) -> Prospect {
-    if masters.iter().any(|pid| !sockets::sockets_of(*pid).is_disjoint(found)) {
-        return Prospect::Own;
-    }
-    Prospect::Taken(sockets::holder(found))
 }
 
 #[cfg(test)]
@@ -366,6 +308,9 @@ mod tests {
         for (one, other, wanted) in [
             (tcp("", 80), tcp("127.0.0.1", 80), true),
             (tcp("::", 80), tcp("127.0.0.1", 80), true),
+            (tcp("::ffff:127.0.0.1", 80), tcp("127.0.0.1", 80), true),
+            (tcp("::ffff:0.0.0.0", 80), tcp("127.0.0.1", 80), true),
+            (tcp("::ffff:127.0.0.2", 80), tcp("127.0.0.1", 80), false),
             (tcp("127.0.0.2", 80), tcp("127.0.0.1", 80), false),
             (tcp("", 80), tcp("::1", 80), false),
             (tcp("no.such.host.invalid", 80), tcp("no.such.host.invalid", 80), true),
@@ -373,6 +318,8 @@ mod tests {
             (tcp("", 0), tcp("", 0), false),
             (tcp("", 80), Address::Unix("/a".into()), false),
             (Address::Unix("/a".into()), Address::Unix("/a".into()), true),
+            (Address::Unix("/proc/self/a".into()), Address::Unix("/proc/self/b".into()), false),
+            (Address::Unix("/usr/../a".into()), Address::Unix("/a".into()), true),
         ] {
             assert_eq!(one.overlaps(&other), wanted, "{one} {other}");
             assert_eq!(other.overlaps(&one), wanted, "{other} {one}");
@@ -386,33 +333,6 @@ mod tests {
         for same in [tcp("::"), tcp("no.such.host.invalid"), Address::Unix("/a".into())] {
             assert_eq!(same.resolved(), same);
         }
-    }
-
-    #[test]
-    fn a_prospect_changes_nothing_and_knows_its_own() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.sock");
-        let unix = Address::Unix(path.clone());
-        let is = |address: &Address, masters: &[Pid]| prospect(address, masters).unwrap();
-        assert!(matches!(is(&unix, &[]), Prospect::Free));
-        assert!(!path.exists());
-        let live = open_unix(&path).unwrap();
-        assert!(matches!(is(&unix, &[]), Prospect::Taken(Some(pid)) if pid == Pid::this()));
-        assert!(matches!(is(&unix, &[Pid::this()]), Prospect::Own));
-        drop(live);
-        assert!(matches!(is(&unix, &[]), Prospect::Free));
-        assert!(path.exists(), "a stale socket stays where it was");
-        let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = held.local_addr().unwrap().port();
-        let tcp = Address::Tcp { host: None, port };
-        assert!(matches!(is(&tcp, &[Pid::this()]), Prospect::Own));
-        assert!(matches!(is(&tcp, &[Pid::from_raw(1)]), Prospect::Taken(_)));
-        drop(held);
-        assert!(matches!(is(&tcp, &[]), Prospect::Free));
-        let file = folder.path().join("file");
-        std::fs::write(&file, "").unwrap();
-        assert!(prospect(&Address::Unix(file), &[]).is_err());
-        assert!(prospect(&Address::Unix(folder.path().join("no/a.sock")), &[]).is_err());
     }
 
     #[test]

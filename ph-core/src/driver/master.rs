@@ -198,7 +198,8 @@ impl Settings {
 
     /// Finds the program of a command where its workers will look for it.
     pub(super) fn find(&self, command: &Command) -> Result<PathBuf, CommandError> {
-        command.resolve(self.conditions.directory.as_deref(), self.conditions.search_path())
+        let search = self.conditions.search_path();
+        command.resolve(self.conditions.directory.as_deref(), search.as_deref())
     }
 
     /// Everything between taking the lock and giving it up. The pidfile is written once signals are

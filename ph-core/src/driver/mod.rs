@@ -8,14 +8,17 @@
 mod children;
 mod command;
 mod conditions;
+mod elf;
 mod environment;
 mod error;
+mod formats;
 mod helpers;
 mod listeners;
 mod master;
 mod perform;
 mod pidfile;
 mod program;
+mod prospect;
 mod reap;
 mod rehearsal;
 mod report;

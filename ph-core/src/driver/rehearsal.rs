@@ -3,27 +3,41 @@
 //! It goes through what `run` does, in the same order and by the same code, but goes on after a failure,
 //! so that all are known after one pass. Beyond that it looks at what `run` can learn from its workers
 //! only: whether they, as who they will be, may execute the program, and whether there are descriptors
-//! enough. It leaves nothing behind and changes nothing of the process, and a master that runs does not
-//! notice.
+//! enough. It leaves nothing behind and changes nothing of the process, and a master that runs, starts or
+//! stops beside it does not notice.
+//!
+//! A file system that does not answer holds it up for some seconds where the paths of workers are tried,
+//! which a child does: the working directory, the program and what interprets it. The folders of pidfile
+//! and sockets and those in `PATH` it looks at itself, as `run` does, and would wait there as long as `run`.
 
-use std::fmt;
-use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use nix::unistd::Pid;
 
-use super::command::{Command, CommandError};
-use super::error::{RunError, named, system};
-use super::listeners::{Prospect, prospect};
+use super::Master;
+use super::command::CommandError;
+use super::error::RunError;
+use super::listeners::Address;
 use super::master::{Settings, WorkerSpec};
 use super::pidfile::{Pidfile, Running};
-use super::program::{self, Kind};
-use super::{Master, environment};
-use crate::sys::environ::{Environment, c_string};
+use super::prospect::{Prospect, prospect};
 use crate::sys::fds::NofileLimit;
-use crate::sys::setup::{Setup, Step};
-use crate::sys::trial::{Need, Use};
-use crate::sys::{process, procfs, trial};
+use crate::sys::{clock, procfs};
+
+mod finding;
+mod sizes;
+mod workers;
+
+pub use finding::Finding;
+
+/// How often the addresses are looked at again because a master has come or gone meanwhile, and the pause
+/// before that: workers of one that is gone may take a moment.
+const LOOKS: u32 = 5;
+const LOOK_PAUSE: Duration = Duration::from_millis(100);
+
+/// The standard streams, and what a forked worker waits with. What it was given it has already.
+const LEAST_OF_FORKED: u64 = 4;
 
 /// What a rehearsal has found out.
 #[derive(Debug, Default)]
@@ -33,105 +47,6 @@ pub struct Rehearsal {
     /// Masters of this service that run already. With `single_instance` that alone would keep another
     /// from starting, but it is nothing that has to be mended.
     pub running: Vec<Running>,
-}
-
-/// One thing that would keep the master, or its workers, from starting.
-#[derive(Debug)]
-pub enum Finding {
-    /// What `run` would end with.
-    Refused(RunError),
-    /// Another process listens on the address.
-    Taken {
-        /// Which one.
-        address: String,
-        /// The pid and the name of that process, if it can be found.
-        holder: Option<(i32, String)>,
-    },
-    /// The same service listens there already, by another of its addresses.
-    Twice {
-        /// Which one.
-        address: String,
-        /// The one before it.
-        other: String,
-    },
-    /// The workers' user may not execute the program, or not even reach it.
-    Forbidden {
-        /// The program.
-        program: PathBuf,
-        /// The system's answer.
-        source: io::Error,
-    },
-    /// What the first line of the program names cannot be executed.
-    Interpreter {
-        /// The program.
-        program: PathBuf,
-        /// What is to interpret it.
-        interpreter: PathBuf,
-        /// The system's answer.
-        source: io::Error,
-    },
-    /// The master may not open as many descriptors as it needs for so many workers.
-    MasterDescriptors {
-        /// For how many.
-        workers: u32,
-        /// Whether so many are wanted from the start; else it is `max_workers`, and a warning.
-        is_target: bool,
-        /// What it may need at most.
-        needed: u64,
-        /// The hard limit of this process.
-        limit: u64,
-    },
-    /// A worker may not open as many descriptors as it starts with.
-    WorkerDescriptors {
-        /// What it needs at least.
-        needed: u64,
-        /// What it may have.
-        limit: u64,
-    },
-}
-
-impl Finding {
-    /// Whether the master would start all the same.
-    #[must_use]
-    pub fn is_warning(&self) -> bool {
-        matches!(self, Self::MasterDescriptors { is_target: false, .. })
-    }
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Refused(error) => error.fmt(f),
-            Self::Taken { address, holder } => {
-                let in_use = named(&io::Error::from_raw_os_error(libc::EADDRINUSE));
-                write!(f, "cannot listen on {address}: {in_use}")?;
-                match holder {
-                    Some((pid, name)) => write!(f, ": pid {pid} ({name}) has it"),
-                    None => Ok(()),
-                }
-            }
-            Self::Twice { address, other } => {
-                write!(f, "cannot listen on {address}: {other} of the same service overlaps it")
-            }
-            Self::Forbidden { program, source } => {
-                write!(f, "exec {} as the workers' user: {}", program.display(), named(source))
-            }
-            Self::Interpreter { program, interpreter, source } => {
-                let (program, interpreter) = (program.display(), interpreter.display());
-                write!(f, "exec {program}: its interpreter {interpreter}: {}", named(source))
-            }
-            Self::MasterDescriptors { workers, needed, limit, .. } => {
-                write!(
-                    f,
-                    "a master of {workers} workers may need {needed} descriptors, and the hard limit \
-                     of this process is {limit}"
-                )
-            }
-            Self::WorkerDescriptors { needed, limit } => {
-                write!(f, "a worker starts with {needed} descriptors, and its limit is {limit}")
-            }
-        }
-    }
 }
 
 impl Master {
@@ -158,33 +73,65 @@ impl Master {
 impl Settings {
     fn rehearse(&self) -> Rehearsal {
         let mut findings: Vec<_> = self.bad_app_keys().map(Finding::Refused).collect();
-        let (running, errors) = self.pidfile.as_ref().map(Pidfile::look).unwrap_or_default();
+        let (running, errors) = self.look_for_masters();
         findings.extend(errors.into_iter().map(Finding::Refused));
-        self.rehearse_listeners(&running, &mut findings);
+        let (running, of_listeners) = self.rehearse_listeners(running);
+        findings.extend(of_listeners);
         self.count_descriptors(&mut findings);
         self.rehearse_workers(&mut findings);
         Rehearsal { findings, running }
     }
 
-    fn rehearse_listeners(&self, running: &[Running], findings: &mut Vec<Finding>) {
+    fn look_for_masters(&self) -> (Vec<Running>, Vec<RunError>) {
+        self.pidfile.as_ref().map(Pidfile::look).unwrap_or_default()
+    }
+
+    /// A master that starts takes its lock before its addresses, and one that stops gives them up first;
+    /// so whoever has an address that should be free may be a master that was not there before, or
+    /// is about to go.
+    fn rehearse_listeners(&self, mut running: Vec<Running>) -> (Vec<Running>, Vec<Finding>) {
+        let mut findings = self.look_at_addresses(&running);
+        for _ in 0..LOOKS {
+            if !findings
+                .iter()
+                .any(|it| matches!(it, Finding::Taken { .. } | Finding::Hidden { .. }))
+            {
+                break;
+            }
+            let has_changed = self.look_for_masters().0 != running;
+            if !has_changed && !findings.iter().any(Finding::is_about_to_pass) {
+                break;
+            }
+            clock::pause(LOOK_PAUSE);
+            running = self.look_for_masters().0;
+            findings = self.look_at_addresses(&running);
+        }
+        (running, findings)
+    }
+
+    fn look_at_addresses(&self, running: &[Running]) -> Vec<Finding> {
         let masters: Vec<_> = running.iter().filter_map(|it| it.pid).map(Pid::from_raw).collect();
-        for (index, address) in self.addresses.iter().enumerate() {
-            let shown = address.to_string();
-            if let Some(other) = self.addresses[..index].iter().find(|it| it.overlaps(address)) {
-                findings.push(Finding::Twice { address: shown, other: other.to_string() });
-                continue;
+        let indexed = self.addresses.iter().enumerate();
+        indexed.filter_map(|(index, address)| self.look_at(index, address, &masters)).collect()
+    }
+
+    fn look_at(&self, index: usize, address: &Address, masters: &[Pid]) -> Option<Finding> {
+        let shown = address.to_string();
+        if let Some(other) = self.addresses[..index].iter().find(|it| it.overlaps(address)) {
+            return Some(Finding::Twice { address: shown, other: other.to_string() });
+        }
+        let is_only_one = self.pidfile.as_ref().is_none_or(|pidfile| pidfile.single_instance);
+        match prospect(address, masters) {
+            Ok(Prospect::Free) => None,
+            Ok(Prospect::Own) if is_only_one => None,
+            Ok(Prospect::Own) => Some(Finding::SecondInstance { address: shown }),
+            Ok(Prospect::Hidden) => Some(Finding::Hidden { address: shown }),
+            Ok(Prospect::Unseen) => Some(Finding::Unseen { address: shown }),
+            Ok(Prospect::Taken(holder)) => {
+                let holder = holder.map(|pid| (pid.as_raw(), procfs::name(pid)));
+                Some(Finding::Taken { address: shown, holder })
             }
-            match prospect(address, &masters) {
-                Ok(Prospect::Free | Prospect::Own) => {}
-                Ok(Prospect::Taken(holder)) => {
-                    let holder = holder.map(|pid| (pid.as_raw(), procfs::name(pid)));
-                    findings.push(Finding::Taken { address: shown, holder });
-                }
-                Err(source) => {
-                    let error = RunError::Listen { address: shown, source };
-                    findings.push(Finding::Refused(error));
-                }
-            }
+            Err(source) => Some(Finding::Refused(RunError::Listen { address: shown, source })),
         }
     }
 
@@ -192,22 +139,34 @@ impl Settings {
     fn count_descriptors(&self, findings: &mut Vec<Finding>) {
         let Ok(own) = NofileLimit::now() else { return };
         let limit = own.hard();
-        let needed = |workers: u32| self.descriptors_of_master(workers.into());
         let (target, most) = (self.policy.target, self.policy.max_workers);
-        if needed(target) > limit {
-            let needed = needed(target);
-            let workers = target;
-            findings.push(Finding::MasterDescriptors { workers, is_target: true, needed, limit });
-        } else if needed(most) > limit {
-            let needed = needed(most);
-            let workers = most;
-            findings.push(Finding::MasterDescriptors { workers, is_target: false, needed, limit });
-        }
+        let too_many =
+            [(target, true), (most, false)].into_iter().find_map(|(workers, is_target)| {
+                let needed = self.descriptors_of_master(workers.into());
+                let is_certain = is_target && self.least_of_master() > limit;
+                let finding =
+                    Finding::MasterDescriptors { workers, is_target, is_certain, needed, limit };
+                (needed > limit).then_some(finding)
+            });
+        findings.extend(too_many);
         let limit = self.conditions.descriptors().unwrap_or_else(|| own.soft());
         let needed = self.descriptors_of_worker();
         if needed > limit {
-            findings.push(Finding::WorkerDescriptors { needed, limit });
+            // Whether a command needs any is for its dynamic linker to say, and that is tried.
+            let is_certain = match &self.worker {
+                WorkerSpec::Forked(_) => limit < LEAST_OF_FORKED,
+                WorkerSpec::Command(_) => limit <= self.addresses.len() as u64 + 3,
+            };
+            findings.push(Finding::WorkerDescriptors { needed, is_certain, limit });
         }
+    }
+
+    /// Without these there is no master of commands, even of one: the standard streams, the wake pipe,
+    /// epoll, /dev/null, a lock, the helpers, the listeners, and the pipe of a spawn.
+    fn least_of_master(&self) -> u64 {
+        const ALWAYS: u64 = 3 + 2 + 1 + 1 + 2;
+        let lock = u64::from(self.pidfile.is_some());
+        ALWAYS + lock + self.all_helpers().count() as u64 + self.addresses.len() as u64
     }
 
     /// What a master may have open at once. Always: the standard streams, the log and the workers' copy
@@ -238,121 +197,12 @@ impl Settings {
         };
         3 + self.addresses.len() as u64 + own
     }
-
-    /// Conditions, variables and program.
-    fn rehearse_workers(&self, findings: &mut Vec<Finding>) {
-        let setup = NofileLimit::now().map_err(system("getrlimit"));
-        let setup = setup.and_then(|nofile| self.conditions.lay_out(nofile));
-        let setup = setup.map_err(|error| findings.push(Finding::Refused(error))).ok();
-        if let Err(source) = self.lay_out_environment() {
-            let error = RunError::System { call: "prepare the environment", source };
-            findings.push(Finding::Refused(error));
-        }
-        let found = match &self.worker {
-            WorkerSpec::Forked(_) => None,
-            WorkerSpec::Command(command) => Some((command, self.find(command))),
-        };
-        let candidate = found.as_ref().and_then(|(_, found)| found.as_deref().ok());
-        let kind = candidate.map(program::kind);
-        let interpreter = kind.as_ref().and_then(|kind| kind.interpreter());
-        let tried: Vec<_> = candidate.into_iter().chain(interpreter).collect();
-        if let Some(setup) = &setup {
-            self.try_out(setup, &tried, findings);
-        }
-        match found {
-            Some((_, Err(error))) => {
-                findings.push(Finding::Refused(RunError::Command(error)));
-            }
-            Some((command, Ok(path))) => {
-                self.judge_program(command, path, kind.as_ref(), findings);
-            }
-            None => {}
-        }
-    }
-
-    /// A child becomes what a worker would be, and tries whether it may execute these: the program and
-    /// its interpreter.
-    fn try_out(&self, setup: &Setup, tried: &[&std::path::Path], findings: &mut Vec<Finding>) {
-        match process::thread_count() {
-            Ok(1) => {}
-            Ok(threads) => return findings.push(Finding::Refused(RunError::Threads { threads })),
-            Err(source) => {
-                let error = RunError::System { call: "stat /proc/self/task", source };
-                return findings.push(Finding::Refused(error));
-            }
-        }
-        let need = |path: &&std::path::Path| Need {
-            use_of: Use::Execute,
-            paths: c_string(path).into_iter().collect(),
-        };
-        let failures = match trial::try_out(setup, &tried.iter().map(need).collect::<Vec<_>>()) {
-            Ok(failures) => failures,
-            Err((call, errno)) => return findings.push(Finding::Refused(system(call)(errno))),
-        };
-        for failure in failures {
-            let source = io::Error::from_raw_os_error(failure.errno);
-            findings.push(match (failure.step, failure.detail, tried) {
-                (Step::Exec, 0, [program, ..]) => {
-                    let path = program.to_path_buf();
-                    match self.conditions.is_another_account() {
-                        true => Finding::Forbidden { program: path, source },
-                        false => Finding::Refused(CommandError { path, source }.into()),
-                    }
-                }
-                (Step::Exec, _, [program, interpreter]) => Finding::Interpreter {
-                    program: program.to_path_buf(),
-                    interpreter: interpreter.to_path_buf(),
-                    source,
-                },
-                _ => Finding::Refused(self.conditions.refused(failure, self.name.as_ref())),
-            });
-        }
-    }
-
-    /// What can be known of a program that was found without executing it.
-    fn judge_program(
-        &self,
-        command: &Command,
-        path: PathBuf,
-        kind: Option<&Kind>,
-        findings: &mut Vec<Finding>,
-    ) {
-        if command.words_of(0, 1).iter().any(|word| c_string(word).is_err()) {
-            let source = io::Error::from(io::ErrorKind::InvalidInput);
-            let error = RunError::System { call: "prepare the command", source };
-            findings.push(Finding::Refused(error));
-        }
-        match kind {
-            Some(Kind::NoProgram) => {
-                let source = io::Error::from_raw_os_error(libc::ENOEXEC);
-                findings.push(Finding::Refused(CommandError { path, source }.into()));
-            }
-            Some(Kind::Script { named: Some(named), .. }) => {
-                // What `env` will look for, it looks for as the workers would.
-                if let Err(error) = self.find(&Command::new([named])) {
-                    let (interpreter, source) = (error.path, error.source);
-                    findings.push(Finding::Interpreter { program: path, interpreter, source });
-                }
-            }
-            Some(Kind::Binary | Kind::Script { named: None, .. } | Kind::Unknown) | None => {}
-        }
-    }
-
-    /// Every variable is one that an environment can hold.
-    fn lay_out_environment(&self) -> io::Result<()> {
-        let common = environment::common(&self.name, 1, &self.app);
-        let all = self.conditions.common_variables().into_iter().chain(common);
-        let all = all.chain(self.conditions.own_variables(0, 1));
-        // Keys of the application that hold a NUL byte have been named already.
-        let all = all.filter(|(name, _)| !name.as_encoded_bytes().starts_with(b"PH_APP_"));
-        Environment::new(all).map(drop)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Address, Pidfile};
+    use crate::{Address, Command};
 
     fn texts(rehearsal: &Rehearsal) -> Vec<String> {
         rehearsal.findings.iter().map(ToString::to_string).collect()
@@ -411,6 +261,6 @@ mod tests {
         };
         assert_eq!(warnings(1, 1), [false; 0]);
         assert_eq!(warnings(1, beyond), [true]);
-        assert_eq!(warnings(beyond, beyond), [false]);
+        assert_eq!(warnings(beyond, beyond), [true], "an estimate");
     }
 }

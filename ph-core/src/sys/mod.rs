@@ -23,6 +23,7 @@ pub(crate) mod sockets;
 pub(crate) mod spawn;
 pub(crate) mod title;
 pub(crate) mod trial;
+pub(crate) mod unix_sockets;
 
 pub use nix::sys::resource::Resource;
 pub use nix::sys::signal::Signal;

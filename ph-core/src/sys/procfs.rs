@@ -46,6 +46,16 @@ fn parse(pid: Pid, stat: &str) -> Option<Facts> {
     Some(Facts { pid, parent, group, session, started, is_zombie, is_ending })
 }
 
+/// How many parents a process is asked for. Trees are not so deep.
+const PARENTS_AT_MOST: usize = 64;
+
+/// Whether a process is one of these, or comes from one.
+pub(crate) fn comes_from(pid: Pid, ancestors: &[Pid]) -> bool {
+    let parent = |pid: &Pid| facts(*pid).map(|facts| facts.parent).filter(|it| it.as_raw() > 0);
+    let mut line = std::iter::successors(Some(pid), parent).take(PARENTS_AT_MOST);
+    line.any(|pid| ancestors.contains(&pid))
+}
+
 /// The short name of a process, for people.
 pub(crate) fn name(pid: Pid) -> String {
     let name = std::fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
@@ -112,6 +122,8 @@ mod tests {
         let own = facts(Pid::this()).unwrap();
         assert_eq!((own.parent, own.is_zombie), (Pid::parent(), false));
         assert!(all().contains(&own));
+        assert!(comes_from(Pid::this(), &[Pid::parent()]));
+        assert!(!comes_from(Pid::parent(), &[Pid::this()]));
         assert!(trees([Pid::parent()], 4096).contains(&Pid::this()));
     }
 }

@@ -52,31 +52,12 @@ pub(crate) enum Use {
 /// # Errors
 ///
 /// The system call without which there is no trial.
-pub(crate) fn try_out(
-    setup: &Setup,
-    needs: &[Need],
-) -> Result<Vec<Failure>, (&'static str, Errno)> {
-    let of = |call: &'static str| move |errno: Errno| (call, errno);
-    // Above the standard streams, which the child replaces.
-    let (report, failed) = fds::pipe().map_err(of("pipe"))?;
-    let failed = fds::duplicate_above(failed, 3).map_err(of("duplicate a pipe"))?;
-    let dev_null = fds::dev_null().and_then(|fd| fds::duplicate_above(fd, 3));
-    let dev_null = dev_null.map_err(of("open /dev/null"))?;
+pub(crate) fn try_out(setup: &Setup, needs: &[Need]) -> Result<Vec<Failure>, Refused> {
     let master = nix::unistd::getpid();
-    let mask = signals::block_all().map_err(of("sigprocmask"))?;
-    let forked = match process::fork() {
-        Ok(process::Fork::Child) => {
-            let is_ready = withdraw(master, &dev_null);
-            let failed = Teller { failed: &failed, is_wrong_user: false };
-            rehearse(setup, needs, master, failed, is_ready);
-            process::exit_now(0);
-        }
-        Ok(process::Fork::Master(pid)) => Ok(pid),
-        Err(errno) => Err(errno),
-    };
-    drop(failed);
-    signals::set_mask(&mask).map_err(of("sigprocmask"))?;
-    let pid = forked.map_err(of("fork"))?;
+    let (pid, report) = start(|failed, is_ready| {
+        let teller = Teller { failed, is_wrong_user: false };
+        rehearse(setup, needs, master, teller, is_ready);
+    })?;
     let (mut failures, end) = hear(&report);
     match end {
         End::Told => {}
@@ -93,6 +74,62 @@ pub(crate) fn try_out(
     }
     process::reap_now(pid);
     Ok(failures)
+}
+
+/// Has a child find something out that may take for ever, such as to read a file. Gives its answer, which
+/// must fit into a pipe; `None` if that did not come in time. The caller has one thread, so the child may
+/// do what it likes.
+pub(crate) fn ask(act: impl FnOnce() -> Vec<u8>) -> Result<Option<Vec<u8>>, Refused> {
+    let (pid, report) = start(|failed, _| {
+        let _ = fds::write(failed, &act());
+    })?;
+    let until = clock::monotonic().saturating_add(clock::nanos(LIMIT));
+    let mut answer = Vec::new();
+    let mut bytes = [0; 4096];
+    let is_whole = loop {
+        match fds::read(&report, &mut bytes) {
+            Ok(0) => break true,
+            Ok(length) => answer.extend_from_slice(&bytes[..length]),
+            Err(Errno::EAGAIN) if clock::monotonic() < until => wait(&report, until),
+            Err(_) => break false,
+        }
+    };
+    if !is_whole {
+        let _ = process::signal(pid, Signal::SIGKILL);
+    }
+    process::reap_now(pid);
+    Ok(is_whole.then_some(answer))
+}
+
+fn wait(report: &OwnedFd, until: u64) {
+    let left = Duration::from_nanos(until.saturating_sub(clock::monotonic()));
+    fds::wait_readable(report, left);
+}
+
+/// The system call without which there is no child, and its answer.
+type Refused = (&'static str, Errno);
+
+/// Forks a child for a bounded time, which has the other end of the pipe.
+fn start(act: impl FnOnce(&OwnedFd, nix::Result<()>)) -> Result<(Pid, OwnedFd), Refused> {
+    let of = |call: &'static str| move |errno: Errno| (call, errno);
+    // Above the standard streams, which the child replaces.
+    let (report, failed) = fds::pipe().map_err(of("pipe"))?;
+    let failed = fds::duplicate_above(failed, 3).map_err(of("duplicate a pipe"))?;
+    let dev_null = fds::dev_null().and_then(|fd| fds::duplicate_above(fd, 3));
+    let dev_null = dev_null.map_err(of("open /dev/null"))?;
+    let master = nix::unistd::getpid();
+    let mask = signals::block_all().map_err(of("sigprocmask"))?;
+    let forked = match process::fork() {
+        Ok(process::Fork::Child) => {
+            act(&failed, withdraw(master, &dev_null));
+            process::exit_now(0);
+        }
+        Ok(process::Fork::Master(pid)) => Ok(pid),
+        Err(errno) => Err(errno),
+    };
+    drop(failed);
+    signals::set_mask(&mask).map_err(of("sigprocmask"))?;
+    Ok((forked.map_err(of("fork"))?, report))
 }
 
 /// The child's first part: nobody has to wait for it, whatever becomes of it.
@@ -207,10 +244,7 @@ fn hear(report: &OwnedFd) -> (Vec<Failure>, End) {
             match read_message(report) {
                 Some(message) => break message,
                 None if clock::monotonic() >= until => return (failures, End::Silence(step)),
-                None => {
-                    let left = Duration::from_nanos(until.saturating_sub(clock::monotonic()));
-                    fds::wait_readable(report, left);
-                }
+                None => wait(report, until),
             }
         };
         match message {
