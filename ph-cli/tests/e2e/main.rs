@@ -8,6 +8,8 @@ mod bad_files;
 mod cgroups;
 mod check;
 mod check_many;
+mod check_programs;
+mod check_races;
 mod commands;
 mod conditions;
 mod config;

@@ -129,7 +129,9 @@ impl CommandError {
 /// One sentence about a failed step, with the errno's name and, where the kernel's words mislead,
 /// what is really the matter.
 pub(super) fn describe(step: &str, path: &Path, error: &io::Error) -> String {
-    let errno = nix::errno::Errno::from_raw(error.raw_os_error().unwrap_or(0));
+    let Some(errno) = error.raw_os_error().map(nix::errno::Errno::from_raw) else {
+        return format!("{step} {}: {error}", path.display());
+    };
     let sentence = format!("{step} {}: {} ({errno:?})", path.display(), errno.desc());
     if errno == nix::errno::Errno::ENOENT && path.exists() {
         return format!("{sentence}: the interpreter its first line names is missing");

@@ -91,15 +91,12 @@ impl Settings {
     /// is about to go.
     fn rehearse_listeners(&self, mut running: Vec<Running>) -> (Vec<Running>, Vec<Finding>) {
         let mut findings = self.look_at_addresses(&running);
-        for _ in 0..LOOKS {
-            if !findings
-                .iter()
-                .any(|it| matches!(it, Finding::Taken { .. } | Finding::Hidden { .. }))
-            {
-                break;
-            }
-            let has_changed = self.look_for_masters().0 != running;
-            if !has_changed && !findings.iter().any(Finding::is_about_to_pass) {
+        for look in 0..LOOKS {
+            let taken: Vec<_> = findings.iter().filter(|it| it.may_be_passing()).collect();
+            let is_passing = taken.iter().any(|it| it.is_about_to_pass())
+                || (look == 0 && taken.iter().any(|it| it.is_by_nobody()));
+            let has_changed = !taken.is_empty() && self.look_for_masters().0 != running;
+            if !is_passing && !has_changed {
                 break;
             }
             clock::pause(LOOK_PAUSE);

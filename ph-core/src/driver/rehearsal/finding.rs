@@ -110,10 +110,20 @@ impl Finding {
 }
 
 impl Finding {
-    /// Whether it is a process that is in the way, and about to end.
+    /// Whether somebody has an address, who may be a master that has just come or is about to go.
+    pub(super) fn may_be_passing(&self) -> bool {
+        matches!(self, Self::Taken { .. } | Self::Hidden { .. })
+    }
+
+    /// Whether whoever has the address is about to end.
     pub(super) fn is_about_to_pass(&self) -> bool {
         let Self::Taken { holder: Some((pid, _)), .. } = self else { return false };
         procfs::facts(Pid::from_raw(*pid)).is_none_or(|it| it.is_ending || it.is_zombie)
+    }
+
+    /// Whether nobody was found who has the address: the last one may have been about to give it up.
+    pub(super) fn is_by_nobody(&self) -> bool {
+        matches!(self, Self::Taken { holder: None, .. })
     }
 }
 

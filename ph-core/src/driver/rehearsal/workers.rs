@@ -69,7 +69,12 @@ impl Settings {
         let needs: Vec<_> = parts.iter().map(need).collect();
         match trial::try_out(setup, &needs) {
             Ok(failures) => {
-                findings.extend(failures.into_iter().map(|it| self.finding_of(it, parts)));
+                // The first part that cannot be used makes the others useless.
+                let mut has_failed = false;
+                let failures = failures.into_iter().filter(|failure| {
+                    failure.step != Step::Exec || !std::mem::replace(&mut has_failed, true)
+                });
+                findings.extend(failures.map(|it| self.finding_of(it, parts)));
             }
             Err((call, errno)) => findings.push(Finding::Refused(system(call)(errno))),
         }
