@@ -63,12 +63,19 @@ pub(crate) fn open(path: &Path) -> Result<File, LogError> {
     open_or_make(path, true)
 }
 
-/// Whether a log could be opened there, found out without making or writing one.
+/// Whether a log could be opened there, found out without making or writing one. What is there is not
+/// even opened if it is a FIFO or a device, whose other end would notice.
 ///
 /// # Errors
 ///
 /// What [`init`](crate::init) would say.
 pub fn probe(path: &Path) -> Result<(), LogError> {
+    if let Ok(there) = fs::symlink_metadata(path).map(|there| there.file_type())
+        && let Some(errno) = answer_of(there)
+    {
+        let found = irregular(there);
+        return Err(LogError::File { path: path.into(), found, source: errno.into() });
+    }
     match open_or_make(path, false) {
         Err(LogError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
             let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
@@ -80,6 +87,15 @@ pub fn probe(path: &Path) -> Result<(), LogError> {
             })
         }
         opened => opened.map(drop),
+    }
+}
+
+/// What an open says of a file whose other end it would not leave alone.
+fn answer_of(found: FileType) -> Option<Errno> {
+    let is_device = found.is_char_device() || found.is_block_device();
+    match found.is_fifo() || found.is_socket() {
+        true => Some(Errno::ENXIO),
+        false => is_device.then_some(Errno::EINVAL),
     }
 }
 
@@ -126,6 +142,8 @@ fn irregular(found: FileType) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use std::os::fd::AsFd as _;
 
     #[test]
     fn a_probe_says_what_an_open_would_and_makes_nothing() {
@@ -142,5 +160,18 @@ mod tests {
         let link = folder.path().join("link");
         std::os::unix::fs::symlink(&path, &link).expect("a link");
         assert_eq!(text(&link), open(&link).expect_err("a link").to_string());
+        let fifo = folder.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+        assert_eq!(text(&fifo), open(&fifo).expect_err("no reader").to_string());
+        // A reader hears the end of the first writer that goes.
+        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
+        let reader = nix::fcntl::open(&fifo, flags, nix::sys::stat::Mode::empty());
+        let reader = reader.expect("a reader");
+        assert!(text(&fifo).contains("it is a FIFO"));
+        let mut asked = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];
+        poll(&mut asked, PollTimeout::ZERO).expect("an answer");
+        assert_eq!(asked[0].revents(), Some(PollFlags::empty()), "nobody came and went");
+        let null = Path::new("/dev/null");
+        assert_eq!(text(null), open(null).expect_err("a device").to_string());
     }
 }

@@ -114,7 +114,9 @@ impl Pidfile {
         let lock = self.path_of(instance, "lock");
         let path = self.file_of(instance);
         let refused = |what, path| move |source| RunError::File { what, path, source };
-        match folder::takes_data(folder::of(&lock)).map_err(io::Error::from) {
+        // Beside a lock file that is there, only the pidfile is made.
+        let files = if has_lock_file { 1 } else { 2 };
+        match folder::takes_data(folder::of(&lock), files).map_err(io::Error::from) {
             Err(source) if !has_lock_file => Err(refused("lock", lock)(source)),
             folder => folder
                 .and_then(|()| see_replaceable(&path))

@@ -60,7 +60,7 @@ pub(super) fn prospect(address: &Address, masters: &[Pid]) -> io::Result<Prospec
 /// there, and replaces it if nobody listens.
 fn prospect_of_unix(path: &Path, masters: &[Pid]) -> io::Result<Prospect> {
     folder::takes_files(folder::of(path))?;
-    lock::open_folder(folder::of(path))?;
+    lock::see_lockable(folder::of(path))?;
     with_short_path(path, |_| Ok(()))?;
     let there = match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Prospect::Free),

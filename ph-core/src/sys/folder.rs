@@ -1,6 +1,7 @@
 //! Folders: whether a file could be made or replaced in one, found out without a trace.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -15,25 +16,30 @@ use nix::unistd::{AccessFlags, access, geteuid};
 /// when it is closed, so that a read-only file system, or one without a free inode, is found out too.
 /// Where the file system has no such files, the folder's rights have to do.
 pub(crate) fn takes_files(folder: &Path) -> nix::Result<()> {
-    try_file(folder, &[])
+    try_file(folder, &[]).map(drop)
 }
 
-/// The same, and whether there is room for something in the file.
-pub(crate) fn takes_data(folder: &Path) -> nix::Result<()> {
+/// The same of some files at once, and whether there is room for something in them.
+pub(crate) fn takes_data(folder: &Path, files: usize) -> nix::Result<()> {
     // A write beyond this limit would end the process by a signal.
     if getrlimit(Resource::RLIMIT_FSIZE)?.0 == 0 {
         return Err(Errno::EFBIG);
     }
-    try_file(folder, b"1")
+    (0..files).map(|_| try_file(folder, b"1")).collect::<nix::Result<Vec<_>>>().map(drop)
 }
 
-fn try_file(folder: &Path, content: &[u8]) -> nix::Result<()> {
+/// Gives the file, which lives until that is dropped.
+fn try_file(folder: &Path, content: &[u8]) -> nix::Result<Option<OwnedFd>> {
     let flags = OFlag::O_TMPFILE | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
     match open(folder, flags, Mode::S_IRUSR | Mode::S_IWUSR) {
-        Ok(_) if content.is_empty() => Ok(()),
-        Ok(file) => nix::unistd::write(file, content).map(drop),
+        Ok(file) => {
+            if !content.is_empty() {
+                nix::unistd::write(&file, content)?;
+            }
+            Ok(Some(file))
+        }
         Err(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::EINVAL) => {
-            access(folder, AccessFlags::W_OK | AccessFlags::X_OK)
+            access(folder, AccessFlags::W_OK | AccessFlags::X_OK).map(|()| None)
         }
         Err(errno) => Err(errno),
     }
@@ -103,7 +109,8 @@ mod tests {
     #[test]
     fn a_folder_is_tried_and_left_as_it_was() {
         let folder = tempfile::tempdir().unwrap();
-        for tried in [takes_files, takes_data] {
+        let two_files = |folder: &Path| takes_data(folder, 2);
+        for tried in [&takes_files as &dyn Fn(&Path) -> _, &two_files] {
             tried(folder.path()).unwrap();
             assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
             assert_eq!(tried(&folder.path().join("missing")), Err(Errno::ENOENT));

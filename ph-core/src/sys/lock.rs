@@ -135,8 +135,20 @@ pub(crate) fn lock_folder(path: &Path) -> io::Result<File> {
     Err(io::Error::from(io::ErrorKind::WouldBlock))
 }
 
-/// Opens a folder for reading, as [`lock_folder`] does; what is no folder is refused at once.
-pub(crate) fn open_folder(path: &Path) -> io::Result<File> {
+/// Sees that [`lock_folder`] could lock a folder, without locking it; waits as long as that would.
+pub(crate) fn see_lockable(path: &Path) -> io::Result<()> {
+    let folder = open_folder(path)?;
+    for _ in 0..LOOKS * 10 {
+        if locker(&folder)?.is_none() {
+            return Ok(());
+        }
+        clock::pause(LOOK_PAUSE);
+    }
+    Err(io::Error::from(io::ErrorKind::WouldBlock))
+}
+
+/// Opens a folder for reading; what is no folder is refused at once.
+fn open_folder(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(path)
 }
 
