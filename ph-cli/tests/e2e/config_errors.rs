@@ -1,5 +1,7 @@
 //! What `ph config` and `ph init` say when something is wrong, to people and to programs.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use crate::ph;
 use crate::support::Stage;
 
@@ -75,4 +77,22 @@ fn a_usual_name_that_leads_nowhere_is_not_passed_over() {
     let (code, _, stderr) = ask(&stage, b"[web]\n", &["config", "get", "nice"]);
     assert_eq!(code, 6);
     assert!(stderr.starts_with("ph: ph.ini: cannot read the configuration"), "{stderr}");
+}
+
+#[test]
+fn root_takes_no_configuration_that_others_may_write() {
+    let stage = ph();
+    let text = b"[web]\ncommand = sleep 1\n";
+    std::fs::write(stage.path("config.ini"), text).expect("the folder is writable");
+    let open = std::fs::Permissions::from_mode(0o646);
+    std::fs::set_permissions(stage.path("config.ini"), open).expect("chmod");
+    for verb in [&["run"][..], &["check"], &["config", "show"], &["config", "set", "nice", "1"]] {
+        let (code, stdout, stderr) = ask(&stage, text, &[verb, &["-c", "config.ini"]].concat());
+        assert_eq!((code, stdout.as_str()), (6, ""), "{verb:?}");
+        assert!(stderr.starts_with("ph: config.ini: expected a file that only root"), "{stderr}");
+        assert!(stderr.contains("chmod o-w ") && stderr.contains("--allow-writable"), "{stderr}");
+    }
+    let (code, _, stderr) = ask(&stage, text, &["config", "show", "--allow-writable"]);
+    assert_eq!(code, 0);
+    assert!(stderr.starts_with("warning: config.ini: expected a file that only root"), "{stderr}");
 }
