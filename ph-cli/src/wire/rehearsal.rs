@@ -125,11 +125,13 @@ impl Service {
             )),
             Finding::Interpreter { program, interpreter, source } => {
                 let interpreter = interpreter.display();
-                let repair = match source.kind() {
-                    std::io::ErrorKind::NotFound => format!("install {interpreter}, or "),
+                let repair = if source.kind() == std::io::ErrorKind::NotFound {
+                    format!("install {interpreter}, or ")
+                } else if source.kind() == std::io::ErrorKind::InvalidData {
                     // The line itself is what is wrong.
-                    std::io::ErrorKind::InvalidData => String::new(),
-                    _ => format!("let the workers execute {interpreter}, or "),
+                    String::new()
+                } else {
+                    format!("let the workers execute {interpreter}, or ")
                 };
                 let program = program.display();
                 failure("command").remedy(format!("{repair}correct the first line of {program}"))

@@ -26,6 +26,7 @@ const CHAIN_AT_MOST: usize = 16;
 /// What a worker must be able to do for its program to run; the program comes first.
 #[derive(Debug)]
 pub(super) struct Chain {
+    program: PathBuf,
     parts: Vec<Part>,
     is_static: bool,
     /// What the kernel would refuse, and why, that is no question of rights.
@@ -48,7 +49,7 @@ impl Chain {
     }
 
     pub(super) fn program(&self) -> &Path {
-        self.parts.first().map_or(Path::new(""), |part| &part.name)
+        &self.program
     }
 
     /// Whether the program is a binary that needs nothing else.
@@ -64,7 +65,8 @@ impl Chain {
 /// Follows a program to all that is needed to execute it in this directory. `search` is the `PATH` it
 /// would have.
 pub(super) fn trace(program: PathBuf, directory: Option<&Path>, search: Option<&OsStr>) -> Chain {
-    let mut chain = Chain { parts: Vec::new(), is_static: false, fault: None };
+    let mut chain =
+        Chain { program: program.clone(), parts: Vec::new(), is_static: false, fault: None };
     chain.add(Use::Execute, &program);
     let (mut path, mut depth) = (program.clone(), 0);
     for _ in 0..CHAIN_AT_MOST {
@@ -106,8 +108,11 @@ impl Chain {
         match kind(&whole) {
             Err(error) => {
                 // That it is missing or may not be used is found by the one who has to use it.
-                self.fault = carriage_return(path, &error).map(|why| (path.to_owned(), why));
-                if self.fault.is_some() {
+                let is_dead = error.kind() == io::ErrorKind::TimedOut;
+                let misleading = carriage_return(path, &error);
+                let why = if is_dead { Some(error) } else { misleading };
+                if let Some(why) = why {
+                    self.fault = Some((path.to_owned(), why));
                     self.parts.pop();
                 }
                 None
@@ -190,7 +195,7 @@ pub(super) enum Kind {
 /// Reads the beginning of a program.
 fn kind(path: &Path) -> io::Result<Kind> {
     let answer = trial::ask(|| read_head(path)).map_err(|(_, errno)| io::Error::from(errno))?;
-    let answer = answer.ok_or(io::ErrorKind::TimedOut)?;
+    let answer = answer.ok_or(io::Error::from_raw_os_error(libc::ETIMEDOUT))?;
     let (errno, rest) = answer.split_first_chunk().ok_or(io::ErrorKind::UnexpectedEof)?;
     match i32::from_ne_bytes(*errno) {
         0 => {}

@@ -51,7 +51,8 @@ pub struct Rehearsal {
 
 impl Master {
     /// Finds out what would keep this master from starting, without starting it. It takes a process of
-    /// one thread, as [`run`](Self::run) does. It may wait some seconds for a folder that does not answer.
+    /// one thread, as [`run`](Self::run) does. For a working directory, a program or an interpreter that
+    /// does not answer it waits some seconds each; for the other folders as long as `run` would.
     #[must_use]
     pub fn rehearse(&self) -> Rehearsal {
         self.0.rehearse()

@@ -240,35 +240,45 @@ fn hear(report: &OwnedFd) -> (Vec<Failure>, End) {
     let mut failures = Vec::new();
     let mut step = Failure { step: Step::Session, errno: 0, detail: 0 };
     for _ in 0..MESSAGES_AT_MOST {
-        let message = loop {
-            match read_message(report) {
-                Some(message) => break message,
-                None if clock::monotonic() >= until => return (failures, End::Silence(step)),
-                None => wait(report, until),
-            }
-        };
-        match message {
-            Some((FAILURE, failure)) => failures.push(failure),
-            Some((BEGIN, begun)) => step = begun,
-            Some(_) => return (failures, End::Told),
-            None => return (failures, End::Death(step)),
+        match next_message(report, until) {
+            Message::Failure(failure) => failures.push(failure),
+            Message::Begin(begun) => step = begun,
+            Message::End => return (failures, End::Told),
+            Message::Silence => break,
+            Message::Death => return (failures, End::Death(step)),
         }
     }
     (failures, End::Silence(step))
 }
 
-/// One message and its kind; `Some(None)` at the end of the pipe, `None` if there is nothing yet. A torn
-/// message cannot be: eight bytes are written at once.
-fn read_message(report: &OwnedFd) -> Option<Option<(u8, Failure)>> {
+/// What is heard from a child.
+enum Message {
+    Failure(Failure),
+    Begin(Failure),
+    End,
+    /// Nothing in time.
+    Silence,
+    /// It is gone.
+    Death,
+}
+
+/// Waits for one message. A torn one cannot be: eight bytes are written at once.
+fn next_message(report: &OwnedFd, until: u64) -> Message {
     let mut message = [0; 8];
-    match fds::read(report, &mut message) {
-        Ok(8) => {
-            let [step, detail, kind, _, a, b, c, d] = message;
-            let step = Step::numbered(step).unwrap_or(Step::Exec);
-            let errno = i32::from_le_bytes([a, b, c, d]);
-            Some(Some((kind, Failure { step, errno, detail })))
+    loop {
+        match fds::read(report, &mut message) {
+            Ok(8) => break,
+            Err(Errno::EAGAIN) if clock::monotonic() < until => wait(report, until),
+            Err(Errno::EAGAIN) => return Message::Silence,
+            Ok(_) | Err(_) => return Message::Death,
         }
-        Err(Errno::EAGAIN) => None,
-        Ok(_) | Err(_) => Some(None),
+    }
+    let [step, detail, kind, _, a, b, c, d] = message;
+    let step = Step::numbered(step).unwrap_or(Step::Exec);
+    let failure = Failure { step, errno: i32::from_le_bytes([a, b, c, d]), detail };
+    match kind {
+        FAILURE => Message::Failure(failure),
+        BEGIN => Message::Begin(failure),
+        _ => Message::End,
     }
 }
