@@ -122,13 +122,12 @@ fn a_hostile_pidfile_is_replaced_and_its_victim_untouched() {
     let victim = stage.path("victim");
     std::fs::write(&victim, "precious").expect("a victim");
     let pidfile = stage.path("ph.pid");
-    let plant: [&dyn Fn() -> std::io::Result<()>; 6] = [
+    let plant: [&dyn Fn() -> std::io::Result<()>; 5] = [
         &|| std::os::unix::fs::symlink(&victim, &pidfile),
         &|| std::os::unix::fs::symlink(stage.path("dangling"), &pidfile),
         &|| std::fs::hard_link(&victim, &pidfile),
         &|| std::fs::write(&pidfile, "not a number"),
         &|| std::fs::write(&pidfile, std::process::id().to_string()),
-        &|| std::fs::File::create(&pidfile)?.set_len(1 << 30),
     ];
     for (round, plant) in plant.into_iter().enumerate() {
         plant().expect("planted");
@@ -139,6 +138,19 @@ fn a_hostile_pidfile_is_replaced_and_its_victim_untouched() {
         assert_eq!(stage.read("victim"), "precious");
         assert!(!pidfile.exists() && !stage.path("dangling").exists());
     }
+}
+
+/// A slip in the configuration must not cost a file.
+#[test]
+fn a_file_that_never_was_a_pidfile_is_not_replaced() {
+    let stage = misbehave();
+    let file = std::fs::File::create(stage.path("ph.pid")).expect("a file");
+    file.set_len(1 << 30).expect("a long file");
+    let (code, stderr) = stage.start(&[]).wait_with_stderr();
+    assert_eq!(code, 1);
+    assert!(stderr.contains("it holds 1073741824 bytes, which the pid would replace"), "{stderr}");
+    assert!(stderr.contains("set by config.ini:4 pidfile"), "{stderr}");
+    std::fs::remove_file(stage.path("ph.pid")).expect("it is still there");
 }
 
 #[test]

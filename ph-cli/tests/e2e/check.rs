@@ -111,7 +111,8 @@ fn all_problems_of_a_file_are_told_in_one_pass() {
     write(&stage, "no-interpreter", "#!/no/such/interpreter\n", 0o755);
     write(&stage, "no-program", "\u{1}\u{2}", 0o755);
     write(&stage, "env-script", "#!/usr/bin/env no-such-language\n", 0o755);
-    write(&stage, "precious", "what nobody may lose\n", 0o644);
+    let precious = "what nobody may lose\n".repeat(10);
+    write(&stage, "precious", &precious, 0o644);
     let config = format!(
         "[a]\ncommand = ./missing\nlog_file = folder\npidfile = nowhere/a.pid\n\
          bind = 127.0.0.1:{port}, unix:precious, unix:nowhere/a.sock, :{port}\n\
@@ -133,7 +134,7 @@ fn all_problems_of_a_file_are_told_in_one_pass() {
     assert!(!name.is_empty());
     let text = format!("{before}pid $PID ($NAME){after}").replace(&own.to_string(), "$PID");
     assert_snapshot("check-problems.txt", &stage, &text);
-    assert_eq!(stage.read("precious"), "what nobody may lose\n");
+    assert_eq!(stage.read("precious"), precious);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::fs::{OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::os::fd::RawFd;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::RunError;
@@ -17,6 +17,9 @@ use crate::sys::lock::{Lock, LockError, Sight};
 
 /// The most masters of one section that may run side by side.
 const MAX_INSTANCES: u32 = 1024;
+
+/// A file that is longer than this, in bytes, never was a pidfile.
+const MAX_STALE: u64 = 64;
 
 /// Where the master's pid goes, and whether it must be the only one.
 #[derive(Clone, Debug)]
@@ -200,32 +203,26 @@ fn new_one(path: &Path) -> io::Result<PathBuf> {
     Ok(path.with_file_name(name))
 }
 
-/// Sees that what the pidfile is to replace is nothing, a link, or an old pidfile: nothing but a number
-/// and white space. Not, by a slip in the configuration, a file that matters.
+/// Sees that what the pidfile is to replace is nothing, a link, or short enough to be an old pidfile,
+/// whatever it says: after a power cut it may say anything, and must not keep a service from starting.
+/// Not, by a slip in the configuration, a file that matters.
 fn see_replaceable(path: &Path) -> io::Result<()> {
     let Ok(there) = std::fs::symlink_metadata(path) else { return Ok(()) };
-    if there.is_dir() {
+    let kind = there.file_type();
+    if kind.is_dir() {
         return Err(io::Error::from_raw_os_error(libc::EISDIR));
     }
-    if there.is_symlink() {
-        return folder::see_removable(path);
-    }
-    if !there.is_file() {
-        return Err(io::Error::other("not a regular file"));
+    if !(kind.is_file() || kind.is_symlink() || kind.is_fifo()) {
+        return Err(io::Error::other("a device or a socket is there"));
     }
     if folder::is_mount_point(path) {
         return Err(io::Error::from_raw_os_error(libc::EBUSY));
     }
-    let is_number = |text: &str| text.trim().is_empty() || text.trim().parse::<u32>().is_ok();
-    // Everybody may read a pidfile; so one that cannot be read is none.
-    let text = if there.len() <= 32 { Some(std::fs::read_to_string(path)) } else { None };
-    match text {
-        Some(Ok(text)) if is_number(&text) => folder::see_removable(path),
-        Some(Err(error)) if error.kind() != io::ErrorKind::InvalidData => Err(error),
-        Some(_) | None => {
-            Err(io::Error::other("it holds something else, which the pid would replace"))
-        }
+    if kind.is_file() && there.len() > MAX_STALE {
+        let why = format!("it holds {} bytes, which the pid would replace", there.len());
+        return Err(io::Error::other(why));
     }
+    folder::see_removable(path)
 }
 
 /// Sees that the new pidfile could be made beside the old one.
@@ -357,17 +354,22 @@ mod tests {
             assert!(text.contains("master.pid") && text.contains(wanted), "{text}");
             assert!(!folder.path().join("master.lock").exists());
         };
-        for text in ["4711 (ph)\n", "root:x:0:0\n", "-5"] {
-            std::fs::write(&path, text).unwrap();
-            refused("something else");
-            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
-        }
+        let text = "root:x:0:0\n".repeat(10);
+        std::fs::write(&path, &text).unwrap();
+        refused("110 bytes");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
         std::fs::remove_file(&path).unwrap();
-        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRUSR).unwrap();
-        refused("not a regular file");
+        let _socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        refused("a device or a socket");
         std::fs::remove_file(&path).unwrap();
         std::fs::create_dir(&path).unwrap();
         refused("EISDIR");
+        std::fs::remove_dir(&path).unwrap();
+        // What a power cut may leave, and what others write.
+        for text in ["4711 (ph)\n", "\0\0\0\0\0", ""] {
+            std::fs::write(&path, text).unwrap();
+            pidfile(folder.path(), true).claim().unwrap();
+        }
     }
 
     #[test]
