@@ -96,9 +96,15 @@ fn separate_files(settings: &Settings, configuration: &[Whereabouts], report: &m
             let first = place.lock_of_first_instance();
             key != "pidfile" && first.is_some() && first == instances
         };
-        let other = if configuration.contains(&place) {
+        // A log is written where it is, under whatever name; all else gets a new file.
+        let written = match key {
+            "log_file" => Whereabouts::all_of(&path),
+            _ => vec![place.clone()],
+        };
+        let is_among = |known: &[Whereabouts]| written.iter().any(|place| known.contains(place));
+        let other = if is_among(configuration) {
             Some(("the configuration", key, format!("give {key} another path")))
-        } else if variables.contains(&place) {
+        } else if is_among(&variables) {
             Some(("env_file", "env_file", format!("give {key} another path")))
         } else if is_of_instance() {
             let mend = format!("give {key} another path, or set single_instance = true");

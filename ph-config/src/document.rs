@@ -5,7 +5,8 @@
 //! was interpolated, so that an inserted comma or quote cannot change their number.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::settings;
 use crate::value::{Shape, command_line, variables};
@@ -24,6 +25,8 @@ pub(crate) struct Document {
     pub(crate) defaults: Section,
     /// The other sections in file order.
     pub(crate) sections: Vec<Section>,
+    /// Their places by name, once somebody asks.
+    places: OnceCell<HashMap<String, usize>>,
 }
 
 /// One section and its keys in file order.
@@ -69,12 +72,20 @@ pub(crate) struct Fault {
 
 impl Document {
     pub(crate) fn new() -> Document {
-        Document { defaults: Section::new(DEFAULT, 0), sections: Vec::new() }
+        Document {
+            defaults: Section::new(DEFAULT, 0),
+            sections: Vec::new(),
+            places: OnceCell::new(),
+        }
     }
 
     /// The section of this name; the only way to `[DEFAULT]` is its field.
     pub(crate) fn section(&self, name: &str) -> Option<&Section> {
-        self.sections.iter().find(|section| section.name == name)
+        let places = self.places.get_or_init(|| {
+            let names = self.sections.iter().map(|section| section.name.clone());
+            names.zip(0..).collect()
+        });
+        places.get(name).map(|place| &self.sections[*place])
     }
 }
 

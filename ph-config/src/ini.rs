@@ -197,7 +197,7 @@ impl Parser {
     }
 
     fn finish(mut self) -> (Document, Vec<Fault>) {
-        let Document { defaults, sections } = &mut self.document;
+        let Document { defaults, sections, .. } = &mut self.document;
         for section in sections.iter_mut().chain([defaults]) {
             for entry in &mut section.entries {
                 if let Written::Text(value) = &mut entry.value {

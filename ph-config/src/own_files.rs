@@ -86,6 +86,11 @@ enum Folder {
     },
     /// It is not there, or hidden.
     Named(PathBuf),
+    /// No folder: the file itself, whatever its names.
+    Content {
+        device: u64,
+        inode: u64,
+    },
 }
 
 impl Whereabouts {
@@ -105,6 +110,12 @@ impl Whereabouts {
         let mut all = vec![Self::of(path)];
         let real = path.canonicalize().map(|real| Self::of(&real));
         all.extend(real.ok().filter(|real| *real != all[0]));
+        // One file may have several names.
+        let there = path.metadata().ok().filter(|it| it.is_file() && it.nlink() > 1);
+        all.extend(there.map(|it| Self {
+            folder: Folder::Content { device: it.dev(), inode: it.ino() },
+            name: OsString::new(),
+        }));
         all
     }
 

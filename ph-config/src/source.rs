@@ -326,7 +326,7 @@ impl Configuration {
                 )),
             };
         };
-        if self.names.iter().any(|name| name == wanted) {
+        if self.files.iter().any(|part| part.document.section(wanted).is_some()) {
             return Ok(wanted);
         }
         let have = if self.names.is_empty() { "none".to_owned() } else { self.list() };

@@ -11,6 +11,8 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use nix::sys::statvfs::{FsFlags, statvfs};
+
 /// Permission bits.
 const OTHERS_MAY_WRITE: u32 = 0o002;
 const GROUP_MAY_WRITE: u32 = 0o020;
@@ -82,10 +84,12 @@ impl fmt::Display for ForeignWriter {
 pub fn foreign_writer(path: &Path) -> Option<ForeignWriter> {
     let real = path.canonicalize().ok()?;
     let file = real.metadata().ok()?;
-    let of_file = writer(file.mode(), file.uid(), file.gid());
+    let of_file = writer(file.mode(), file.uid(), file.gid()).filter(|_| !is_read_only(&real));
     let of_folder = || {
         let mut above = real.ancestors().skip(1).chain(path.ancestors().skip(1));
-        above.find(|folder| folder.metadata().is_ok_and(|it| is_open(it.mode())))
+        above.find(|folder| {
+            folder.metadata().is_ok_and(|it| is_open(it.mode())) && !is_read_only(folder)
+        })
     };
     let (path, by, metadata) = if let Some(by) = of_file {
         (real.as_path(), by, file)
@@ -97,6 +101,11 @@ pub fn foreign_writer(path: &Path) -> Option<ForeignWriter> {
         return None;
     };
     Some(ForeignWriter { path: path.to_owned(), by, mode: mode(&metadata) })
+}
+
+/// Whether nobody can write there, whatever the modes say: as in a volume of a container.
+fn is_read_only(path: &Path) -> bool {
+    statvfs(path).is_ok_and(|it| it.flags().contains(FsFlags::ST_RDONLY))
 }
 
 fn mode(metadata: &Metadata) -> u32 {

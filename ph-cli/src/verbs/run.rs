@@ -38,7 +38,9 @@ pub(crate) fn run(app: &App, args: &Run) -> Result<ExitCode, Failure> {
     }
     let master = service.master(log, exit_with)?;
     match service.untrusted(&master) {
-        Some(untrusted) if args.source.allow_writable => tracing::warn!("{}", untrusted.why()),
+        Some(untrusted) if args.source.allow_writable || !service.runs_as_root() => {
+            tracing::warn!("{}", untrusted.why());
+        }
         Some(untrusted) => return Err(untrusted),
         None => {}
     }

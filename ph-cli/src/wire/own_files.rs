@@ -20,8 +20,13 @@ impl Service {
             (name, path.iter().flat_map(|path| Whereabouts::all_of(path)).collect::<Vec<_>>())
         });
         let files = self.settings.own_files().into_iter().filter_map(|file| {
-            let place = Whereabouts::of(&file.path);
-            let (name, _) = programs.iter().find(|(_, places)| places.contains(&place))?;
+            // A log is written where it is, under whatever name; all else gets a new file.
+            let written = match file.key {
+                "log_file" => Whereabouts::all_of(&file.path),
+                _ => vec![Whereabouts::of(&file.path)],
+            };
+            let is_among = |places: &[Whereabouts]| written.iter().any(|it| places.contains(it));
+            let (name, _) = programs.iter().find(|(_, places)| is_among(places))?;
             let path = file.path.display();
             let why = format!("{path} is {name}, and would be overwritten as its {}", file.what);
             let remedy = format!("give {} another path", file.key);

@@ -53,7 +53,9 @@ impl Service {
             }
         }
         match self.untrusted(&master) {
-            Some(failure) if is_writable_allowed => outlook.warnings.push(self.warning(failure)),
+            Some(failure) if is_writable_allowed || !self.runs_as_root() => {
+                outlook.warnings.push(self.warning(failure));
+            }
             failure => outlook.problems.extend(failure),
         }
         outlook.warnings.extend(self.remarks());
@@ -62,7 +64,23 @@ impl Service {
 
     /// The log cannot be opened.
     pub(crate) fn log_failure(&self, error: &ph_log::LogError) -> Failure {
-        self.failure(Exit::Failed, &error.to_string(), "log_file")
+        let failure = self.failure(Exit::Failed, &error.to_string(), "log_file");
+        match &self.settings.log_file {
+            LogTarget::File(path) if path.starts_with("/dev") => {
+                failure.remedy("log_file = - for the standard error")
+            }
+            LogTarget::File(path) => {
+                failure.remedy(format!("ls -ld {}", path.parent().unwrap_or(path).display()))
+            }
+            LogTarget::Stderr => failure,
+        }
+    }
+
+    /// Whether the workers have the rights of root. Others gain nothing by writing what they execute
+    /// but what its user already has.
+    pub(crate) fn runs_as_root(&self) -> bool {
+        let user = self.settings.user.as_ref().map(|it| it.user.to_string());
+        user.is_none_or(|user| user == "root" || user == "0")
     }
 
     /// Whether somebody else could change the program before root executes it.

@@ -96,3 +96,54 @@ fn root_takes_no_configuration_that_others_may_write() {
     assert_eq!(code, 0);
     assert!(stderr.starts_with("warning: config.ini: expected a file that only root"), "{stderr}");
 }
+
+#[test]
+fn one_variable_is_a_value_too() {
+    let stage = ph();
+    let text = b"[web]\nenvironment = Path=/bin, B=\"x, y\"\napp_Foo = 1\n";
+    for (key, wanted) in
+        [("environment.Path", "/bin\n"), ("environment.B", "x, y\n"), ("app.Foo", "1\n")]
+    {
+        assert_eq!(ask(&stage, text, &["config", "get", key]).1, wanted);
+    }
+    let (code, _, stderr) = ask(&stage, text, &["config", "get", "environment.path"]);
+    assert_eq!(code, 1, "{stderr}");
+    let (_, json, _) = ask(&stage, text, &["config", "get", "environment.B", "--json"]);
+    assert!(
+        json.contains("\"key\":\"environment.B\",\"value\":\"x, y\",\"apply\":\"roll\""),
+        "{json}"
+    );
+}
+
+#[test]
+fn a_log_that_is_the_program_or_the_configuration_by_another_name_is_refused() {
+    let stage = ph();
+    std::fs::copy("/bin/sleep", stage.path("serve")).expect("a program");
+    std::fs::hard_link(stage.path("serve"), stage.path("linked")).expect("a link");
+    let text = b"[web]\ncommand = ./serve 100\nlog_file = linked\n";
+    for verb in ["check", "run"] {
+        let (code, _, stderr) = ask(&stage, text, &[verb, "-c", "config.ini"]);
+        assert_eq!(code, 6, "{stderr}");
+        assert!(stderr.contains("set by config.ini:3 log_file"), "{stderr}");
+    }
+    std::fs::hard_link(stage.path("config.ini"), stage.path("again")).expect("a link");
+    let text = b"[web]\ncommand = sleep 100\nlog_file = again\n";
+    assert_eq!(ask(&stage, text, &["run", "-c", "config.ini"]).0, 6);
+}
+
+#[test]
+fn a_program_of_a_group_is_the_business_of_its_user() {
+    let stage = ph();
+    std::fs::copy("/bin/sleep", stage.path("serve")).expect("a program");
+    std::os::unix::fs::chown(stage.path("serve"), Some(1000), Some(33)).expect("chown");
+    let mode = std::fs::Permissions::from_mode(0o775);
+    std::fs::set_permissions(stage.path("serve"), mode).expect("chmod");
+    let everyone = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(stage.folder(), everyone).expect("chmod");
+    let as_root = b"[web]\ncommand = ./serve 100\n";
+    assert_eq!(ask(&stage, as_root, &["check"]).0, 6);
+    let as_user = b"[web]\ncommand = ./serve 100\nuser = nobody\n";
+    let (code, _, stderr) = ask(&stage, as_user, &["check"]);
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stderr.contains("group 33 may write"), "{stderr}");
+}

@@ -54,14 +54,20 @@ pub(super) struct Setting {
 
 impl Setting {
     pub(super) fn new(settings: &Settings, key: &str) -> Self {
+        Self::with_value(settings, key, settings.text(key).unwrap_or_default())
+    }
+
+    /// The same of a part of a setting: `environment.NAME`.
+    pub(super) fn with_value(settings: &Settings, whole: &str, value: String) -> Self {
+        let key = whole.split('.').next().unwrap_or(whole);
         let row = SETTINGS.iter().find(|row| row.name == key);
         let overridden = settings.overridden(key).iter().map(|it| JsonOverridden {
             value: it.text.clone(),
             origin: JsonOrigin::from(&it.origin),
         });
         Self {
-            key: key.to_owned(),
-            value: settings.text(key).unwrap_or_default(),
+            key: whole.to_owned(),
+            value,
             apply: row.map(|row| row.apply.as_str()),
             origin: JsonOrigin::from(&settings.origin(key)),
             overridden: overridden.collect(),

@@ -91,10 +91,10 @@ pub(super) fn get(args: &ConfigGet) -> Result<ExitCode, Failure> {
     let section = opened.section(args.section.name())?;
     let loaded = opened.load(&[section], &args.source)?;
     let settings = &loaded[0];
-    let key = args.key.to_lowercase();
-    let Some(value) = settings.text(&key) else { return Err(unknown(settings, &key)) };
+    let key = ph_config::normalise_key(args.key.trim());
+    let Some(value) = value(settings, &key) else { return Err(unknown(settings, &key)) };
     if args.json {
-        let setting = Setting::new(settings, &key);
+        let setting = Setting::with_value(settings, &key, value);
         let service = settings.name().to_owned();
         output::print_json(&Got { schema: output::SCHEMA, service, setting })?;
     } else {
@@ -103,6 +103,17 @@ pub(super) fn get(args: &ConfigGet) -> Result<ExitCode, Failure> {
         output::print(&format!("{value}\n"))?;
     }
     Ok(Exit::Ok.into())
+}
+
+/// The text of a setting; of `environment.NAME` that of one variable.
+fn value(settings: &Settings, key: &str) -> Option<String> {
+    match key.strip_prefix("environment.") {
+        Some(name) => {
+            let mut all = settings.environment.iter();
+            all.find(|(known, _)| known == name).map(|(_, value)| value.clone())
+        }
+        None => settings.text(key),
+    }
 }
 
 fn unknown(settings: &Settings, key: &str) -> Failure {
