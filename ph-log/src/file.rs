@@ -17,7 +17,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::{AccessFlags, access};
 
 /// Who may read and write a log file that did not exist, before the umask.
-const MODE: u32 = 0o640;
+pub(crate) const MODE: u32 = 0o640;
 
 /// Why there is no log.
 #[derive(Debug, thiserror::Error)]

@@ -39,6 +39,8 @@ mod level;
 mod output;
 mod queue;
 mod record;
+mod rotate;
+mod rotating;
 mod sink;
 mod stream;
 
@@ -52,6 +54,10 @@ use tracing_subscriber::layer::SubscriberExt;
 
 pub use file::{LogError, probe};
 pub use level::{Level, ParseLevelError};
+#[doc(hidden)]
+pub use rotate::Step;
+pub use rotate::{Compression, Period, RotateLimits, utc};
+pub use rotating::{BATCH_MAX, CompressionJob, Notice, RotateOptions, RotatingFile, Written};
 
 use layer::LineLayer;
 use sink::Sink;

@@ -170,7 +170,7 @@ impl Output {
     }
 }
 
-fn monotonic() -> Duration {
+pub(crate) fn monotonic() -> Duration {
     // The clock exists on every system; without it every wait here would be over.
     clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::MAX, Duration::from)
 }

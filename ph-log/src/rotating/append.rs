@@ -1,0 +1,124 @@
+//! One open log and the writes to it, none of which leaves half a line before another line.
+//!
+//! A write can end early: the disk is full, a limit is reached, or the process is killed in it
+//! (Linux looks for SIGKILL at every page). Meanwhile others append. Nothing is cut off again,
+//! because that could take another's line; the bytes are mended where they are:
+//!
+//! * Who wrote only a part of a line turns that part into blanks and an end of line, then writes
+//!   the line anew, or counts it as lost.
+//! * Who finds that the byte before its own lines is no end of line makes it one. So the lines
+//!   after a writer that was killed are whole; its own last part stays, on a line of its own.
+//!
+//! A program that appends to the log by itself and leaves a line open may therefore lose the last
+//! byte of it.
+
+use std::fs::File;
+use std::io::{self, Seek as _};
+use std::os::unix::fs::FileExt as _;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::stat::fstat;
+use nix::unistd::write;
+
+use super::folder::FileId;
+
+/// The bytes that are written at once, and so the most by which each process exceeds
+/// [`RotateLimits::max_size`](crate::RotateLimits::max_size). A longer line is written at once all the same.
+pub const BATCH_MAX: usize = 64 << 10;
+
+/// How often the rest of a short write is tried.
+const TRIES: u32 = 4;
+
+/// An open log.
+#[derive(Debug)]
+pub(super) struct Append {
+    file: File,
+    pub(super) id: FileId,
+    /// No other process shares the position: not so after a fork, until the log is opened again.
+    pub(super) is_own: bool,
+}
+
+impl Append {
+    pub(super) fn new((file, id): (File, FileId)) -> Append {
+        Append { file, id, is_own: true }
+    }
+
+    /// Whether the file has no name any more.
+    pub(super) fn is_deleted(&self) -> bool {
+        fstat(&self.file).is_ok_and(|stat| stat.st_nlink == 0)
+    }
+
+    /// Writes whole lines, or says how many bytes of them are in no file, and why.
+    pub(super) fn put(&mut self, lines: &[u8]) -> Result<(), (usize, io::Error)> {
+        let mut rest = lines;
+        let mut errno = Errno::EIO;
+        for _ in 0..TRIES {
+            match write(&self.file, rest) {
+                Err(Errno::EINTR) => {}
+                Err(error) => {
+                    errno = error;
+                    break;
+                }
+                Ok(written) => {
+                    let whole = self.settle(rest, written);
+                    rest = &rest[whole..];
+                    if rest.is_empty() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        Err((rest.len(), errno.into()))
+    }
+
+    /// Mends what a write of so many bytes left around it, and says how many bytes are to stay.
+    fn settle(&mut self, lines: &[u8], written: usize) -> usize {
+        let bytes = &lines[..written];
+        let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+        // In append mode the position is the end of what was written last by this description.
+        let Ok(end) = self.file.stream_position() else { return whole };
+        let Some(start) = end.checked_sub(written as u64) else { return whole };
+        if !self.is_own {
+            return whole;
+        }
+        let mut before = [b'\n'];
+        // A log that may not be read is taken for whole.
+        if start > 0 && self.file.read_exact_at(&mut before, start - 1).is_ok() && before != *b"\n"
+        {
+            self.blank(start - 1, 1);
+        }
+        if whole < written {
+            self.blank(start + whole as u64, written - whole);
+        }
+        whole
+    }
+
+    /// Replaces so many bytes by an empty line.
+    fn blank(&mut self, at: u64, length: usize) {
+        let mut blanks = vec![b' '; length];
+        if let Some(last) = blanks.last_mut() {
+            *last = b'\n';
+        }
+        // Append mode would make Linux append even here. The description is this process's own.
+        if fcntl(&self.file, FcntlArg::F_SETFL(OFlag::empty())).is_ok() {
+            // The bytes have their place on the disk already; if they cannot be replaced all the
+            // same, nothing better can be done.
+            drop(self.file.write_all_at(&blanks, at));
+            let _ = fcntl(&self.file, FcntlArg::F_SETFL(OFlag::O_APPEND));
+        }
+    }
+}
+
+/// Bytes up to the end of the last line that fits into a batch; at least one line.
+pub(super) fn piece_length(lines: &[u8]) -> usize {
+    let is_end = |byte: &u8| *byte == b'\n';
+    if lines.len() <= BATCH_MAX {
+        return lines.len();
+    }
+    let (within, beyond) = lines.split_at(BATCH_MAX);
+    if let Some(end) = within.iter().rposition(is_end) {
+        return end + 1;
+    }
+    beyond.iter().position(is_end).map_or(lines.len(), |end| BATCH_MAX + end + 1)
+}
