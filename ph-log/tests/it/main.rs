@@ -7,6 +7,10 @@
 mod descriptors;
 mod failures;
 mod reopen;
+mod rotating;
+mod rotating_crash;
+mod rotating_trouble;
 mod stage;
 mod stderr;
+mod trail;
 mod workers;

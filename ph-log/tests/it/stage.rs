@@ -31,6 +31,8 @@ fn scenarios() -> impl Iterator<Item = &'static Scenario> {
         crate::descriptors::SCENARIOS,
         crate::failures::SCENARIOS,
         crate::reopen::SCENARIOS,
+        crate::rotating_crash::SCENARIOS,
+        crate::rotating_trouble::SCENARIOS,
         crate::stderr::SCENARIOS,
         crate::workers::SCENARIOS,
     ]
@@ -45,6 +47,10 @@ pub(crate) struct Left {
 }
 
 impl Left {
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// The lines of a file in the folder. The file must end with a newline.
     pub(crate) fn lines(&self, file: &str) -> Vec<String> {
         let text = fs::read_to_string(self.folder.path().join(file)).expect(file);
