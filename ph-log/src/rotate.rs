@@ -143,7 +143,8 @@ impl RotateLimits {
     /// The backups that are too many or too old.
     pub(crate) fn surplus(&self, found: &[Found], now: u64) -> Vec<Backup> {
         let is_old = |found: &Found| {
-            self.max_age.is_some_and(|max| now.saturating_sub(found.modified) > max.as_secs())
+            self.max_age
+                .is_some_and(|max| now.saturating_sub(found.modified.as_secs()) > max.as_secs())
         };
         let is_surplus = |found: &&Found| found.backup.index > self.backups || is_old(found);
         found.iter().filter(|found| found.is_regular).filter(is_surplus).map(|f| f.backup).collect()
@@ -179,13 +180,29 @@ impl Backup {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Found {
     pub(crate) backup: Backup,
-    /// Last written to, in seconds since 1970.
-    pub(crate) modified: u64,
+    /// Last written to, since 1970.
+    pub(crate) modified: Duration,
     pub(crate) is_regular: bool,
 }
 
-/// The moves that free number 1, in their order; or what is in the way. A number may be held by a
-/// backup and by its compressed form at once, where a compression was cut off; they move together.
+/// The backups that are there in compressed form too, under the same number: their compressor has
+/// not deleted them yet, or died before it could. It gives its file the time of the original, to
+/// the nanosecond; another time is that of another file. To be deleted before anything is moved:
+/// a crash between two moves would leave them two numbers, and their lines in two backups.
+pub(crate) fn twins(found: &[Found]) -> Vec<Backup> {
+    let is_twin = |one: &&Found| {
+        let is_like = |other: &Found| {
+            other.is_regular
+                && other.backup == one.backup.packed()
+                && other.modified == one.modified
+        };
+        one.is_regular && !one.backup.is_packed && found.iter().any(is_like)
+    };
+    found.iter().filter(is_twin).map(|one| one.backup).collect()
+}
+
+/// The moves that free number 1, in their order; or what is in the way. What shares a number moves
+/// together.
 pub(crate) fn moves(found: &[Found]) -> Result<Vec<(Backup, Backup)>, Backup> {
     let is_taken = |index: u32| found.iter().any(|found| found.backup.index == index);
     let free = (1..u32::MAX).find(|&index| !is_taken(index)).unwrap_or(u32::MAX);

@@ -91,7 +91,7 @@ fn found(names: &[&str]) -> Vec<Found> {
     let own = Names::new(OsStr::new("log"));
     let found = |name: &&str| Found {
         backup: own.parse(OsStr::new(name.trim_end_matches('/'))).expect("a backup"),
-        modified: MIDNIGHT,
+        modified: Duration::from_secs(MIDNIGHT),
         is_regular: !name.ends_with('/'),
     };
     names.iter().map(found).collect()
@@ -127,6 +127,16 @@ fn backups_move_up_to_the_first_gap_from_the_oldest_on() {
 }
 
 #[test]
+fn a_backup_with_a_compressed_form_of_the_same_time_is_there_twice() {
+    let mut there =
+        found(&["log.1", "log.2", "log.2.gz", "log.3", "log.4.gz", "log.5", "log.5.gz/"]);
+    let second = Backup { index: 2, is_packed: false };
+    assert_eq!(twins(&there), [second]);
+    there[1].modified += Duration::from_nanos(1);
+    assert_eq!(twins(&there), []);
+}
+
+#[test]
 fn what_is_too_many_or_too_old_is_deleted() {
     let mut there = found(&["log.1", "log.2.gz", "log.3", "log.4/", "log.900"]);
     let indexes = |limits: &RotateLimits, there: &[Found], now| {
@@ -139,7 +149,7 @@ fn what_is_too_many_or_too_old_is_deleted() {
     assert_eq!(indexes(&none, &there, MIDNIGHT), [1, 2, 3, 900]);
     let week = Some(Duration::from_secs(7 * DAY));
     let week = RotateLimits { max_age: week, backups: 1000, ..RotateLimits::default() };
-    there[1].modified -= DAY;
+    there[1].modified -= Duration::from_secs(DAY);
     assert!(indexes(&week, &there, MIDNIGHT + 6 * DAY).is_empty());
     assert_eq!(indexes(&week, &there, MIDNIGHT + 7 * DAY), [2]);
     assert!(indexes(&week, &there, MIDNIGHT - 9 * DAY).is_empty(), "a clock that went back");

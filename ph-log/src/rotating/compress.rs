@@ -2,8 +2,8 @@
 //!
 //! The compressed file grows under a name of its own, which is locked against a second compressor
 //! and made anew if its maker died. It gets its backup's name when it is whole and on the disk;
-//! only then, and only when that name is on the disk too, is the uncompressed one deleted. Both
-//! may therefore be there after a crash: they move together, and the next job compares them.
+//! only then is the uncompressed one deleted. Both may therefore be there for a while, or after a
+//! crash; the next rotation (`rotate::twins`) or the next job deletes the uncompressed one.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Read as _, Write as _};
@@ -87,7 +87,7 @@ impl CompressionJob {
         source.pack(&target)?;
         std::os::unix::fs::fchown(&target, Some(source.stat.st_uid), Some(source.stat.st_gid))?;
         fchmod(&target, Mode::from_bits_truncate(source.stat.st_mode))?;
-        // Age counts from the last line, not from the compression.
+        // Age counts from the last line; and by their equal times the two are known as one.
         target.set_modified(source.file.metadata()?.modified()?)?;
         target.sync_all()?;
         let mut is_named = false;

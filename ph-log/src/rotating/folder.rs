@@ -10,6 +10,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::dir::Dir;
 use nix::errno::Errno;
@@ -173,7 +174,9 @@ impl Folder {
             let name = OsStr::from_bytes(entry.file_name().to_bytes());
             let Some(backup) = names.parse(name) else { continue };
             if let Some(stat) = self.look(name)? {
-                let modified = u64::try_from(stat.st_mtime).unwrap_or(0);
+                let seconds = u64::try_from(stat.st_mtime).unwrap_or(0);
+                let nanos = u32::try_from(stat.st_mtime_nsec).unwrap_or(0);
+                let modified = Duration::new(seconds, nanos);
                 found.push(Found { backup, modified, is_regular: is_regular(&stat) });
             }
         }

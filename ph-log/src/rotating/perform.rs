@@ -18,7 +18,7 @@ use nix::sys::stat::{FileStat, Mode};
 use super::folder::Folder;
 use super::ledger::{Ledger, Record};
 use super::{RotateOptions, now};
-use crate::rotate::{Backup, Names, REPAIR, ROTATION, Step, moves};
+use crate::rotate::{Backup, Names, REPAIR, ROTATION, Step, moves, twins};
 
 /// A rotation in the folder of a log, for as long as the exclusive lock is held.
 pub(super) struct Rotation<'a> {
@@ -126,6 +126,9 @@ impl Rotation<'_> {
 
     fn shift(&self) -> io::Result<()> {
         let Rotation { folder, names, .. } = *self;
+        for twin in twins(&folder.backups(names)?) {
+            folder.delete(&names.backup(twin)).map_err(|error| named(&error, names, twin))?;
+        }
         let moves = moves(&folder.backups(names)?).map_err(|foreign| {
             let error = io::Error::other("it is no regular file, and a backup is in its place");
             named(&error, names, foreign)

@@ -276,6 +276,26 @@ fn old_backups_are_compressed_and_half_ones_thrown_away() {
 }
 
 #[test]
+fn a_rotation_deletes_what_was_compressed_before_it_moves_anything() {
+    let folder = temporary();
+    let folder = folder.path();
+    let mut log = open(folder, RotateLimits { compress: Compression::Gzip, ..limits(2) });
+    for line in ["1\n", "2\n", "3\n", "4\n"] {
+        write(&mut log, line);
+    }
+    for (name, is_twin) in [("log.2", true), ("log.3", false)] {
+        gzip(&folder.join(format!("{name}.gz")), "packed\n");
+        let times = fs::metadata(folder.join(name)).expect("a backup").modified().expect("a time");
+        let other = if is_twin { times } else { times + Duration::from_nanos(1) };
+        let packed = OpenOptions::new().append(true).open(folder.join(format!("{name}.gz")));
+        packed.expect("a file").set_modified(other).expect("a time");
+    }
+    assert!(log.rotate_now().expect("a rotation"));
+    assert_eq!(texts(folder, &["log.1", "log.2", "log.3", "log.4"]), ["4\n", "3\n", "-", "1\n"]);
+    assert!(folder.join("log.3.gz").exists() && folder.join("log.4.gz").exists());
+}
+
+#[test]
 fn a_compressed_file_of_something_else_is_not_overwritten() {
     let folder = temporary();
     let folder = folder.path();
