@@ -28,6 +28,9 @@
 //! * A rename of the file loses nothing: every writer compares the reopen counter before it
 //!   writes and moves to the new file by itself (`output`).
 //!
+//! * A rotation by the writers themselves loses, doubles and tears nothing, even if the process that
+//!   does it dies on the way: [`RotatingFile`]. [`init`] does not use it yet.
+//!
 //! The crate knows no settings and no process tree: its caller says when a worker begins and when
 //! it ends. It contains no `unsafe` code.
 

@@ -122,3 +122,57 @@ pub(super) fn piece_length(lines: &[u8]) -> usize {
     }
     beyond.iter().position(is_end).map_or(lines.len(), |end| BATCH_MAX + end + 1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rotating::folder::Folder;
+    use std::fs;
+
+    #[test]
+    fn an_open_end_before_a_write_is_closed_and_a_whole_one_left_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("log");
+        for (before, after) in [
+            ("", "new\n"),
+            ("old\n", "old\nnew\n"),
+            ("old\nhalf a li", "old\nhalf a l\nnew\n"),
+            ("h", "\nnew\n"),
+        ] {
+            fs::write(&path, before).expect("a file");
+            let held = Folder::of(&path).expect("a folder");
+            let opened = held.open_log("log".as_ref(), None).expect("a log");
+            Append::new(opened).put(b"new\n").expect("room");
+            assert_eq!(fs::read_to_string(&path).expect("the log"), after);
+        }
+    }
+
+    #[test]
+    fn what_was_half_written_becomes_blank_where_it_is() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("log");
+        fs::write(&path, "old\n").expect("a file");
+        let held = Folder::of(&path).expect("a folder");
+        let mut log = Append::new(held.open_log("log".as_ref(), None).expect("a log"));
+        assert_eq!(write(&log.file, b"one\ntw"), Ok(6));
+        assert_eq!(log.settle(b"one\ntwo\n", 6), 4);
+        fs::OpenOptions::new()
+            .append(true)
+            .open(&path)
+            .and_then(|mut other| io::Write::write_all(&mut other, b"other\n"))
+            .expect("room");
+        assert_eq!(fs::read_to_string(&path).expect("the log"), "old\none\n \nother\n");
+        log.put(b"two\n").expect("room");
+        assert_eq!(fs::read_to_string(&path).expect("the log"), "old\none\n \nother\ntwo\n");
+    }
+
+    #[test]
+    fn pieces_are_whole_lines() {
+        let text = [b"a\n".repeat(BATCH_MAX / 2), b"b\n".to_vec()].concat();
+        assert_eq!(piece_length(&text), BATCH_MAX);
+        let text = [b"a\n".to_vec(), vec![b'x'; BATCH_MAX], b"\nb\n".to_vec()].concat();
+        assert_eq!(piece_length(&text), 2);
+        assert_eq!(piece_length(&text[2..]), BATCH_MAX + 1);
+        assert_eq!(piece_length(b"open"), 4);
+    }
+}

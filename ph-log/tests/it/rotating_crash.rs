@@ -195,6 +195,8 @@ fn steps(folder: &Path) {
         // Two backups are there, and one more is about to be made.
         author(&mut log, 0, 170, None).end(&folder);
         let before = written(&folder);
+        let began_at_1 = format!("{:020} {:020} {:020}\n", 1, 0, 0);
+        fs::write(folder.join(".log.lock"), began_at_1).expect("a companion");
         let crasher = author(&mut log, 1, 1000, Some(index));
         expect_exit(crasher.pid, CRASHED);
         crasher.note(&folder);
@@ -203,6 +205,7 @@ fn steps(folder: &Path) {
         author(&mut log, 2, 1, None).end(&folder);
         let after = written(&folder);
         fs::write(folder.join("backups"), format!("{before} {after}")).expect("a file");
+        fs::copy(folder.join(".log.lock"), folder.join("ledger")).expect("a file");
         author(&mut log, 3, 500, None).end(&folder);
     }
 }
@@ -224,7 +227,9 @@ fn a_rotator_that_dies_at_any_step_is_repaired_by_the_next_writer() {
         let expected = before + u32::from(index >= 3);
         assert!(before >= 2 && after == expected, "{step:?}: {before} backups, then {after}");
         assert!(!folder.join(".log.new").exists(), "{step:?}");
-        let ledger = fs::read_to_string(folder.join(".log.lock")).expect("a companion");
+        let ledger = fs::read_to_string(folder.join("ledger")).expect("a companion");
+        let began: u64 = ledger[..20].parse().expect("a time");
+        assert_eq!(began == 1, index < 3, "{step:?}: the period is that of the log in use");
         assert!(ledger.ends_with(" 00000000000000000000\n"), "{step:?}: {ledger}");
     }
 }

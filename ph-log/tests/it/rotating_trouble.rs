@@ -45,7 +45,10 @@ fn full_small_disk(folder: &Path) {
     let mut log = open(&disk, limits(60_000));
     let lost = log.write_batch(&[b'x'; 300_000]).lost;
     assert_eq!(lost, 1);
-    fs::remove_file(disk.join("log.1")).expect("a backup");
+    // Not the youngest: that is the one in which the disk became full.
+    let oldest = (1..).take_while(|n| disk.join(format!("log.{n}")).exists()).last();
+    let oldest = oldest.filter(|&oldest| oldest > 1).expect("several backups");
+    fs::remove_file(disk.join(format!("log.{oldest}"))).expect("a backup");
     let written = log.write_batch(b"p=9 whole\n");
     assert!(matches!(written.notice, Some(Notice::Lost { lines: 1, .. })), "{written:?}");
 
