@@ -24,11 +24,9 @@ use super::folder::Folder;
 use super::now;
 use crate::output::monotonic;
 
-/// How long a writer waits for a rotation. One takes well below a millisecond.
-const SHARED_LIMIT: Duration = Duration::from_secs(1);
-
-/// How long a rotator waits for writers; after that they write on to a file that is too large.
-const EXCLUSIVE_LIMIT: Duration = Duration::from_millis(100);
+/// How long the lock is waited for. A rotation takes well below a millisecond; a writer holds the
+/// lock for as long as the kernel makes it wait for the disk.
+const LIMIT: Duration = Duration::from_secs(1);
 
 /// So often the processor is given away before the first pause.
 const YIELDS: u32 = 50;
@@ -58,8 +56,9 @@ pub(crate) struct Record {
 #[derive(Debug)]
 pub(crate) struct Ledger {
     file: File,
-    /// The last wait was in vain: the next one does not wait.
-    is_stalled: bool,
+    /// The last wait was in vain, so the next one is short: for the shared lock, and for the
+    /// exclusive one.
+    stalled: [bool; 2],
 }
 
 impl Ledger {
@@ -68,28 +67,28 @@ impl Ledger {
     pub(crate) fn open(folder: &Folder, name: &OsStr) -> io::Result<Ledger> {
         let how = OFlag::O_RDWR | OFlag::O_CREAT;
         let file = folder.open_regular(name, how, Mode::S_IRUSR | Mode::S_IWUSR)?;
-        Ok(Ledger { file, is_stalled: false })
+        Ok(Ledger { file, stalled: [false; 2] })
     }
 
     /// Takes the lock, unless somebody keeps it for too long or it cannot be locked.
     pub(crate) fn hold(&mut self, hold: Hold) -> bool {
-        let limit = match hold {
-            Hold::Exclusive => EXCLUSIVE_LIMIT,
-            Hold::Shared if self.is_stalled => Duration::ZERO,
-            Hold::Shared => SHARED_LIMIT,
+        let stalled = match hold {
+            Hold::Shared => 0,
+            Hold::Exclusive => 1,
         };
+        let limit = if self.stalled[stalled] { Duration::ZERO } else { LIMIT };
         let mut until = None;
         for round in 0_u32.. {
             match self.try_hold(hold) {
                 Ok(()) => {
-                    self.is_stalled = false;
+                    self.stalled[stalled] = false;
                     return true;
                 }
                 Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(TryLockError::Error(_)) => return false,
                 Err(TryLockError::WouldBlock) => {}
             }
-            if round < YIELDS && !self.is_stalled {
+            if round < YIELDS {
                 std::thread::yield_now();
                 continue;
             }
@@ -100,7 +99,7 @@ impl Ledger {
             // An interrupted pause is a short one.
             let _ = poll(&mut [], PollTimeout::from(1_u8));
         }
-        self.is_stalled = hold == Hold::Shared;
+        self.stalled[stalled] = true;
         false
     }
 

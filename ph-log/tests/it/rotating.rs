@@ -59,6 +59,26 @@ fn a_log_is_rotated_before_the_batch_that_does_not_fit_and_keeps_so_many_backups
 }
 
 #[test]
+fn a_writer_that_keeps_the_lock_stops_the_rotation_and_no_line() {
+    let folder = temporary();
+    let folder = folder.path();
+    let mut log = open(folder, limits(4));
+    write(&mut log, "1\n2\n");
+    let stopped = fs::File::open(folder.join(".log.lock")).expect("the companion");
+    stopped.lock_shared().expect("the lock");
+    let written = log.write_batch(b"3\n");
+    let notice = written.notice.expect("a notice").to_string();
+    assert!(written.lost == 0 && notice.contains("another process holds its lock"), "{notice}");
+    for _ in 0..100 {
+        write(&mut log, "4\n");
+    }
+    assert_eq!(texts(folder, &["log.1"]), ["-"]);
+    stopped.unlock().expect("the lock");
+    assert!(log.rotate_now().expect("a rotation"));
+    assert_eq!(texts(folder, &["log", "log.1"])[1].lines().count(), 103);
+}
+
+#[test]
 fn without_backups_a_full_log_is_deleted() {
     let folder = temporary();
     let mut log = open(folder.path(), RotateLimits { backups: 0, ..limits(8) });
