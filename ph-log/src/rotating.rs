@@ -16,7 +16,8 @@
 //! What cannot be done is not a reason to stop: the file in use stays, the caller is told at most
 //! once a minute, and it is tried again at most once a second. A process that is stopped while it
 //! holds the lock costs the others a second once; from then on they write without it, to the file
-//! they have, which then may grow beyond its limit. No thread is started here and nothing is kept in memory.
+//! they have, which may then grow beyond its limit. No thread is started here and nothing is kept
+//! in memory.
 
 mod account;
 mod append;

@@ -23,8 +23,9 @@ use nix::unistd::write;
 
 use super::folder::FileId;
 
-/// The bytes that are written at once, and so the most by which each process exceeds
-/// [`RotateLimits::max_size`](crate::RotateLimits::max_size). A longer line is written at once all the same.
+/// The bytes that are written at once. Each process exceeds
+/// [`RotateLimits::max_size`](crate::RotateLimits::max_size) by no more than that. A longer line is
+/// written at once all the same.
 pub const BATCH_MAX: usize = 64 << 10;
 
 /// How often the rest of a short write is tried.
