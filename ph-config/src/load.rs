@@ -103,6 +103,12 @@ impl Configuration {
         Ok(Loaded { settings, warnings })
     }
 
+    /// Where the value that wins for this key of a section is from, whether it is good or not.
+    pub fn winner(&self, section: &str, key: &str) -> Origin {
+        let merged = self.merge_layers(section, &[], &mut Report::default());
+        merged.get(&key.to_lowercase()).map_or(Origin::Default, |raw| raw.origin.clone())
+    }
+
     fn merge_layers(&self, name: &str, overrides: &[Override], report: &mut Report) -> Merged<'_> {
         let mut layers: Vec<Layer<'_>> =
             self.parts(name).map(|(file, section)| Layer::section(file, section)).collect();

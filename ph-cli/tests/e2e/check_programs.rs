@@ -89,6 +89,9 @@ fn a_binary_is_judged_by_its_machine_and_its_dynamic_linker() {
     assert!(!runs(&stage));
     write(&stage, "p", b"\x7fELF");
     assert!(check(&stage, "command = ./p").contains("ENOEXEC"));
+    write(&stage, "p", &binary[..80]);
+    assert!(check(&stage, "command = ./p").contains("ENOEXEC"));
+    assert!(!runs(&stage));
     let linker = b"/ld-linux";
     let at = binary.windows(linker.len()).position(|it| it == linker).expect("a dynamic linker");
     let mut other = binary;

@@ -147,3 +147,20 @@ fn a_program_of_a_group_is_the_business_of_its_user() {
     assert_eq!(code, 0, "{stderr}");
     assert!(stderr.contains("group 33 may write"), "{stderr}");
 }
+
+#[test]
+fn a_variable_that_wins_is_told_of_even_if_it_is_bad() {
+    let mut stage = ph();
+    stage.variable("PH_NUMBER_WORKERS", "x");
+    let text = b"[web]\ncommand = sleep 1\nnumber_workers = 5\n";
+    let warning = "warning: [web] still has the value of $PH_NUMBER_WORKERS\n";
+    let (code, stdout, stderr) = ask(&stage, text, &["config", "unset", "number_workers"]);
+    assert_eq!((code, stderr.as_str()), (0, warning));
+    assert!(!stdout.contains("now the default"), "{stdout}");
+    let (code, _, stderr) = ask(&stage, text, &["config", "set", "number_workers", "2"]);
+    assert_eq!((code, stderr.as_str()), (0, warning));
+    // A file that is not understood is bad, whatever is to be done to it.
+    let (code, _, stderr) = ask(&stage, b"[web]\nx\n", &["config", "unset", "nice"]);
+    assert_eq!(code, 6, "{stderr}");
+    assert_eq!(ask(&stage, b"[web]\n", &["config", "unset", "nice"]).0, 1);
+}

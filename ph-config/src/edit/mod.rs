@@ -68,6 +68,8 @@ pub struct EditError {
     pub message: String,
     /// What to do about it, on one line and free of control characters.
     pub mend: String,
+    /// Whether that is all: the key to remove is not there.
+    pub is_absent: bool,
 }
 
 impl EditError {
@@ -92,11 +94,12 @@ impl std::error::Error for EditError {}
 struct Refusal {
     message: String,
     mend: String,
+    is_absent: bool,
 }
 
 impl Refusal {
     fn new(message: impl Into<String>, mend: impl Into<String>) -> Refusal {
-        Refusal { message: message.into(), mend: mend.into() }
+        Refusal { message: message.into(), mend: mend.into(), is_absent: false }
     }
 
     /// The file is refused as a whole.
@@ -109,7 +112,8 @@ impl Refusal {
     /// There is nothing to remove.
     fn absent() -> Refusal {
         let mend = "check the section and the spelling; what no file sets has its default";
-        Refusal::new("expected a key that the file sets, got one that is not there", mend)
+        let message = "expected a key that the file sets, got one that is not there";
+        Refusal { is_absent: true, ..Refusal::new(message, mend) }
     }
 
     /// What was written does not read back.
@@ -150,11 +154,12 @@ pub fn edit(text: &str, format: Format, edit: &Edit<'_>) -> Result<String, EditE
         }
         Ok(text)
     });
-    written.map_err(|Refusal { message, mend }| EditError {
+    written.map_err(|Refusal { message, mend, is_absent }| EditError {
         section: edit.section.to_owned(),
         key: edit.key.to_owned(),
         message,
         mend,
+        is_absent,
     })
 }
 

@@ -220,7 +220,9 @@ fn read_head(path: &Path) -> Vec<u8> {
         let mut head = Vec::new();
         Read::by_ref(&mut &file).take(HEAD as u64).read_to_end(&mut head)?;
         head.resize(HEAD, 0);
-        head.extend(elf::linker(&file, &head).unwrap_or_default());
+        // A binary that ends before its own table does is none.
+        let linker = elf::linker(&file, &head);
+        head.extend(linker.map_err(|_| io::Error::from_raw_os_error(libc::ENOEXEC))?);
         io::Result::Ok(head)
     };
     match read() {

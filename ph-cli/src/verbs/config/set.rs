@@ -103,8 +103,7 @@ fn change(given: &str, value: Option<&str>, args: &EditArgs) -> Result<ExitCode,
         &Edit { section, key: given, value, keep_comment },
     )
     .map_err(|error| {
-        let is_absent = value.is_none() && was.is_none();
-        let code = if is_absent { Exit::Failed } else { Exit::Config };
+        let code = if error.is_absent { Exit::Failed } else { Exit::Config };
         Failure::report(code, &error.at(&file))
     })?;
     let new = Source { instead: Some((&file, &text)), ..opened.place.source() };
@@ -204,8 +203,7 @@ impl Change<'_> {
         };
         let mut all = Vec::new();
         for name in names {
-            let Ok(loaded) = after.load(Some(name), &[]) else { continue };
-            let origin = loaded.settings.origin(whole(self.key));
+            let origin = after.winner(name, whole(self.key));
             let is_other = match (written, &origin) {
                 (Some(written), origin) => written != origin,
                 (None, Origin::Variable(_)) => true,
@@ -242,6 +240,8 @@ fn tell(done: &Done) -> Result<(), Failure> {
         Some(None) => "; now it is not set".to_owned(),
         None => String::new(),
     };
+    // What wins over the file is told below, and what the file would say then is no matter.
+    let now = if done.overridden_by.is_empty() { now } else { String::new() };
     let applies = done.apply.map(|apply| format!("; applies: {apply}")).unwrap_or_default();
     let (section, key) = (Escaped(&done.section), Escaped(&done.key));
     output::print(&format!("{place}: [{section}] {key}{what}{now}{applies}\n"))?;
