@@ -199,6 +199,7 @@ fn kind(path: &Path) -> io::Result<Kind> {
     let (errno, rest) = answer.split_first_chunk().ok_or(io::ErrorKind::UnexpectedEof)?;
     match i32::from_ne_bytes(*errno) {
         0 => {}
+        libc::ENOEXEC => return Ok(no_program("a binary that is cut off")),
         errno => return Err(io::Error::from_raw_os_error(errno)),
     }
     let (head, linker) = rest.split_at(rest.len().min(HEAD));
