@@ -64,6 +64,11 @@ impl Environment {
         self.0.get(name).map(|value| value.as_deref().map_err(|error| *error))
     }
 
+    /// Whether any variable may be meant for a configuration.
+    pub(crate) fn has_ours(&self) -> bool {
+        self.of_ours().next().is_some()
+    }
+
     /// The variables whose names begin with [`PREFIX`], in the order of their names.
     fn of_ours(&self) -> impl Iterator<Item = (&str, Result<&str, NotUtf8>)> {
         let from = self.0.range(PREFIX.to_owned()..);

@@ -112,11 +112,13 @@ impl Configuration {
     fn merge_layers(&self, name: &str, overrides: &[Override], report: &mut Report) -> Merged<'_> {
         let mut layers: Vec<Layer<'_>> =
             self.parts(name).map(|(file, section)| Layer::section(file, section)).collect();
-        let single = Names::new([name].into_iter(), [].into_iter());
-        let names = if self.files.is_empty() { &single } else { self.names_of_variables() };
-        let has = |key: &str| self.all_parts(name).any(|section| section.entry(key).is_some());
-        let variables = self.environment.settings(name, names, has, report);
-        layers.extend(Layer::given("variables", name, variables.into_iter()));
+        if self.environment.has_ours() {
+            let single = Names::new([name].into_iter(), [].into_iter());
+            let names = if self.files.is_empty() { &single } else { self.names_of_variables() };
+            let has = |key: &str| self.all_parts(name).any(|section| section.entry(key).is_some());
+            let variables = self.environment.settings(name, names, has, report);
+            layers.extend(Layer::given("variables", name, variables.into_iter()));
+        }
         let overrides = overrides.iter().filter(|given| {
             let nul = given.key.contains('\0') || given.value.contains('\0');
             if nul {
