@@ -22,7 +22,7 @@ pub(crate) fn app_name(key: &str) -> Option<&str> {
 }
 
 /// Whether any character may mean itself in the value of this setting.
-fn is_free(key: &str) -> bool {
+pub(crate) fn is_free(key: &str) -> bool {
     app_name(key).is_some() || settings::find(key).is_some_and(|row| !is_typed_shape(row.shape))
 }
 

@@ -70,6 +70,7 @@ mod value;
 pub use document::DEFAULT;
 pub use edit::{
     Edit, EditError, EditableFile, FileError, Trial, Verdict, edit, line_of, normalise_key,
+    whole_key,
 };
 pub use environ::{Environment, NotUtf8};
 pub use error::{ConfigErrors, Escaped, Origin, Place, Problem, nearest};

@@ -75,20 +75,7 @@ impl Configuration {
         let mut report = self.report.clone();
         let mut merged = self.merge_layers(name, overrides, &mut report);
         keys::cut_comments(&mut merged, &mut report);
-        let mut reader = Reader {
-            merged: &merged,
-            section: name,
-            expanded: BTreeMap::new(),
-            folders: Folders::default(),
-            report,
-        };
-        let app = reader.expand_all(&self.here, &self.environment);
-        let tolerant = reader.expanded.get("extra_keys").is_some_and(|text| {
-            (EXTRA_KEYS.parse)(text.trim(), &Folders::default()) == Ok(ExtraKeys::Allow)
-        });
-        let (sections, used) = (self.all_parts(name), || self.used());
-        keys::refuse_unknown(&merged, sections, used, tolerant, &mut reader.report);
-        let settings = Settings::read(&mut reader, name, app);
+        let (mut reader, settings) = self.read_values(&merged, name, report);
         if let Some(settings) = &settings {
             check::together(settings, self.places(), &mut reader.report);
         }
@@ -101,6 +88,36 @@ impl Configuration {
             .next()
             .map(|(file, section)| Origin::File { path: file.shown.clone(), line: section.line });
         Ok(Loaded { settings, warnings })
+    }
+
+    /// What is wrong with each value by itself, as a section of this name sees it, be there one or
+    /// not. An edit asks this, which has to judge a value also where no section takes it.
+    pub(crate) fn judge(&self, name: &str) -> Vec<Problem> {
+        let mut report = Report::default();
+        report.lift_bound();
+        let mut merged = self.merge_layers(name, &[], &mut report);
+        keys::cut_comments(&mut merged, &mut report);
+        let (reader, _) = self.read_values(&merged, name, report);
+        reader.report.finish().err().map_or_else(Vec::new, |ConfigErrors(problems)| problems)
+    }
+
+    /// Interpolates and types each value by itself, and looks for unknown keys.
+    fn read_values<'m>(
+        &self,
+        merged: &'m Merged<'m>,
+        name: &'m str,
+        report: Report,
+    ) -> (Reader<'m>, Option<Settings>) {
+        let (expanded, folders) = (BTreeMap::new(), Folders::default());
+        let mut reader = Reader { merged, section: name, expanded, folders, report };
+        let app = reader.expand_all(&self.here, &self.environment);
+        let tolerant = reader.expanded.get("extra_keys").is_some_and(|text| {
+            (EXTRA_KEYS.parse)(text.trim(), &Folders::default()) == Ok(ExtraKeys::Allow)
+        });
+        let (sections, used) = (self.all_parts(name), || self.used());
+        keys::refuse_unknown(merged, sections, used, tolerant, &mut reader.report);
+        let settings = Settings::read(&mut reader, name, app);
+        (reader, settings)
     }
 
     /// Where the value that wins for this key of a section is from, whether it is good or not.
@@ -275,25 +292,4 @@ pub(crate) fn refused(
     };
     let message = format!("expected {}, got {got}", error.expected);
     Problem::new(Place::Value(origin), message, mend).about(section, key)
-}
-
-impl Configuration {
-    /// What is wrong with each value by itself, as a section of this name sees it, be there one or
-    /// not. An edit asks this, which has to judge a value also where no section takes it.
-    pub(crate) fn judge(&self, name: &str) -> Vec<Problem> {
-        let mut report = Report::default();
-        report.lift_bound();
-        let mut merged = self.merge_layers(name, &[], &mut report);
-        keys::cut_comments(&mut merged, &mut report);
-        let (expanded, folders) = (BTreeMap::new(), Folders::default());
-        let mut reader = Reader { merged: &merged, section: name, expanded, folders, report };
-        let app = reader.expand_all(&self.here, &self.environment);
-        let tolerant = reader.expanded.get("extra_keys").is_some_and(|text| {
-            (EXTRA_KEYS.parse)(text.trim(), &Folders::default()) == Ok(ExtraKeys::Allow)
-        });
-        let (sections, used) = (self.all_parts(name), || self.used());
-        keys::refuse_unknown(&merged, sections, used, tolerant, &mut reader.report);
-        Settings::read(&mut reader, name, app);
-        reader.report.finish().err().map_or_else(Vec::new, |ConfigErrors(problems)| problems)
-    }
 }

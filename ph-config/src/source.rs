@@ -358,7 +358,7 @@ pub(crate) struct Found {
 
 impl Part {
     /// The section of this name, or `DEFAULT`.
-    fn section(&self, name: &str) -> Option<&Section> {
+    pub(crate) fn section(&self, name: &str) -> Option<&Section> {
         match name {
             DEFAULT => Some(&self.document.defaults),
             name => self.document.section(name),

@@ -38,6 +38,11 @@ pub(crate) fn variable(key: &str) -> Option<&str> {
 }
 
 /// The key that a normalised one is part of, as a document has it.
-pub(crate) fn whole(key: &str) -> &str {
+///
+/// ```
+/// assert_eq!(ph_config::whole_key("environment.PATH"), "environment");
+/// assert_eq!(ph_config::whole_key("app_colour"), "app_colour");
+/// ```
+pub fn whole_key(key: &str) -> &str {
     if variable(key).is_some() { ENVIRONMENT } else { key }
 }

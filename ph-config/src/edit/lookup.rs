@@ -16,7 +16,7 @@ use crate::layers::{Layer, Merged, merge_own};
 use crate::settings;
 use crate::source::{Configuration, Part};
 
-use super::key::{normalise_key, variable, whole};
+use super::key::{normalise_key, variable, whole_key};
 
 impl Configuration {
     /// What the file of this name, as messages spell it, says about a key in a section or in
@@ -24,7 +24,7 @@ impl Configuration {
     pub fn written_in(&self, file: &Path, section: &str, key: &str) -> Option<(String, Origin)> {
         let key = normalise_key(key);
         let part = self.files.iter().find(|part| part.file.shown == file)?;
-        let (text, entry) = entry_text(section_of(part, section)?, &key)?;
+        let (text, entry) = entry_text(part.section(section)?, &key)?;
         Some(self.value(part, section, &key, &text, entry))
     }
 
@@ -34,11 +34,11 @@ impl Configuration {
         let key = normalise_key(key);
         for section in [section, DEFAULT] {
             for part in self.files.iter().rev() {
-                let Some(found) = section_of(part, section) else { continue };
+                let Some(found) = part.section(section) else { continue };
                 if let Some((text, entry)) = entry_text(found, &key) {
                     return Some(self.value(part, section, &key, &text, entry));
                 }
-                if found.entry(whole(&key)).is_some() {
+                if found.entry(whole_key(&key)).is_some() {
                     // The variables that hold are those of this value, and no weaker one's.
                     return None;
                 }
@@ -72,11 +72,8 @@ impl Configuration {
         for (key, raw) in merged.iter() {
             references.add(key, raw.written.texts());
         }
-        let is_free = |key: &str| {
-            app_name(key).is_some() || (settings::find(key).is_some() && !keys::takes_comment(key))
-        };
         references.reached(keys::takes_comment).contains(key)
-            && !references.reached(is_free).contains(key)
+            && !references.reached(keys::is_free).contains(key)
     }
 
     fn value(
@@ -98,7 +95,7 @@ impl Configuration {
 
 /// The text of a normalised key, or of one variable among those of a table, and where it stands.
 pub(crate) fn entry_text<'s>(section: &'s Section, key: &str) -> Option<(Cow<'s, str>, &'s Entry)> {
-    let entry = section.entry(whole(key))?;
+    let entry = section.entry(whole_key(key))?;
     let Some(name) = variable(key) else { return Some((entry.value.text(key), entry)) };
     match &entry.value {
         Written::Pairs(pairs) => {
@@ -106,12 +103,5 @@ pub(crate) fn entry_text<'s>(section: &'s Section, key: &str) -> Option<(Cow<'s,
             Some((Cow::Borrowed(value), entry))
         }
         Written::Text(_) | Written::Items(_) => None,
-    }
-}
-
-fn section_of<'p>(part: &'p Part, name: &str) -> Option<&'p Section> {
-    match name {
-        DEFAULT => Some(&part.document.defaults),
-        name => part.document.section(name),
     }
 }

@@ -36,7 +36,7 @@ use crate::format::Format;
 use crate::read::MAX_BYTES;
 
 pub use file::{EditableFile, FileError};
-pub use key::normalise_key;
+pub use key::{normalise_key, whole_key};
 pub(crate) use lookup::entry_text;
 pub use trial::{Trial, Verdict};
 

@@ -20,7 +20,7 @@ use crate::error::{ConfigErrors, Place, Problem};
 use crate::interpolate::References;
 use crate::source::{Configuration, Source};
 
-use super::key::{normalise_key, whole};
+use super::key::{normalise_key, whole_key};
 
 /// How many problems a verdict names.
 const MAX_PROBLEMS: usize = 100;
@@ -56,12 +56,12 @@ impl Trial<'_> {
     /// If one of them cannot be read.
     pub fn judge(&self, before: &Source<'_>, after: &Source<'_>) -> Result<Verdict, ConfigErrors> {
         let key = normalise_key(self.key);
-        let mut verdict = Findings { key: whole(&key), ..Findings::default() };
+        let mut verdict = Findings { key: whole_key(&key), ..Findings::default() };
         self.compare(&read(before)?, &read(after)?, &mut verdict);
         if self.has_value && verdict.refused.is_empty() {
             let (mut before, mut after) = (read(before)?, read(after)?);
-            self.let_win(&mut before, whole(&key));
-            self.let_win(&mut after, whole(&key));
+            self.let_win(&mut before, whole_key(&key));
+            self.let_win(&mut after, whole_key(&key));
             self.judge_value(&before, &after, &mut verdict);
         }
         Ok(verdict.finish())

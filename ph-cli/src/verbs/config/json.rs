@@ -1,6 +1,6 @@
 //! Settings as JSON.
 
-use ph_config::{Origin, SETTINGS, Settings};
+use ph_config::{Origin, SETTINGS, Settings, whole_key};
 use serde::Serialize;
 
 use crate::output::SCHEMA;
@@ -58,15 +58,15 @@ impl Setting {
     }
 
     /// The same of a part of a setting: `environment.NAME`.
-    pub(super) fn with_value(settings: &Settings, whole: &str, value: String) -> Self {
-        let key = whole.split('.').next().unwrap_or(whole);
+    pub(super) fn with_value(settings: &Settings, given: &str, value: String) -> Self {
+        let key = whole_key(given);
         let row = SETTINGS.iter().find(|row| row.name == key);
         let overridden = settings.overridden(key).iter().map(|it| JsonOverridden {
             value: it.text.clone(),
             origin: JsonOrigin::from(&it.origin),
         });
         Self {
-            key: whole.to_owned(),
+            key: given.to_owned(),
             value,
             apply: row.map(|row| row.apply.as_str()),
             origin: JsonOrigin::from(&settings.origin(key)),

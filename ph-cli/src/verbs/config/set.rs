@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use ph_config::{
     ConfigErrors, Configuration, DEFAULT, Edit, EditableFile, Environment, Escaped, FileError,
-    Format, Origin, SETTINGS, Source, Trial, edit, line_of, normalise_key,
+    Format, Origin, SETTINGS, Source, Trial, edit, line_of, normalise_key, whole_key,
 };
 use serde::Serialize;
 
@@ -123,7 +123,8 @@ fn change(given: &str, value: Option<&str>, args: &EditArgs) -> Result<ExitCode,
 /// The file to write: that which has the value; for a variable that is new, that which has the
 /// others; else that which has the section, and if there is none, the main one.
 fn file_of(configuration: &Configuration, section: &str, key: &str) -> PathBuf {
-    let written = [key, whole(key)].into_iter().find_map(|key| configuration.written(section, key));
+    let written =
+        [key, whole_key(key)].into_iter().find_map(|key| configuration.written(section, key));
     match written {
         Some((_, Origin::File { path, .. })) => path,
         Some((_, Origin::Default | Origin::Variable(_) | Origin::Flag(_))) | None => {
@@ -131,11 +132,6 @@ fn file_of(configuration: &Configuration, section: &str, key: &str) -> PathBuf {
             home.map(Path::to_owned).unwrap_or_default()
         }
     }
-}
-
-/// The setting that a variable is part of; else the key itself.
-fn whole(key: &str) -> &str {
-    if key.starts_with("environment.") { "environment" } else { key }
 }
 
 fn unedited(error: &FileError) -> Failure {
@@ -190,7 +186,10 @@ impl Change<'_> {
             now: written.is_none().then_some(now),
             value: written.map(|(text, _)| text),
             was,
-            apply: SETTINGS.iter().find(|row| row.name == whole(key)).map(|row| row.apply.as_str()),
+            apply: SETTINGS
+                .iter()
+                .find(|row| row.name == whole_key(key))
+                .map(|row| row.apply.as_str()),
         }
     }
 
@@ -203,7 +202,7 @@ impl Change<'_> {
         };
         let mut all = Vec::new();
         for name in names {
-            let origin = after.winner(name, whole(self.key));
+            let origin = after.winner(name, whole_key(self.key));
             let is_other = match (written, &origin) {
                 (Some(written), origin) => written != origin,
                 (None, Origin::Variable(_)) => true,
