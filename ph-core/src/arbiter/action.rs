@@ -260,6 +260,11 @@ pub enum Notice {
         /// Workers that still live.
         workers: u32,
     },
+    /// Nobody is left but the helpers that end last: `Exit` follows when they have ended too.
+    Leaving {
+        /// How the master's life ends.
+        outcome: Outcome,
+    },
     /// An internal check failed; the master serves on.
     Bug(&'static str),
 }

@@ -2,8 +2,7 @@
 //! workers, each with a backoff of its own, and are never counted in the target (I9 and I11 hold for them too).
 //!
 //! A helper is a place, not a process: it has at most one process at a time, so an end that is told
-//! means the one that runs. Those that do not end last are told to leave when a stop begins; the others
-//! when no worker and no stray is left.
+//! means the one that runs. When it is told to leave, in a stop, is its [`HelperEnd`].
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
@@ -19,8 +18,19 @@ use super::time::Time;
 pub struct HelperRole {
     /// Whether it is started again when it ends; else it runs once.
     pub respawn: bool,
-    /// Whether it is needed until the last worker has ended.
-    pub ends_last: bool,
+    /// Until when it is needed.
+    pub ends: HelperEnd,
+}
+
+/// When a helper is told to leave, in a stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum HelperEnd {
+    /// When the workers are.
+    WithWorkers,
+    /// When no worker and no stray is left.
+    AfterWorkers,
+    /// When all others have ended: it writes down what they, and the master, have to say.
+    Last,
 }
 
 /// Where a helper is in its life.
@@ -133,11 +143,11 @@ impl Helpers {
         }
     }
 
-    /// Tells helpers to end: those that end last, or the others.
-    pub(super) fn stop(&mut self, ends_last: bool, kill_at: Time, actions: &mut Vec<Action>) {
+    /// Tells helpers to end: those whose turn it is.
+    pub(super) fn stop(&mut self, ends: HelperEnd, kill_at: Time, actions: &mut Vec<Action>) {
         for helper in self.ids() {
             let record = &self.records[index(helper)];
-            if record.role.ends_last != ends_last {
+            if record.role.ends != ends {
                 continue;
             }
             match record.state {
@@ -155,10 +165,14 @@ impl Helpers {
         }
     }
 
-    /// Kills whoever has a process.
-    pub(super) fn kill_all(&mut self, actions: &mut Vec<Action>) {
+    /// Kills whoever has a process, and whose turn it was by now.
+    pub(super) fn kill_all(&mut self, until: HelperEnd, actions: &mut Vec<Action>) {
         for helper in self.ids() {
-            match self.records[index(helper)].state {
+            let record = &self.records[index(helper)];
+            if record.role.ends > until {
+                continue;
+            }
+            match record.state {
                 State::Waiting { .. } => self.set_state(helper, State::Ended),
                 State::Running { .. } | State::Stopping { .. } => self.kill(helper, actions),
                 State::Killed | State::Ended => {}
@@ -166,9 +180,10 @@ impl Helpers {
         }
     }
 
-    /// Whether none has a process or is to get one.
-    pub(super) fn all_ended(&self) -> bool {
-        self.records.iter().all(|record| record.state == State::Ended)
+    /// Whether none of those whose turn it is has a process or is to get one.
+    pub(super) fn have_ended(&self, turn: impl Fn(HelperEnd) -> bool) -> bool {
+        let mut those = self.records.iter().filter(|record| turn(record.role.ends));
+        those.all(|record| record.state == State::Ended)
     }
 
     /// Compares the index with what it is derived from.

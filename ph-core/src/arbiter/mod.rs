@@ -28,7 +28,7 @@ use core::time::Duration;
 pub use action::{Action, Notice, Outcome, StopReason, WorkerSignal};
 pub use backoff::Jitter;
 pub use event::{Event, ExitStatus, Generation, HelperId, Slot, SpawnFault, WorkerId};
-pub use helpers::HelperRole;
+pub use helpers::{HelperEnd, HelperRole};
 pub use order::{ORDERS, Order, OrderRow};
 pub use policy::{
     ABORT_GRACE, CLOSING_GRACE, CRASH_LOOP_STRIKES, ExitWith, LATE_TOLERANCE, LEAST_WAIT, Policy,

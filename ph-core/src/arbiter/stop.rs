@@ -1,14 +1,16 @@
 //! How a master ends: what begins a stop, and the order in which everything below it goes.
 //!
 //! Workers first, within their grace; then what they left behind, when nobody can leave more; then the
-//! helpers that end last, the warden among them, so that a master which is killed on the way is still
-//! survived by somebody who cleans up. Each part has its limit, and all of them together have one (I7).
+//! helpers that were needed so long, the warden among them, so that a master which is killed on the way
+//! is still survived by somebody who cleans up; and at the very end those who write down what all others
+//! had to say. Each part has its limit, and all of them together have one (I7).
 
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::action::{Action, Notice, Outcome, StopReason};
 use super::event::{ExitStatus, Slot};
+use super::helpers::HelperEnd;
 use super::policy::{CLOSING_GRACE, ExitWith, REAP_GRACE, is_too_late};
 use super::time::Time;
 use super::worker::State;
@@ -43,9 +45,15 @@ enum Closing {
         left: Option<u32>,
         until: Time,
     },
-    /// The helpers that end last; so many strays are left for good.
+    /// The helpers that end after the workers; so many strays are left for good.
     Helpers {
         strays: u32,
+        /// On the master's waking time, as `end_by`.
+        until: Time,
+    },
+    /// The helpers that end last. What comes of the stop is told already.
+    Last {
+        outcome: Outcome,
     },
 }
 
@@ -56,7 +64,8 @@ impl Stop {
         match self.closing {
             Closing::Workers => None,
             Closing::Strays { until, .. } => Some(until),
-            Closing::Helpers { .. } => Some(self.end_by.after(asleep)),
+            Closing::Helpers { until, .. } => Some(until.min(self.end_by).after(asleep)),
+            Closing::Last { .. } => Some(self.end_by.after(asleep)),
         }
     }
 }
@@ -147,6 +156,7 @@ impl Arbiter {
         }
         self.close(&mut stop, actions);
         self.helpers.expire(self.now, actions);
+        self.close_helpers(&mut stop, actions);
         self.phase = Phase::Stopping(stop);
         self.leave_if_done(stop, actions);
     }
@@ -165,7 +175,7 @@ impl Arbiter {
             Pace::Graceful => CLOSING_GRACE,
             Pace::AtOnce => Duration::ZERO,
         };
-        self.helpers.stop(false, self.now.after(grace), actions);
+        self.helpers.stop(HelperEnd::WithWorkers, self.now.after(grace), actions);
         let mut last = None;
         while let Some(worker) = self.roster.next_worker(last) {
             last = Some(worker);
@@ -202,26 +212,27 @@ impl Arbiter {
             if left > 0 {
                 actions.push(Action::Notify(Notice::StraysLeft { left }));
             }
-            stop.closing = Closing::Helpers { strays: left };
             // Whoever is killed for its slowness is not waited for longer than a worker would be.
             let kill_at = self.now.after(CLOSING_GRACE).min(end_by);
-            stop.end_by = end_by.min(kill_at.after(REAP_GRACE)).before(self.asleep);
-            self.helpers.stop(true, kill_at, actions);
+            let until = kill_at.after(REAP_GRACE).before(self.asleep);
+            stop.closing = Closing::Helpers { strays: left, until };
+            self.helpers.stop(HelperEnd::AfterWorkers, kill_at, actions);
         }
     }
 
-    /// Leaves once nobody is left but those the kernel does not let go (I7).
-    fn leave_if_done(&mut self, stop: Stop, actions: &mut Vec<Action>) {
-        let Closing::Helpers { strays } = stop.closing else { return };
-        if !self.helpers.all_ended() {
-            if self.now < stop.end_by.after(self.asleep) {
+    /// Once the helpers that end after the workers have ended, or had their time, it is known what
+    /// comes of the stop, and those that end last can be told. Whatever the others took, these have
+    /// time to write that down.
+    fn close_helpers(&mut self, stop: &mut Stop, actions: &mut Vec<Action>) {
+        let Closing::Helpers { strays, .. } = stop.closing else { return };
+        if !self.helpers.have_ended(|ends| ends <= HelperEnd::AfterWorkers) {
+            if stop.deadline(self.asleep).is_some_and(|at| self.now < at) {
                 return;
             }
-            self.helpers.kill_all(actions);
+            self.helpers.kill_all(HelperEnd::AfterWorkers, actions);
         }
-        self.phase = Phase::Exited;
         let processes = self.roster.counts().unreaped.saturating_add(strays);
-        actions.push(Action::Exit(match stop.outcome {
+        let outcome = match stop.outcome {
             Outcome::Stopped if processes > 0 => Outcome::Unreaped { processes },
             Outcome::Stopped
             | Outcome::Unreaped { .. }
@@ -229,6 +240,24 @@ impl Arbiter {
             | Outcome::BootFailed { .. }
             | Outcome::NotExecutable
             | Outcome::NotFound => stop.outcome,
-        }));
+        };
+        actions.push(Action::Notify(Notice::Leaving { outcome }));
+        stop.closing = Closing::Last { outcome };
+        let end_by = stop.end_by.after(self.asleep).max(self.now.after(CLOSING_GRACE));
+        stop.end_by = end_by.before(self.asleep);
+        self.helpers.stop(HelperEnd::Last, end_by, actions);
+    }
+
+    /// Leaves once nobody is left but those the kernel does not let go (I7).
+    fn leave_if_done(&mut self, stop: Stop, actions: &mut Vec<Action>) {
+        let Closing::Last { outcome } = stop.closing else { return };
+        if !self.helpers.have_ended(|ends| ends == HelperEnd::Last) {
+            if self.now < stop.end_by.after(self.asleep) {
+                return;
+            }
+            self.helpers.kill_all(HelperEnd::Last, actions);
+        }
+        self.phase = Phase::Exited;
+        actions.push(Action::Exit(outcome));
     }
 }

@@ -15,7 +15,7 @@ use super::command::Command;
 use super::perform::jitter;
 use super::warden::{self, Charge};
 use super::{Driver, environment};
-use crate::arbiter::{Event, ExitStatus, HelperId, HelperRole};
+use crate::arbiter::{Event, ExitStatus, HelperEnd, HelperId, HelperRole};
 use crate::sys::environ::Environment;
 use crate::sys::process::{self, Fork};
 use crate::sys::signals::{self, WorkerSignals};
@@ -60,7 +60,7 @@ impl Helper {
     }
 
     fn new(name: String, work: Work) -> Self {
-        Self { name, work, role: HelperRole { respawn: true, ends_last: false } }
+        Self { name, work, role: HelperRole { respawn: true, ends: HelperEnd::WithWorkers } }
     }
 
     /// Whether it is started again when it ends. The default is yes.
@@ -73,7 +73,7 @@ impl Helper {
     /// Whether it ends after the last worker. The default is no: it is told to stop when they are.
     #[must_use]
     pub fn ends_last(mut self, ends_last: bool) -> Self {
-        self.role.ends_last = ends_last;
+        self.role.ends = if ends_last { HelperEnd::AfterWorkers } else { HelperEnd::WithWorkers };
         self
     }
 

@@ -366,10 +366,6 @@ impl Driver<'_> {
                 return Err(RunError::Panicked);
             }
         };
-        for child in self.children.iter() {
-            error!("pid {} was killed and could not be reaped", child.pid);
-        }
-        info!("master stopped, exit code {}", outcome.code());
         Ok((outcome, self.spawn_failure.take().map(|(_, why)| why)))
     }
 }

@@ -97,6 +97,12 @@ pub(super) fn report(notice: Notice, people: &People<'_>, stop_signal: Signal) {
         }
         Notice::Stopping { workers } => info!("stopping, workers to end: {workers}"),
         Notice::Quitting { workers } => warn!("stopping at once, workers to kill: {workers}"),
+        Notice::Leaving { outcome } => {
+            for child in children.iter() {
+                error!("pid {} was killed and could not be reaped", child.pid);
+            }
+            info!("master stopped, exit code {}", outcome.code());
+        }
         Notice::Bug(what) => error!("bug in ph: {what}; please report it. Serving on"),
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! One row is `seconds | event | answer`. The answer lists every action in order, separated by
 //! commas; `-` stands for none. Notices begin with `*`, and they are compared only in rows that name
-//! one, because most rows are about deeds. A row `seconds | due | 3.5` asks for the next deadline.
+//! one, because most rows are about deeds; `*leaving` only where it is named itself. A row `seconds | due | 3.5` asks for the next deadline.
 //! Unless a row asks for `strays`, workers have left nothing behind, and the arbiter hears that at once.
 //! Jitter is zero unless the row says `jitter N` (percent of the most there is).
 
@@ -53,6 +53,7 @@ fn answer_to(arbiter: &mut Arbiter, at: &str, event: &str, wanted: &str) -> Stri
     let mut actions = Vec::new();
     arbiter.step(time(at), parse(event), &mut actions);
     let with_notices = wanted.contains('*');
+    let with_leaving = wanted.contains("*leaving");
     let with_strays = wanted.contains("strays");
     if !with_strays && actions.contains(&Action::EndStrays) {
         arbiter.step(time(at), Event::StraysCounted { left: 0 }, &mut actions);
@@ -61,6 +62,7 @@ fn answer_to(arbiter: &mut Arbiter, at: &str, event: &str, wanted: &str) -> Stri
         .iter()
         .filter(|action| with_notices || !matches!(action, Action::Notify(_)))
         .filter(|action| with_strays || !matches!(action, Action::EndStrays))
+        .filter(|action| with_leaving || !matches!(action, Action::Notify(Notice::Leaving { .. })))
         .map(show)
         .collect();
     if shown.is_empty() { "-".into() } else { shown.join(", ") }
@@ -185,6 +187,7 @@ fn show_notice(notice: Notice) -> String {
         Notice::StraysLeft { left } => format!("*left behind {left}"),
         Notice::Stopping { workers } => format!("*stopping {workers}"),
         Notice::Quitting { workers } => format!("*quitting {workers}"),
+        Notice::Leaving { outcome } => format!("*leaving with {}", outcome.code()),
         Notice::Bug(text) => format!("*bug {text}"),
     }
 }

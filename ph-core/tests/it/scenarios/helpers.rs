@@ -1,8 +1,8 @@
 //! Children that are not workers: kept alive, told to leave in their turn, and never counted.
 
-use ph_core::arbiter::{HelperRole, Policy};
+use ph_core::arbiter::{HelperEnd, HelperRole, Policy};
 
-use super::{PROBE, WARDEN, one, two};
+use super::{LOG, PROBE, WARDEN, one, two};
 use crate::story::tell_with;
 
 #[test]
@@ -47,7 +47,7 @@ fn a_helper_that_cannot_be_started_backs_off_and_holds_nobody_up() {
 
 #[test]
 fn a_helper_that_runs_once_is_not_started_again() {
-    let once = HelperRole { respawn: false, ends_last: false };
+    let once = HelperRole { respawn: false, ends: HelperEnd::WithWorkers };
     for end in ["0", "1", "failed"] {
         tell_with(
             &[once],
@@ -215,5 +215,48 @@ fn a_failed_first_boot_tells_helpers_too() {
          0.2 | exit 2 0   | dismiss 0
          0.3 | helper 0 0 | -
          0.4 | helper 1 0 | exit 3",
+    );
+}
+
+#[test]
+fn those_who_write_down_what_others_say_end_when_all_others_have() {
+    tell_with(
+        &[WARDEN, LOG, PROBE],
+        one(),
+        "0   | started    | help 0, help 1, help 2, spawn 1@0
+         1   | stop       | dismiss 2, stop 1
+         1.1 | helper 2 0 | -
+         2   | exit 1 0   | dismiss 0
+         2.1 | helper 0 0 | *leaving with 0, dismiss 1
+         2.1 | due        | 32
+         2.2 | helper 1 0 | exit 0",
+    );
+}
+
+#[test]
+fn they_have_the_time_of_the_stop_and_are_replaced_until_then() {
+    tell_with(
+        &[LOG],
+        one(),
+        "0   | started    | help 0, spawn 1@0
+         1   | stop       | stop 1
+         1.1 | helper 0 9 | *helper 0 ended again in 0, help 0
+         2   | exit 1 0   | *exited 1 Shutdown, *leaving with 0, dismiss 0
+         31  | tick       | -
+         32  | tick       | kill helper 0, exit 0",
+    );
+}
+
+#[test]
+fn whatever_the_others_took_there_is_time_to_write_it_down() {
+    tell_with(
+        &[LOG],
+        one(),
+        "0    | started       | help 0, spawn 1@0
+         1    | stop          | stop 1
+         1.1  | stop          | kill 1
+         2.1  | tick          | *unreaped 1 Shutdown, *leaving with 1, dismiss 0
+         2.1  | due           | 2.6
+         2.2  | helper 0 0    | exit 1 unreaped 1",
     );
 }

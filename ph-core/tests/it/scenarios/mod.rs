@@ -11,13 +11,16 @@ mod recycling;
 
 use std::time::Duration;
 
-use ph_core::arbiter::{HelperRole, Policy, Readiness, WorkerKind};
+use ph_core::arbiter::{HelperEnd, HelperRole, Policy, Readiness, WorkerKind};
 
 /// A helper that outlives the workers.
-pub(crate) const WARDEN: HelperRole = HelperRole { respawn: true, ends_last: true };
+pub(crate) const WARDEN: HelperRole = HelperRole { respawn: true, ends: HelperEnd::AfterWorkers };
 
-/// One that leaves with them.
-pub(crate) const PROBE: HelperRole = HelperRole { respawn: true, ends_last: false };
+/// One that outlives all others.
+pub(crate) const LOG: HelperRole = HelperRole { respawn: true, ends: HelperEnd::Last };
+
+/// One that leaves with the workers.
+pub(crate) const PROBE: HelperRole = HelperRole { respawn: true, ends: HelperEnd::WithWorkers };
 
 fn two() -> Policy {
     Policy { target: 2, ..Policy::default() }

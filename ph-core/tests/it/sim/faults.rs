@@ -6,7 +6,8 @@
 use std::time::Duration;
 
 use ph_core::arbiter::{
-    CLOSING_GRACE, ExitWith, HelperRole, Order, Policy, Readiness, Share, Time, WorkerKind,
+    CLOSING_GRACE, ExitWith, HelperEnd, HelperRole, Order, Policy, Readiness, Share, Time,
+    WorkerKind,
 };
 
 use super::rng::Rng;
@@ -202,7 +203,8 @@ fn draw_exit_with(rng: &mut Rng) -> Option<ExitWith> {
 
 fn draw_helpers(rng: &mut Rng) -> Vec<HelperRole> {
     let count = rng.below(4);
-    let role = |rng: &mut Rng| HelperRole { respawn: rng.chance(750), ends_last: rng.chance(500) };
+    let ends = [HelperEnd::WithWorkers, HelperEnd::AfterWorkers, HelperEnd::Last];
+    let role = |rng: &mut Rng| HelperRole { respawn: rng.chance(750), ends: rng.pick(&ends) };
     (0..count).map(|_| role(rng)).collect()
 }
 

@@ -323,13 +323,14 @@ impl Observer {
         hold!(14, stop.is_told || !is_order, "a stop order had no effect");
         hold!(10, stop.is_told, "the master serves on after {:?}", stop.cause);
         let took = self.now.since(stop.at);
-        let most = self.policy.graceful_timeout + REAP_GRACE + stop.slack;
+        let reaping = REAP_GRACE + self.closing.writing_grace();
+        let most = self.policy.graceful_timeout + reaping + stop.slack;
         hold!(7, took <= most, "no Exit {took:?} after the stop order, {:?} slack", stop.slack);
         if let Some((at, slack)) = self.quit {
             let spared = self.workers.values().any(|seen| seen.killed_at.is_none());
             hold!(8, !spared, "a second stop kills at once");
             let took = self.now.since(at);
-            hold!(8, took <= REAP_GRACE + slack, "no Exit {took:?} after the second stop");
+            hold!(8, took <= reaping + slack, "no Exit {took:?} after the second stop");
         }
         Ok(())
     }

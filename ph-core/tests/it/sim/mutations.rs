@@ -30,8 +30,8 @@ mutations! {
     LowersTargetOnSpawnError OneWaitsAllWait LosesReady LosesDeadlines DelaysDeadlines TicksAreDeeds
     DropsReopen DropsScale DropsStop StopsBeforeSuccessor CondemnsLateWakers CondemnsTheBooting
     ReusesIdentities DependsOnOrder Babbles RemembersEverything HasAClockOfItsOwn
-    ForgetsHelpers CountsHelpers EndsWithAHelper DismissesTheWardenFirst DismissesTwice
-    KillsHelpersAtOnce TellsAHelpersEndTwice HelpsAfterStop HelpersSpin ForgetsStrays
+    ForgetsHelpers CountsHelpers EndsWithAHelper DismissesTheWardenFirst DismissesTheLogFirst
+    DismissesTwice     KillsHelpersAtOnce TellsAHelpersEndTwice HelpsAfterStop HelpersSpin ForgetsStrays
     OverlooksStrays GivesStraysUpAsleep ServesOnAfterTheLast
 }
 
@@ -73,7 +73,10 @@ impl Mutation {
             Self::HasAClockOfItsOwn => &[25],
             Self::ForgetsHelpers => &[12],
             Self::CountsHelpers | Self::EndsWithAHelper | Self::ServesOnAfterTheLast => &[10],
-            Self::DismissesTheWardenFirst | Self::ForgetsStrays | Self::OverlooksStrays => &[7],
+            Self::DismissesTheWardenFirst
+            | Self::DismissesTheLogFirst
+            | Self::ForgetsStrays
+            | Self::OverlooksStrays => &[7],
             Self::DismissesTwice => &[4],
             Self::KillsHelpersAtOnce => &[3],
             Self::TellsAHelpersEndTwice => &[5],

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use ph_core::arbiter::{CLOSING_GRACE, ExitStatus, HelperId, HelperRole};
+use ph_core::arbiter::{CLOSING_GRACE, ExitStatus, HelperEnd, HelperId, HelperRole, Outcome};
 
 use super::{
     Action, LATE_TOLERANCE, Observer, REAP_GRACE, SlotRecord, Time, Verdict, Violation, hold,
@@ -53,6 +53,10 @@ pub(super) struct Closing {
     strays: Strays,
     /// When the master leaves at the latest, once a stop began.
     end_by: Time,
+    /// When those that end after the workers are given up.
+    helpers_until: Time,
+    /// What was told to come of the stop: those that end last are to go.
+    leaving: Option<Outcome>,
     /// Whose end this step must tell.
     ended: Option<HelperId>,
 }
@@ -71,6 +75,8 @@ impl Closing {
             helpers: roles.iter().map(helper).collect(),
             strays: Strays::Unasked,
             end_by: Time::from_nanos(u64::MAX),
+            helpers_until: Time::from_nanos(u64::MAX),
+            leaving: None,
             ended: None,
         }
     }
@@ -78,6 +84,7 @@ impl Closing {
     pub(super) fn on_late_turn(&mut self, late: Duration) {
         if late > LATE_TOLERANCE {
             self.end_by = self.end_by.after(late);
+            self.helpers_until = self.helpers_until.after(late);
         }
     }
 
@@ -86,19 +93,41 @@ impl Closing {
         self.end_by = self.end_by.min(now.after(grace).after(REAP_GRACE));
     }
 
-    /// The part in which those that end last do: it has its own limit, as the one before had.
-    fn begin_last_part(&mut self, left: u32, now: Time) {
+    /// The part in which those that end after the workers do: it has its own limit, as the one
+    /// before had.
+    fn begin_helpers_part(&mut self, left: u32, now: Time) {
         self.strays = Strays::Over { left };
         let limit = now.after(CLOSING_GRACE).after(REAP_GRACE);
-        self.end_by = self.end_by.max(now).min(limit);
+        self.helpers_until = self.end_by.max(now).min(limit);
+    }
+
+    fn due(&self) -> Time {
+        self.helpers_until.min(self.end_by)
+    }
+
+    /// What those that end last have beyond the time of the stop.
+    pub(super) fn writing_grace(&self) -> Duration {
+        match self.any_process(|ends| ends == HelperEnd::Last) {
+            true => CLOSING_GRACE,
+            false => Duration::ZERO,
+        }
+    }
+
+    fn is_turn(&self, role: HelperRole, is_stopping: bool) -> bool {
+        match role.ends {
+            HelperEnd::WithWorkers => is_stopping,
+            HelperEnd::AfterWorkers => self.is_over(),
+            HelperEnd::Last => self.leaving.is_some(),
+        }
     }
 
     fn is_over(&self) -> bool {
         matches!(self.strays, Strays::Over { .. })
     }
 
-    fn any_process(&self) -> bool {
-        self.helpers.iter().any(Helper::has_process)
+    /// Whether any of those has a process that must be waited for.
+    fn any_process(&self, ends: impl Fn(HelperEnd) -> bool) -> bool {
+        self.helpers.iter().filter(|it| ends(it.role.ends)).any(Helper::has_process)
     }
 
     fn helper(&mut self, helper: HelperId) -> Result<&mut Helper, Violation> {
@@ -146,10 +175,10 @@ impl Observer {
     /// I6 and I9.
     pub(super) fn on_spawn_helper(&mut self, helper: HelperId) -> Verdict {
         let (now, is_stopping) = (self.now, self.stop.is_some());
-        let is_over = self.closing.is_over();
+        let role = self.closing.helper(helper)?.role;
+        let is_wanted = !self.closing.is_turn(role, is_stopping);
         let seen = self.closing.helper(helper)?;
         hold!(6, self.is_started, "{helper:?} is started before the master");
-        let is_wanted = !is_stopping || (seen.role.ends_last && !is_over);
         hold!(6, is_wanted && seen.kill_at.is_none(), "{helper:?} is started for the end");
         hold!(1, !seen.has_process(), "{helper:?} has a process already");
         hold!(9, seen.role.respawn || !seen.has_run, "{helper:?} is started a second time");
@@ -162,16 +191,22 @@ impl Observer {
 
     /// I2, I4, and the order of I7.
     pub(super) fn on_stop_helper(&mut self, helper: HelperId) -> Verdict {
-        let (now, is_over, end_by) = (self.now, self.closing.is_over(), self.closing.end_by);
+        let (now, end_by) = (self.now, self.closing.end_by);
         hold!(7, self.stop.is_some(), "{helper:?} is told to leave, and nobody said so");
         let left = self.living();
+        let role = self.closing.helper(helper)?.role;
+        let is_turn = self.closing.is_turn(role, true);
         let seen = self.closing.helper(helper)?;
         hold!(2, seen.has_process(), "{helper:?} is told to leave and is not there");
         hold!(4, seen.kill_at.is_none() && !seen.is_killed, "{helper:?} is told to leave twice");
-        let is_turn = !seen.role.ends_last || (left == 0 && is_over);
-        hold!(7, is_turn, "{helper:?} ends last and is told before {left} workers and strays");
+        let is_alone = role.ends == HelperEnd::WithWorkers || left == 0;
+        hold!(7, is_turn && is_alone, "{role:?} is told before {left} workers, strays and others");
         let grace_over = now.after(CLOSING_GRACE);
-        seen.kill_at = Some(if seen.role.ends_last { grace_over.min(end_by) } else { grace_over });
+        seen.kill_at = Some(match role.ends {
+            HelperEnd::WithWorkers => grace_over,
+            HelperEnd::AfterWorkers => grace_over.min(end_by),
+            HelperEnd::Last => end_by,
+        });
         Ok(())
     }
 
@@ -184,7 +219,7 @@ impl Observer {
         let Some(kill_at) = seen.kill_at else {
             return Err(Violation::new(3, format!("SIGKILL to {helper:?}, who was not told")));
         };
-        let at_once = is_quit && !seen.role.ends_last;
+        let at_once = is_quit && seen.role.ends == HelperEnd::WithWorkers;
         let in_time = now >= kill_at || now >= end_by || at_once;
         hold!(3, in_time, "SIGKILL to {helper:?} before {kill_at:?}");
         seen.is_killed = true;
@@ -207,7 +242,7 @@ impl Observer {
         if let Strays::Asked { left, counted_at, .. } = &mut self.closing.strays {
             (*left, *counted_at) = (Some(count), self.now);
             if count == 0 {
-                self.closing.begin_last_part(0, self.now);
+                self.closing.begin_helpers_part(0, self.now);
             }
         }
     }
@@ -223,7 +258,7 @@ impl Observer {
         let late = self.now.since(due);
         let is_fresh = counted_at == self.now;
         hold!(20, is_fresh || late <= CLOSING_GRACE / 4, "strays are given up {late:?} late");
-        self.closing.begin_last_part(left, self.now);
+        self.closing.begin_helpers_part(left, self.now);
         Ok(())
     }
 
@@ -242,17 +277,22 @@ impl Observer {
             hold!(13, deadline <= *due, "strays are due {due:?}, the wake {deadline:?}");
         }
         if self.closing.is_over() {
-            hold!(7, self.closing.any_process(), "nobody is left, and no Exit");
-            let end_by = self.closing.end_by;
-            hold!(7, self.now < end_by, "no Exit at {end_by:?}, for helpers alone");
-            hold!(13, deadline <= end_by, "the end is due {end_by:?}, the wake {deadline:?}");
+            let is_last = self.closing.leaving.is_some();
+            let (ends, due) = match is_last {
+                false => (HelperEnd::AfterWorkers, self.closing.due()),
+                true => (HelperEnd::Last, self.closing.end_by),
+            };
+            let is_waited = self.closing.any_process(|it| it == ends || (!is_last && it < ends));
+            hold!(7, is_waited, "of {ends:?} nobody is left, and it goes on");
+            hold!(7, self.now < due, "{due:?} is past, for {ends:?} alone");
+            hold!(13, deadline <= due, "the end is due {due:?}, the wake {deadline:?}");
         }
-        let is_over = self.closing.is_over();
         for (helper, seen) in (0..).map(HelperId).zip(&self.closing.helpers) {
-            let is_to_go = self.stop.is_some() && (!seen.role.ends_last || is_over);
+            let is_to_go = self.closing.is_turn(seen.role, self.stop.is_some());
             match (seen.has_process(), seen.kill_at) {
                 (true, Some(kill_at)) if !seen.is_killed => {
-                    let is_quit = self.quit.is_some() && !seen.role.ends_last;
+                    let is_first = seen.role.ends == HelperEnd::WithWorkers;
+                    let is_quit = self.quit.is_some() && is_first;
                     hold!(8, !is_quit, "a second stop kills {helper:?} at once");
                     hold!(3, self.now < kill_at, "{helper:?} is overdue for its SIGKILL");
                     hold!(13, deadline <= kill_at, "{helper:?} is due {kill_at:?}");
@@ -270,18 +310,34 @@ impl Observer {
         Ok(())
     }
 
-    /// I7, for what is not a worker; says how many strays are left.
-    pub(super) fn check_left(&self) -> Result<u32, Violation> {
+    /// I7: those that end last are told when the others have ended, or had their time; says how many
+    /// strays are left.
+    pub(super) fn begin_last_part(&mut self, outcome: Outcome) -> Result<u32, Violation> {
         let Strays::Over { left } = self.closing.strays else {
-            return Err(Violation::new(7, "Exit, and strays are not counted"));
+            return Err(Violation::new(7, "it leaves, and strays are not counted"));
+        };
+        let is_first = self.closing.leaving.replace(outcome).is_none();
+        hold!(7, is_first, "it leaves twice");
+        let others = |ends| ends <= HelperEnd::AfterWorkers;
+        let waited = !self.closing.any_process(others) || self.now >= self.closing.due();
+        hold!(7, waited, "it leaves before helpers were reaped, and there was time");
+        self.closing.end_by = self.closing.end_by.max(self.now.after(CLOSING_GRACE));
+        Ok(left)
+    }
+
+    /// I7, for what is not a worker; says what was told to come of the stop.
+    pub(super) fn check_left(&self) -> Result<Outcome, Violation> {
+        let Some(outcome) = self.closing.leaving else {
+            return Err(Violation::new(7, "Exit, and nobody was told"));
         };
         for (helper, seen) in (0..).map(HelperId).zip(&self.closing.helpers) {
             let is_ended = !seen.has_process() || seen.is_killed;
             hold!(7, is_ended, "Exit, and {helper:?} was not killed");
         }
-        let waited = !self.closing.any_process() || self.now >= self.closing.end_by;
+        let last = |ends| ends == HelperEnd::Last;
+        let waited = !self.closing.any_process(last) || self.now >= self.closing.end_by;
         hold!(7, waited, "Exit before killed helpers were reaped, and there was time");
-        Ok(left)
+        Ok(outcome)
     }
 
     pub(super) fn on_helper_action(&mut self, action: Action) -> Verdict {

@@ -99,6 +99,7 @@ impl Observer {
                 self.on_helper_end_told(helper, respawn_in)
             }
             Notice::StraysLeft { left } => self.on_strays_left(left),
+            Notice::Leaving { outcome } => self.on_leaving(outcome),
             Notice::EndsWithWorkers { code } => {
                 let cause = self.stop.map(|stop| stop.cause);
                 let is_so = cause == Some(Outcome::WorkersEnded { code });
@@ -221,19 +222,26 @@ impl Observer {
         Ok(())
     }
 
-    /// I7: once, last, honest, and with nobody left who was not named.
-    pub(super) fn on_exit(&mut self, outcome: Outcome, is_last: bool) -> Verdict {
-        hold!(7, is_last && self.exit.is_none(), "Exit is not the last action");
+    /// I7: honest, and with nobody left who was not named.
+    fn on_leaving(&mut self, outcome: Outcome) -> Verdict {
         let Some(Stop { cause, is_told: true, .. }) = self.stop else {
-            return Err(Violation::new(7, "Exit, and nobody said so"));
+            return Err(Violation::new(7, "it leaves, and nobody said so"));
         };
         let left = self.living();
-        hold!(7, left == 0, "Exit, and {left} workers live");
-        let strays = self.check_left()?;
+        hold!(7, left == 0, "it leaves, and {left} workers live");
+        let strays = self.begin_last_part(outcome)?;
         let unreaped = u32::try_from(self.workers.len()).unwrap_or(u32::MAX) + strays;
         let is_unreaped = cause == Outcome::Stopped && unreaped > 0;
         let honest = if is_unreaped { Outcome::Unreaped { processes: unreaped } } else { cause };
-        hold!(7, outcome == honest, "Exit says {outcome:?} and should say {honest:?}");
+        hold!(7, outcome == honest, "it leaves with {outcome:?} and should with {honest:?}");
+        Ok(())
+    }
+
+    /// I7: once, last, and as it was told.
+    pub(super) fn on_exit(&mut self, outcome: Outcome, is_last: bool) -> Verdict {
+        hold!(7, is_last && self.exit.is_none(), "Exit is not the last action");
+        let told = self.check_left()?;
+        hold!(7, outcome == told, "Exit says {outcome:?}, and {told:?} was told");
         self.exit = Some(outcome);
         Ok(())
     }

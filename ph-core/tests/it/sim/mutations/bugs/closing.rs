@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use ph_core::arbiter::{Action, Arbiter, Event, HelperId, HelperRole, Notice, Order, Time};
+use ph_core::arbiter::{
+    Action, Arbiter, Event, HelperEnd, HelperId, HelperRole, Notice, Order, Time,
+};
 
 use super::{Mutant, Mutation, double};
 
@@ -11,7 +13,12 @@ impl Mutant {
     /// The role a helper has for the arbiter; the observer knows the real one.
     pub(in super::super::super) fn role(&self, real: HelperRole) -> HelperRole {
         match self.mutation {
-            Mutation::DismissesTheWardenFirst => HelperRole { ends_last: false, ..real },
+            Mutation::DismissesTheWardenFirst => {
+                HelperRole { ends: HelperEnd::WithWorkers, ..real }
+            }
+            Mutation::DismissesTheLogFirst if real.ends == HelperEnd::Last => {
+                HelperRole { ends: HelperEnd::AfterWorkers, ..real }
+            }
             _ => real,
         }
     }
