@@ -10,6 +10,10 @@ use ph_core::ExitWith;
 
 use crate::output::Color;
 
+mod logs;
+
+pub(crate) use logs::{Lines, Logs, Reopen, Rotate};
+
 /// Keeps N workers of a program alive.
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true)]
@@ -28,6 +32,12 @@ pub(crate) enum Verb {
     Config(Config),
     /// Print a commented template of every setting
     Init(Init),
+    /// Show the lines of logs, merged by time, over rotations and compressed backups
+    Logs(Logs),
+    /// Rotate a log now, whatever its limits say
+    Rotate(Rotate),
+    /// Tell the masters of a service to open their logs again (USR1)
+    Reopen(Reopen),
 }
 
 #[derive(Debug, Args)]
@@ -314,6 +324,9 @@ impl Verb {
                 ConfigVerb::Unset(unset) => unset.edit.json,
             },
             Self::Init(init) => init.json,
+            Self::Logs(logs) => logs.json,
+            Self::Rotate(rotate) => rotate.json,
+            Self::Reopen(reopen) => reopen.json,
         }
     }
 }

@@ -17,6 +17,8 @@ pub enum Exit {
     NoSection,
     /// The configuration is missing or bad.
     Config,
+    /// No master of the service runs.
+    NotRunning,
     /// Ended by a master or by a worker that could not boot, with this code.
     Code(u8),
 }
@@ -32,6 +34,7 @@ impl Exit {
             Self::NotPermitted => 4,
             Self::NoSection => 5,
             Self::Config => 6,
+            Self::NotRunning => 7,
             Self::Code(code) => code,
         }
     }

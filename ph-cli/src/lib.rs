@@ -96,6 +96,9 @@ impl App {
             Verb::Config(config) => verbs::config::config(&config),
             Verb::Init(init) => verbs::init::init(&init),
             Verb::Check(check) => verbs::check::check(&self, &check),
+            Verb::Logs(logs) => verbs::logs::logs(&logs),
+            Verb::Rotate(rotate) => verbs::rotate::rotate(&rotate),
+            Verb::Reopen(reopen) => verbs::reopen::reopen(&reopen),
         };
         match done {
             Ok(code) => code,

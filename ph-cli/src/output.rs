@@ -47,6 +47,11 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
+/// Prints one line of text that may hold anything.
+pub(crate) fn print_escaped(text: &str) -> Result<(), Failure> {
+    print(&format!("{}\n", ph_config::Escaped(text)))
+}
+
 /// Prints one JSON object on one line.
 pub(crate) fn print_json(object: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string(object)

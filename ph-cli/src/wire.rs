@@ -1,22 +1,21 @@
 //! Settings become a master and a log: the only place that sees all three crates.
 
 use std::ffi::OsString;
-use std::io;
-use std::os::fd::OwnedFd;
 use std::str::FromStr as _;
 use std::time::Duration;
 
-use ph_config::{Amount, Bind, LogLevel, LogTarget, Settings};
+use ph_config::{Amount, Bind, Settings};
 use ph_core::{
-    Account, Address, Command, ExitWith, KillMode, Logging, Master, Pidfile, RunError, Share,
-    Signal,
+    Account, Address, Command, ExitWith, KillMode, Master, Pidfile, RunError, Share, Signal,
 };
 
 use crate::MakeMaster;
 use crate::exit::Exit;
 use crate::failure::Failure;
+pub(crate) use log_process::{LogOfService, limits};
 
 mod conditions;
+mod log_process;
 mod own_files;
 mod rehearsal;
 mod remedies;
@@ -47,11 +46,11 @@ impl Service {
     /// Users, groups and variables that cannot be had.
     pub(crate) fn master(
         &self,
-        log: ph_log::Log,
+        log: LogOfService,
         exit_with: Option<ExitWith>,
     ) -> Result<Master, Failure> {
         let account = conditions::account(self)?;
-        let master = self.silent_master(account).logging(LogOfProcess(log));
+        let master = self.silent_master(account).logging(log);
         Ok(master.policy(|policy| policy.exit_with = exit_with))
     }
 
@@ -69,10 +68,7 @@ impl Service {
 
     /// Where its pid goes.
     pub(crate) fn pidfile(&self) -> Pidfile {
-        Pidfile {
-            path: self.settings.pidfile.clone(),
-            single_instance: self.settings.single_instance,
-        }
+        pidfile(&self.settings)
     }
 
     fn plain_master(&self) -> Master {
@@ -117,6 +113,7 @@ impl Service {
             })
             .stop_signal(stop_signal(settings))
             .max_requests(settings.max_requests)
+            .capture_output(settings.capture_output.unwrap_or(!is_forked))
             .app(settings.app.clone())
     }
 
@@ -208,47 +205,9 @@ pub(crate) fn command(settings: &Settings, words: &[OsString]) -> Option<Command
     (!words.is_empty()).then(|| Command::new(words).expand_with(conditions::bind_late))
 }
 
-/// Opens the log. In the foreground of a terminal every line goes there too.
-pub(crate) fn open_log(
-    settings: &Settings,
-    stderr_is_terminal: bool,
-) -> Result<ph_log::Log, ph_log::LogError> {
-    ph_log::init(ph_log::LogOptions {
-        name: settings.proc_name.clone(),
-        target: match &settings.log_file {
-            LogTarget::Stderr => ph_log::Target::Stderr,
-            LogTarget::File(path) => ph_log::Target::File(path.clone()),
-        },
-        also_stderr: stderr_is_terminal,
-        level: match settings.log_level {
-            LogLevel::Error => ph_log::Level::Error,
-            LogLevel::Warn => ph_log::Level::Warn,
-            LogLevel::Info => ph_log::Level::Info,
-            LogLevel::Debug => ph_log::Level::Debug,
-            LogLevel::Trace => ph_log::Level::Trace,
-        },
-        reopen: ph_core::reopen_count(),
-    })
-}
-
-struct LogOfProcess(ph_log::Log);
-
-impl Logging for LogOfProcess {
-    fn enter_worker(&self, slot: u32, generation: u32) {
-        self.0.enter_worker(slot, generation);
-    }
-
-    fn enter_helper(&self, name: &str) {
-        self.0.enter_helper(name);
-    }
-
-    fn flush(&self) {
-        self.0.flush();
-    }
-
-    fn stdio(&self) -> io::Result<OwnedFd> {
-        self.0.append_fd()
-    }
+/// Where the pids of a service's masters go.
+pub(crate) fn pidfile(settings: &Settings) -> Pidfile {
+    Pidfile { path: settings.pidfile.clone(), single_instance: settings.single_instance }
 }
 
 fn address(bind: &Bind) -> Address {

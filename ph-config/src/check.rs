@@ -98,7 +98,7 @@ fn separate_files(settings: &Settings, configuration: &[Whereabouts], report: &m
         };
         // A log is written where it is, under whatever name; all else gets a new file.
         let written = match key {
-            "log_file" => Whereabouts::all_of(&path),
+            "log_file" | "worker_log_file" => Whereabouts::all_of(&path),
             _ => vec![place.clone()],
         };
         let is_among = |known: &[Whereabouts]| written.iter().any(|place| known.contains(place));

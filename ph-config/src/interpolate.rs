@@ -36,7 +36,7 @@ const MAX_NAME: usize = 256;
 /// What is known only once a worker starts.
 const LATE: [&str; 2] = ["slot", "generation"];
 /// The settings in whose values that may stand.
-pub(crate) const LATE_KEYS: [&str; 2] = ["command", "environment"];
+pub(crate) const LATE_KEYS: [&str; 3] = ["command", "environment", "worker_log_file"];
 /// The names beside keys, for suggestions.
 const BUILT_IN: [&str; 5] = ["here", "section", "host_name", "slot", "generation"];
 
@@ -256,7 +256,8 @@ impl Expansion<'_> {
                 return self.push(&placeholder(name));
             }
             let expected = format!("a value that all workers share (`%({name})s` differs)");
-            let mend = format!("use it in `{}` only", LATE_KEYS.join("` or `"));
+            let [others @ .., last] = LATE_KEYS;
+            let mend = format!("use it in `{}` or `{last}` only", others.join("`, `"));
             return Err(ValueError::new(expected, mend));
         }
         let broken = |what: &str, mend: &str| {

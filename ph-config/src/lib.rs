@@ -85,7 +85,7 @@ pub use settings::{SETTINGS, Settings};
 pub use source::{Configuration, Source};
 pub use trust::{ForeignWriter, ForeignWriters, foreign_writer};
 pub use value::{
-    Amount, Bind, CpuAffinity, EnvFile, ExtraKeys, Id, KillMode, LogLevel, LogTarget, Rlimit,
-    Schema, StopSignal, UserSpec, ValueError, WorkerCount, parse_boolean, parse_duration,
-    parse_size,
+    Amount, Bind, CpuAffinity, EnvFile, ExtraKeys, Id, KillMode, LogCompress, LogFormat, LogLevel,
+    LogOverflow, LogRotate, LogTarget, Rlimit, Schema, StopSignal, UserSpec, ValueError,
+    WorkerCount, parse_boolean, parse_duration, parse_size,
 };

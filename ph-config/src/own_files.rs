@@ -38,6 +38,11 @@ impl Settings {
         if let LogTarget::File(path) = &self.log_file {
             files.push(file("log file", "log_file", path));
         }
+        // Workers may share the log; a path that is another for each of them is as it was written.
+        let of_workers = self.worker_log_file.iter();
+        let is_log = |path: &&PathBuf| self.log_file == LogTarget::File((*path).clone());
+        let of_workers = of_workers.filter(|path| !is_log(path));
+        files.extend(of_workers.map(|path| file("workers' log file", "worker_log_file", path)));
         files.extend(self.unix_socket.iter().map(|path| file("socket", "unix_socket", path)));
         files.extend(self.bind.iter().filter_map(|bind| match bind {
             Bind::Unix(path) => Some(file("socket", "bind", path)),

@@ -97,12 +97,13 @@ fn toml_default(row: &SettingInfo) -> String {
     let default = row.default;
     let number = !default.is_empty() && default.bytes().all(|byte| byte.is_ascii_digit());
     match row.schema {
-        Schema::Boolean => default.to_owned(),
+        Schema::Boolean if !default.is_empty() => default.to_owned(),
         Schema::Integer { .. } if number => default.to_owned(),
         Schema::Octal { .. } if number => format!("0o{default}"),
         Schema::List { .. } if default.is_empty() => "[]".to_owned(),
         Schema::Map if default.is_empty() => "{}".to_owned(),
-        Schema::Integer { .. }
+        Schema::Boolean
+        | Schema::Integer { .. }
         | Schema::Octal { .. }
         | Schema::Duration { .. }
         | Schema::Size

@@ -27,10 +27,11 @@ use crate::value::{
     ADDRESSES, AMOUNT, Amount, BASE_PATH, BOOLEAN, Bind, COMMAND, COUNT, COUNT_U64, CPUS,
     CpuAffinity, DURATION, DURATION_ABOVE_ZERO, ENV_FILES, ENVIRONMENT, EXTRA_KEYS, EnvFile,
     ExtraKeys, FILE, FOLDER, GLOBS, GROUP, Id, KILL_MODE, KillMode, LIMIT_COUNT,
-    LIMIT_MICROSECONDS, LIMIT_NICE, LIMIT_PRIORITY, LIMIT_SECONDS, LIMIT_SIZE, LOG_LEVEL,
-    LOG_TARGET, LogLevel, LogTarget, NAME, NICE, OOM_SCORE, OPTIONAL_DURATION, OPTIONAL_FILE,
-    OPTIONAL_FOLDER, Rlimit, STOP_SIGNAL, StopSignal, UMASK, USER, UserSpec, WORKER_COUNT,
-    WORKER_LIMIT, WorkerCount,
+    LIMIT_MICROSECONDS, LIMIT_NICE, LIMIT_PRIORITY, LIMIT_SECONDS, LIMIT_SIZE, LINE_SIZE,
+    LOG_COMPRESS, LOG_FORMAT, LOG_LEVEL, LOG_OVERFLOW, LOG_ROTATE, LOG_TARGET, LogCompress,
+    LogFormat, LogLevel, LogOverflow, LogRotate, LogTarget, NAME, NICE, OOM_SCORE,
+    OPTIONAL_BOOLEAN, OPTIONAL_DURATION, OPTIONAL_FILE, OPTIONAL_FOLDER, Rlimit, SIZE, STOP_SIGNAL,
+    StopSignal, UMASK, USER, UserSpec, WORKER_COUNT, WORKER_LIMIT, WorkerCount,
 };
 
 /// The row of a key, if it is in the table.
@@ -136,7 +137,29 @@ settings! {
     log_file: LogTarget = "-", Live, LOG_TARGET,
         "The master's log, and what workers print.";
     log_level: LogLevel = "info", Live, LOG_LEVEL,
-        "The least grave log line that is still written.";
+        "The least grave log line that is still written; what workers print is always written.";
+    log_format: LogFormat = "text", Live, LOG_FORMAT,
+        "How a log line is written: for eyes, or as one JSON object.";
+    log_max_size: u64 = "50MB", Live, SIZE,
+        "The size at which a log is rotated: it becomes `NAME.1`, and so on; 0 is never.";
+    log_rotate: LogRotate = "never", Live, LOG_ROTATE,
+        "Rotate a log at every full hour or at midnight too, with the first line that comes after it.";
+    log_utc: bool = "false", Live, BOOLEAN,
+        "Whether hours and days begin by UTC and not by local time; the stamps of lines are UTC always.";
+    log_backups: u32 = "10", Live, COUNT,
+        "How many rotated files of a log are kept; with 0 a full log is deleted.";
+    log_max_age: Duration = "0", Live, DURATION,
+        "Delete rotated files that were last written to longer ago than this, at the next rotation; 0 is never.";
+    log_compress: LogCompress = "none", Live, LOG_COMPRESS,
+        "What becomes of rotated files from `NAME.2` on.";
+    worker_log_file: Option<PathBuf> = "", Live, OPTIONAL_FILE,
+        "The file for what workers log and print, if that is not `log_file`; `%(slot)s` gives each slot its own.";
+    capture_output: Option<bool> = "", Live, OPTIONAL_BOOLEAN,
+        "Whether what workers print becomes lines of the log; if not, it goes where the master's own output goes. If not set: yes for commands, no for forked workers.";
+    log_line_max: u64 = "16KB", Live, LINE_SIZE,
+        "Printed lines longer than this are cut into several.";
+    log_overflow: LogOverflow = "block", Live, LOG_OVERFLOW,
+        "What happens to printed output while the log takes nothing: `block` lets whoever prints more than its pipe holds wait, `drop` drops and counts.";
     "Service":
     single_instance: bool = "true", Restart, BOOLEAN,
         "Whether only one master of this section runs at a time; if not, several run side by side, numbered.";

@@ -30,9 +30,12 @@ pub use arbiter::{ExitWith, Outcome, Policy, Readiness, Share, WorkerKind};
 #[cfg(feature = "driver")]
 pub use driver::{
     Address, Command, CommandError, CpuAffinity, Expand, Finding, Finished, Helper, HelperContext,
-    KillMode, Master, Pidfile, Rehearsal, RunError, Running,
+    KillMode, LogFeed, LogOrder, Master, Pidfile, Rehearsal, RunError, Running,
 };
 #[cfg(feature = "driver")]
 pub use sys::{Account, AccountError, Resource, Signal, reopen_count};
 #[cfg(feature = "driver")]
-pub use worker::{Connection, Context, Error, Logging, Peer, Result, Worker};
+pub use worker::{
+    Connection, Context, Error, LogOrigin, LogProcess, LogSource, Logging, OutputStream, Peer,
+    Result, Worker,
+};

@@ -1,20 +1,21 @@
-//! Opening a log file, and refusing everything that only looks like one.
+//! Why there is no log, and finding that out without making one.
 //!
-//! The master may run as root and its log folder may belong to somebody else, so the open itself
-//! must be harmless whatever stands under the name: no symbolic link is followed, a FIFO without
-//! a reader fails instead of waiting, a terminal does not become the controlling one, and what
-//! was opened must be a regular file. Every descriptor is in append mode and close-on-exec from
-//! birth, and none is 0, 1 or 2: a process whose stderr is closed must not find its log there.
+//! The master may run as root and its log folder may belong to somebody else, so a look must be
+//! harmless whatever stands under the name, as the open of a [`RotatingFile`](crate::RotatingFile)
+//! is: nothing is made, no symbolic link is followed, and a FIFO or a device, whose other end would
+//! notice, is not even opened.
 
-use std::fs::{self, File, FileType, OpenOptions};
+use std::fs::{self, FileType};
 use std::io;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::unistd::{AccessFlags, access};
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+
+use crate::rotate::Names;
+use crate::rotating::folder::{Folder, name_of};
 
 /// Who may read and write a log file that did not exist, before the umask.
 pub(crate) const MODE: u32 = 0o640;
@@ -35,6 +36,23 @@ pub enum LogError {
     /// The process has a global `tracing` subscriber already.
     #[error("cannot set up the log: the process has a global tracing subscriber already")]
     AlreadySet,
+    /// The system gives no memory or no descriptor for the journal of the log process.
+    #[error("cannot set up the log process: {0}")]
+    Journal(#[source] io::Error),
+}
+
+impl LogError {
+    /// A log of this path could not be opened.
+    pub(crate) fn at(path: &Path, source: io::Error) -> LogError {
+        let there = fs::symlink_metadata(path).ok();
+        let found = there.and_then(|there| irregular(there.file_type()));
+        let source = match source.raw_os_error() {
+            // What was found says it better than the look at what was opened.
+            None if found.is_some() => Errno::EINVAL.into(),
+            _ => source,
+        };
+        LogError::File { path: path.to_owned(), found, source }
+    }
 }
 
 impl From<LogError> for io::Error {
@@ -42,6 +60,7 @@ impl From<LogError> for io::Error {
         match &error {
             LogError::File { source, .. } => io::Error::new(source.kind(), error),
             LogError::AlreadySet => io::Error::other(error),
+            LogError::Journal(source) => io::Error::new(source.kind(), error),
         }
     }
 }
@@ -58,73 +77,57 @@ impl std::fmt::Display for Hint {
     }
 }
 
-/// Opens `path` for appending, on an open file description of its own.
-pub(crate) fn open(path: &Path) -> Result<File, LogError> {
-    open_or_make(path, true)
+/// Why a log will be written to and never rotated.
+#[derive(Debug, thiserror::Error)]
+#[error("the log {path:?} will not be rotated: cannot use {companion:?}: {source}")]
+pub struct Unrotatable {
+    /// The log as it was named.
+    pub path: PathBuf,
+    /// The file beside it that its writers take turns by, or the folder that takes none.
+    pub companion: PathBuf,
+    /// What the system said.
+    pub source: io::Error,
 }
 
-/// Whether a log could be opened there, found out without making or writing one. What is there is not
-/// even opened if it is a FIFO or a device, whose other end would notice.
+/// Whether a log could be opened there, found out without making or writing one; and, as a success,
+/// what would keep it from being rotated.
 ///
 /// # Errors
 ///
 /// What [`init`](crate::init) would say.
-pub fn probe(path: &Path) -> Result<(), LogError> {
-    if let Ok(there) = fs::symlink_metadata(path).map(|there| there.file_type())
-        && let Some(errno) = answer_of(there)
+pub fn probe(path: &Path) -> Result<Option<Unrotatable>, LogError> {
+    let failed = |source| LogError::at(path, source);
+    if let Ok(there) = fs::symlink_metadata(path)
+        && let Some(errno) = answer_of(there.file_type())
     {
-        let found = irregular(there);
-        return Err(LogError::File { path: path.into(), found, source: errno.into() });
+        return Err(failed(errno.into()));
     }
-    match open_or_make(path, false) {
-        Err(LogError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-            let folder = folder.unwrap_or(Path::new("."));
-            access(folder, AccessFlags::W_OK | AccessFlags::X_OK).map_err(|errno| LogError::File {
-                path: path.into(),
-                found: None,
-                source: errno.into(),
-            })
-        }
-        opened => opened.map(drop),
+    let names = Names::new(&name_of(path).map_err(failed)?);
+    let folder = Folder::of(path).map_err(failed)?;
+    let room = folder.is_open_to_changes();
+    match folder.open_log(&names.log, None) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match &room {
+            Ok(()) => {}
+            Err(errno) => return Err(failed((*errno).into())),
+        },
+        opened => drop(opened.map_err(failed)?),
     }
+    let companion = path.with_file_name(&names.ledger);
+    let trouble = match folder.open_regular(&names.ledger, OFlag::O_RDWR, Mode::empty()) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Some((companion, error)),
+        _ => room.err().map(|errno| (folder.path().to_owned(), errno.into())),
+    };
+    let path = path.to_owned();
+    Ok(trouble.map(|(companion, source)| Unrotatable { path, companion, source }))
 }
 
 /// What an open says of a file whose other end it would not leave alone.
 fn answer_of(found: FileType) -> Option<Errno> {
     let is_device = found.is_char_device() || found.is_block_device();
-    match found.is_fifo() || found.is_socket() {
+    match found.is_socket() {
         true => Some(Errno::ENXIO),
-        false => is_device.then_some(Errno::EINVAL),
+        false => (found.is_fifo() || is_device).then_some(Errno::EINVAL),
     }
-}
-
-fn open_or_make(path: &Path, is_made: bool) -> Result<File, LogError> {
-    let failed = |source: io::Error, found| LogError::File { path: path.into(), found, source };
-    // std adds O_CLOEXEC.
-    let guards = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    let file = OpenOptions::new()
-        .append(true)
-        .create(is_made)
-        .mode(MODE)
-        .custom_flags(guards.bits())
-        .open(path)
-        .map_err(|source| {
-            let there = fs::symlink_metadata(path).ok();
-            failed(source, there.and_then(|there| irregular(there.file_type())))
-        })?;
-    let found = file.metadata().map_err(|source| failed(source, None))?.file_type();
-    if !found.is_file() {
-        return Err(failed(Errno::EINVAL.into(), irregular(found)));
-    }
-    // O_NONBLOCK guarded the open alone; a program that gets this descriptor as its stderr need
-    // not see it.
-    fcntl(&file, FcntlArg::F_SETFL(OFlag::O_APPEND)).map_err(|errno| failed(errno.into(), None))?;
-    if file.as_raw_fd() > 2 {
-        return Ok(file);
-    }
-    // A clone is made above the standard descriptors.
-    file.try_clone().map_err(|source| failed(source, None))
 }
 
 /// What a file is, unless it is a regular one.
@@ -145,33 +148,53 @@ mod tests {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     use std::os::fd::AsFd as _;
 
+    use crate::{RotateLimits, RotateOptions, RotatingFile};
+
+    fn open(path: &Path) -> Result<RotatingFile, LogError> {
+        RotatingFile::open(RotateOptions::new(path, RotateLimits::default()))
+    }
+
     #[test]
     fn a_probe_says_what_an_open_would_and_makes_nothing() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("a.log");
         let text = |path: &Path| probe(path).expect_err("no log").to_string();
-        probe(&path).expect("room for a log");
-        assert!(!path.exists());
+        assert!(probe(&path).expect("room for a log").is_none());
+        assert_eq!(fs::read_dir(folder.path()).expect("the folder").count(), 0);
         open(&path).expect("a log");
-        probe(&path).expect("a log that is there");
+        assert!(probe(&path).expect("a log that is there").is_none());
         let missing = folder.path().join("missing/a.log");
         assert_eq!(text(&missing), open(&missing).expect_err("no folder").to_string());
         assert_eq!(text(folder.path()), open(folder.path()).expect_err("a folder").to_string());
         let link = folder.path().join("link");
         std::os::unix::fs::symlink(&path, &link).expect("a link");
         assert_eq!(text(&link), open(&link).expect_err("a link").to_string());
+        let second = folder.path().join("second");
+        fs::hard_link(&path, &second).expect("a second name");
+        assert_eq!(text(&second), open(&second).expect_err("two names").to_string());
+        assert!(text(&second).contains("hard links"), "{}", text(&second));
+        let null = Path::new("/dev/null");
+        assert_eq!(text(null), open(null).expect_err("a device").to_string());
         let fifo = folder.path().join("fifo");
-        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
-        assert_eq!(text(&fifo), open(&fifo).expect_err("no reader").to_string());
+        nix::unistd::mkfifo(&fifo, Mode::S_IRWXU).expect("a FIFO");
+        assert_eq!(text(&fifo), open(&fifo).expect_err("a FIFO").to_string());
         // A reader hears the end of the first writer that goes.
         let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
-        let reader = nix::fcntl::open(&fifo, flags, nix::sys::stat::Mode::empty());
+        let reader = nix::fcntl::open(&fifo, flags, Mode::empty());
         let reader = reader.expect("a reader");
         assert!(text(&fifo).contains("it is a FIFO"));
         let mut asked = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];
         poll(&mut asked, PollTimeout::ZERO).expect("an answer");
         assert_eq!(asked[0].revents(), Some(PollFlags::empty()), "nobody came and went");
-        let null = Path::new("/dev/null");
-        assert_eq!(text(null), open(null).expect_err("a device").to_string());
+    }
+
+    #[test]
+    fn a_probe_tells_of_a_log_that_cannot_be_rotated() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.log");
+        fs::create_dir(folder.path().join(".a.log.lock")).expect("a folder in the way");
+        let trouble = probe(&path).expect("room for a log").expect("no room for the lock");
+        let text = trouble.to_string();
+        assert!(text.contains(".a.log.lock\": Is a directory"), "{text}");
     }
 }

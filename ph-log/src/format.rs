@@ -1,4 +1,4 @@
-//! The text of a line. Pure: time, pid and role come in as data.
+//! The text of a line. Pure: time, pid and role come in as data. The other format is in `json`.
 //!
 //! ```text
 //! 2026-11-23T08:00:00.123Z INFO jobexecute[4121] worker 3 gen 2: message key=value
@@ -21,11 +21,62 @@ use std::time::SystemTime;
 
 use crate::identity::Role;
 
+pub(crate) mod json;
+
 /// The longest line, its newline included, in bytes.
 pub(crate) const LINE_LIMIT: usize = 16 * 1024;
 
 /// The end of a line that was cut.
 const CUT: &str = "…[cut]";
+
+/// How an event becomes a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Format {
+    /// For eyes: `2026-11-23T08:00:00.123Z INFO jobexecute[4121] worker 3 gen 2: job done id=17`.
+    #[default]
+    Text,
+    /// For programs, one JSON object a line. The names and their order are stable:
+    ///
+    /// ```json
+    /// {"time":"2026-11-23T08:00:00.123Z","level":"INFO","name":"jobexecute","pid":4121,"role":"worker","slot":3,"generation":2,"message":"job done","fields":{"id":17,"took":"12 ms"}}
+    /// ```
+    ///
+    /// `role` is `master`, `worker` (only then with `slot` and `generation`) or a helper's name.
+    /// `fields` is left out if there are none. Numbers and truth values stand as such, everything
+    /// else is a string. Of fields with the same name the last is kept. A line that would be longer
+    /// than 16 KiB loses its last fields or the end of its message and has `"cut":true` at its end.
+    Json,
+}
+
+impl Format {
+    /// Appends a whole line the log writes about itself.
+    pub(crate) fn notice(
+        self,
+        into: &mut String,
+        head: Head<'_>,
+        message: &str,
+        fields: &[(&str, &str)],
+    ) {
+        let mut text = String::new();
+        match self {
+            Format::Text => {
+                for (name, shown) in fields {
+                    key(&mut text, name);
+                    value(&mut text, shown);
+                }
+                line(into, head, message, &text);
+            }
+            Format::Json => {
+                let mut shown = json::Fields::new();
+                for (name, value) in fields {
+                    shown.string(name, value);
+                }
+                json::escape(&mut text, message, LINE_LIMIT);
+                json::line(into, head, &text, &shown);
+            }
+        }
+    }
+}
 
 /// What stands before the message.
 #[derive(Debug, Clone, Copy)]
@@ -56,11 +107,27 @@ pub(crate) fn line(into: &mut String, head: Head<'_>, message: &str, fields: &st
 fn write_head(into: &mut String, head: Head<'_>) -> fmt::Result {
     // A clock before 1970 would make humantime panic.
     let at = humantime::format_rfc3339_millis(head.at.max(SystemTime::UNIX_EPOCH));
+    match head.role {
+        Role::Unnamed => return write!(into, "{} ", letter(head.level)),
+        Role::Master | Role::Helper(_) | Role::Worker { .. } => {}
+    }
     write!(into, "{at} {} {}[{}] ", head.level, head.name, head.pid)?;
     match head.role {
+        Role::Unnamed => Ok(()),
         Role::Master => into.write_str("master: "),
         Role::Helper(name) => write!(into, "{name}: "),
         Role::Worker { slot, generation } => write!(into, "worker {slot} gen {generation}: "),
+    }
+}
+
+/// How the head of a record names its level: it is all there is of the head.
+pub(crate) fn letter(level: tracing::Level) -> char {
+    match level {
+        tracing::Level::ERROR => 'E',
+        tracing::Level::WARN => 'W',
+        tracing::Level::INFO => 'I',
+        tracing::Level::DEBUG => 'D',
+        tracing::Level::TRACE => 'T',
     }
 }
 
@@ -113,7 +180,7 @@ fn escape_with(into: &mut String, text: &str, is_escaped: impl Fn(char) -> bool)
     push(into, rest);
 }
 
-fn push_escaped(into: &mut String, c: char) {
+pub(crate) fn push_escaped(into: &mut String, c: char) {
     match c {
         '\n' => into.push_str("\\n"),
         '\r' => into.push_str("\\r"),
@@ -128,7 +195,7 @@ fn push_escaped(into: &mut String, c: char) {
 }
 
 /// Whether a terminal or an editor could take the character for more than a glyph.
-fn is_unsafe(c: char) -> bool {
+pub(crate) fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

@@ -19,8 +19,13 @@ use crate::format;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     Master,
-    Worker { slot: u32, generation: u32 },
+    Worker {
+        slot: u32,
+        generation: u32,
+    },
     Helper(&'static str),
+    /// A worker whose lines are records: whoever reads them says who wrote them.
+    Unnamed,
 }
 
 /// The name, role and owner of the log of this process.
@@ -29,6 +34,8 @@ pub(crate) struct Identity {
     name: String,
     owner: AtomicU32,
     is_worker: AtomicBool,
+    /// Its lines are records: somebody else puts a head before them.
+    is_headless: AtomicBool,
     slot: AtomicU32,
     generation: AtomicU32,
     helper: OnceLock<&'static str>,
@@ -43,6 +50,7 @@ impl Identity {
             name: escaped,
             owner: AtomicU32::new(std::process::id()),
             is_worker: AtomicBool::new(false),
+            is_headless: AtomicBool::new(false),
             slot: AtomicU32::new(0),
             generation: AtomicU32::new(0),
             helper: OnceLock::new(),
@@ -67,12 +75,19 @@ impl Identity {
         self.owner.store(std::process::id(), Ordering::Release);
     }
 
+    /// From now on the lines of this process are records.
+    pub(crate) fn lose_head(&self) {
+        self.is_headless.store(true, Ordering::Relaxed);
+    }
+
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
     pub(crate) fn role(&self) -> Role {
-        if self.is_worker.load(Ordering::Relaxed) {
+        if self.is_headless.load(Ordering::Relaxed) {
+            Role::Unnamed
+        } else if self.is_worker.load(Ordering::Relaxed) {
             Role::Worker {
                 slot: self.slot.load(Ordering::Relaxed),
                 generation: self.generation.load(Ordering::Relaxed),

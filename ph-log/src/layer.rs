@@ -13,7 +13,6 @@ use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
-use crate::format;
 use crate::level::Level;
 use crate::record::Scratch;
 use crate::sink::Sink;
@@ -68,11 +67,11 @@ impl<S: Subscriber> Layer<S> for LineLayer {
     }
 
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let mut scratch = Scratch::of(event);
+        let writer = self.sink.writer();
+        let mut scratch = Scratch::of(event, writer.format);
         let pid = std::process::id();
-        let head = self.sink.writer().head(*event.metadata().level(), pid);
-        format::line(&mut scratch.line, head, &scratch.message, &scratch.fields);
-        self.sink.submit(pid, scratch.line.as_bytes());
+        let line = scratch.line(writer.head(*event.metadata().level(), pid));
+        self.sink.submit(pid, line.as_bytes());
         scratch.put_back();
     }
 }

@@ -9,12 +9,15 @@
 //! 2026-11-23T08:00:00.127Z INFO jobexecute[4121] worker 3 gen 2: job done id=17 took="12 ms"
 //! ```
 //!
+//! or, with [`Format::Json`], one JSON object a line.
+//!
 //! [`init`] installs one global subscriber for the life of the process **and of everything forked
 //! from it**; a fork does not exchange the subscriber, it switches where the subscriber writes:
 //!
 //! | process | way of a line |
 //! |---|---|
-//! | master | formatted, then one `write(2)` on the shared `O_APPEND` file |
+//! | master, before [`Log::attach`] and after [`Log::detach`] | formatted, then one `write(2)` on the shared `O_APPEND` file |
+//! | master, in between | formatted, then a non-blocking write into the pipe of its log process |
 //! | worker, after [`Log::enter_worker`] | formatted, queued (1,000 lines, a full queue makes the caller wait), written in batches of whole lines by a background thread that starts with the first line |
 //! | worker, after [`Log::flush`] | as in the master |
 //! | any other forked process | as in the master, on the descriptor it inherited |
@@ -27,14 +30,22 @@
 //!   reported in a line as soon as writing works again (`stream`).
 //! * A rename of the file loses nothing: every writer compares the reopen counter before it
 //!   writes and moves to the new file by itself (`output`).
-//!
 //! * A rotation by the writers themselves loses, doubles and tears nothing, even if the process that
-//!   does it dies on the way: [`RotatingFile`]. [`init`] does not use it yet.
+//!   does it dies on the way: each of them writes through a [`RotatingFile`].
+//! * No line waits for a compression: workers and helpers do it in a thread (`shared`).
+//! * What workers print, and what workers of another user log, comes into the log exactly once, even
+//!   if the process that brings it there is killed: [`Capture`].
+//!
+//! A log is read, while all of that goes on, by [`LogReader`]: every line once, over rotations and
+//! compressed backups; several logs as one by [`MergedReader`].
 //!
 //! The crate knows no settings and no process tree: its caller says when a worker begins and when
 //! it ends. It contains no `unsafe` code.
 
+mod capture;
+mod clock;
 mod file;
+mod follow;
 mod format;
 mod identity;
 mod layer;
@@ -42,24 +53,36 @@ mod level;
 mod output;
 mod queue;
 mod record;
+mod relay;
 mod rotate;
 mod rotating;
+mod shared;
 mod sink;
 mod stream;
 
+use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
 use tracing_subscriber::layer::SubscriberExt;
 
-pub use file::{LogError, probe};
+#[doc(hidden)]
+pub use capture::CaptureStep;
+pub use capture::{
+    Capture, CaptureJournal, CaptureOptions, CaptureTarget, Drained, Overflow, Source, SourceKind,
+    StandardStream, Totals, Turn,
+};
+pub use clock::{Clock, ClockError};
+pub use file::{LogError, Unrotatable, probe};
+pub use follow::{Found, LogReader, MergedReader, Wake, stamp};
+pub use format::Format;
 pub use level::{Level, ParseLevelError};
 #[doc(hidden)]
 pub use rotate::Step;
-pub use rotate::{Compression, Period, RotateLimits, utc};
+pub use rotate::{Compression, Period, RotateLimits};
 pub use rotating::{BATCH_MAX, CompressionJob, Notice, RotateOptions, RotatingFile, Written};
 
 use layer::LineLayer;
@@ -72,11 +95,17 @@ pub struct LogOptions {
     pub name: String,
     /// Where lines go.
     pub target: Target,
+    /// When the file is rotated, and what is kept of it; a worker's own file as well.
+    pub limits: RotateLimits,
+    /// The file of each worker, if it is not the target.
+    pub worker_path: Option<WorkerPath>,
     /// Whether every line also goes to stderr, for a master in the foreground of a terminal.
     /// Means nothing with [`Target::Stderr`].
     pub also_stderr: bool,
     /// The least severe level that is logged at first; see [`Log::set_level`].
     pub level: Level,
+    /// How an event becomes a line.
+    pub format: Format,
     /// The reopen counter: whoever wants the file opened anew, after a rotation by renaming,
     /// raises it by one. That may happen in a signal handler. Where one rotation is to reach all
     /// processes, either the signal reaches all of them or the counter is in shared memory.
@@ -93,12 +122,38 @@ pub enum Target {
     File(PathBuf),
 }
 
+/// Which file a worker logs to, by its slot and its generation. Several workers may have the same.
+///
+/// ```
+/// let path = ph_log::WorkerPath::new(|slot, _| format!("/var/log/app.{slot}.log").into());
+/// ```
+#[derive(Clone)]
+pub struct WorkerPath(Arc<dyn Fn(u32, u32) -> PathBuf + Send + Sync>);
+
+impl WorkerPath {
+    /// The answer of a function, which is asked in the worker, after the fork.
+    pub fn new(path: impl Fn(u32, u32) -> PathBuf + Send + Sync + 'static) -> WorkerPath {
+        WorkerPath(Arc::new(path))
+    }
+
+    /// The file of a worker.
+    pub fn of(&self, slot: u32, generation: u32) -> PathBuf {
+        (self.0)(slot, generation)
+    }
+}
+
+impl fmt::Debug for WorkerPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WorkerPath")
+    }
+}
+
 /// Opens the log and makes it the global subscriber of the process.
 ///
 /// # Errors
 ///
-/// [`LogError::File`] if the file cannot be opened or is no regular file, [`LogError::AlreadySet`]
-/// if the process has a global subscriber already.
+/// [`LogError::File`] if the file cannot be opened, is no regular file or has several names,
+/// [`LogError::AlreadySet`] if the process has a global subscriber already.
 ///
 /// # Examples
 ///
@@ -109,8 +164,11 @@ pub enum Target {
 /// let log = ph_log::init(ph_log::LogOptions {
 ///     name: "jobexecute".to_owned(),
 ///     target: ph_log::Target::Stderr,
+///     limits: ph_log::RotateLimits::default(),
+///     worker_path: None,
 ///     also_stderr: false,
 ///     level: ph_log::Level::Info,
+///     format: ph_log::Format::Text,
 ///     reopen: &REOPEN,
 /// })?;
 /// tracing::info!(workers = 4, "ready");
@@ -148,8 +206,8 @@ impl Log {
     /// To be called once, before anything is logged in the child, with all signals blocked. The
     /// fork must have happened in a process with one thread, outside any tracing span. What the
     /// parent had is forgotten, neither flushed nor waited for. No thread is started here: the
-    /// first line does that, with all signals blocked in the new thread. If the file cannot be
-    /// opened again, the inherited descriptor stays in use and the log says so.
+    /// first line does that, with all signals blocked in the new thread. If its file cannot be
+    /// opened, the one of the parent stays in use and the log says so.
     ///
     /// # Examples
     ///
@@ -161,7 +219,15 @@ impl Log {
     /// # }
     /// ```
     pub fn enter_worker(&self, slot: u32, generation: u32) {
-        self.sink.enter_worker(slot, generation);
+        self.sink.enter_worker(slot, generation, None);
+    }
+
+    /// As [`enter_worker`](Log::enter_worker), for a process of another user, who may not be able to
+    /// open the log: its lines go into this pipe as *records*, `LEVEL TEXT` with the letter of the
+    /// level, and whoever reads them puts a head of its own before each, because this process is not
+    /// trusted to say who it is. Records in JSON are objects of `message` and `fields`.
+    pub fn enter_worker_with(&self, slot: u32, generation: u32, records: OwnedFd) {
+        self.sink.enter_worker(slot, generation, Some(records));
     }
 
     /// Makes this freshly forked process a helper of this name: lines name it, and go directly to a
@@ -180,6 +246,42 @@ impl Log {
     /// the queue is empty.
     pub fn flush(&self) {
         self.sink.flush();
+    }
+
+    /// Sends the lines of this process, a master, into a pipe from now on: its log process reads the
+    /// other end. The pipe must be non-blocking, and the master must keep a copy of the other end. No
+    /// call that logs waits any more: what the pipe does not take is queued (256 KiB), and what the
+    /// queue does not take is lost, counted and reported in a line.
+    ///
+    /// In a process forked from the master, [`enter_worker`](Log::enter_worker) and
+    /// [`enter_helper`](Log::enter_helper) end it.
+    pub fn attach(&self, pipe: OwnedFd) {
+        self.sink.attach(pipe);
+    }
+
+    /// Sends the lines that wait for room in the pipe, as far as there is room now.
+    pub fn resume(&self) {
+        self.sink.resume();
+    }
+
+    /// Whether lines wait for room in the pipe; to be asked after every turn of the master's loop.
+    pub fn is_waiting(&self) -> bool {
+        self.sink.is_waiting()
+    }
+
+    /// Ends [`attach`](Log::attach): lines are written where they are logged, those that waited first.
+    /// With `is_file_avoided` they go to stderr alone: to be said if the log process could not write.
+    pub fn detach(&self, is_file_avoided: bool) {
+        self.sink.detach(is_file_avoided);
+    }
+
+    /// Starts compressing the backups that wait for it, in a thread with all signals blocked; what a
+    /// master has rotated, or a process that died left behind. Does nothing in a master, which may
+    /// have one thread only, and nothing where the limits do not ask for compression.
+    ///
+    /// After a rotation that this process does itself, it happens by itself.
+    pub fn compress_pending(&self) {
+        self.sink.compress_pending();
     }
 
     /// Changes the least severe level that is logged, at once and for this process only.
@@ -202,6 +304,9 @@ impl Log {
     /// a command worker: close-on-exec, and of its own open file description in append mode. With
     /// [`Target::Stderr`] it is a duplicate of descriptor 2. Never one of 0, 1 and 2.
     ///
+    /// Such a program knows of no rotation: what it writes after one goes to a backup, and is lost
+    /// with it.
+    ///
     /// # Errors
     ///
     /// As for [`init`]: the file cannot be opened or is no regular file any more; or no descriptor
@@ -216,12 +321,6 @@ impl Log {
     /// # Ok(()) }
     /// ```
     pub fn append_fd(&self) -> io::Result<OwnedFd> {
-        match self.sink.target() {
-            Target::Stderr => io::stderr().as_fd().try_clone_to_owned(),
-            Target::File(path) => match file::open(path) {
-                Ok(file) => Ok(file.into()),
-                Err(error) => Err(error.into()),
-            },
-        }
+        self.sink.append_fd()
     }
 }

@@ -28,8 +28,7 @@ use nix::sys::signal::{SigSet, SigmaskHow};
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 
 use crate::format::LINE_LIMIT;
-use crate::output::Output;
-use crate::sink::lock;
+use crate::shared::{SharedOutput, lock};
 
 /// The most lines that wait; with one more, whoever logs waits too.
 const QUEUE_LIMIT: usize = 1000;
@@ -87,7 +86,7 @@ impl Ledger {
 /// Starts the thread, with every signal blocked in it: signals are for the threads of the program.
 /// `None` if the system gives no thread.
 pub(crate) fn start(
-    output: &Arc<Mutex<Output>>,
+    output: &Arc<SharedOutput>,
     ledger: &Arc<Ledger>,
 ) -> Option<(NonBlocking, WorkerGuard)> {
     let batch = Batch {
@@ -117,7 +116,7 @@ fn can_start_a_thread() -> bool {
 /// Joins lines to batches. Errors end in the output's account: one returned from here would make
 /// the thread forget the lines behind it.
 struct Batch {
-    output: Arc<Mutex<Output>>,
+    output: Arc<SharedOutput>,
     ledger: Arc<Ledger>,
     bytes: Vec<u8>,
     lines: u64,
@@ -128,7 +127,7 @@ impl Batch {
         if self.lines == 0 {
             return;
         }
-        lock(&self.output).write(&self.bytes);
+        self.output.write(&self.bytes);
         self.bytes.clear();
         self.ledger.settle(std::mem::take(&mut self.lines));
     }
@@ -156,8 +155,8 @@ mod tests {
     use std::sync::atomic::AtomicU32;
 
     use super::*;
-    use crate::output::Writer;
-    use crate::{Level, LogOptions, Target};
+    use crate::output::{Output, Writer};
+    use crate::{Format, Level, LogOptions, RotateLimits, Target};
 
     static REOPEN: AtomicU32 = AtomicU32::new(0);
 
@@ -168,11 +167,14 @@ mod tests {
         let writer = Arc::new(Writer::new(LogOptions {
             name: "test".to_owned(),
             target: Target::File(path.clone()),
+            limits: RotateLimits::default(),
+            worker_path: None,
             also_stderr: false,
             level: Level::Info,
+            format: Format::Text,
             reopen: &REOPEN,
         }));
-        let output = Arc::new(Mutex::new(Output::open(&writer).expect("an output")));
+        let output = Arc::new(SharedOutput::new(Output::open(&writer).expect("an output")));
         let ledger = Arc::new(Ledger::default());
         let mut batch = Batch { output, ledger: Arc::clone(&ledger), bytes: Vec::new(), lines: 0 };
         let size = || usize::try_from(std::fs::metadata(&path).expect("the log").len());

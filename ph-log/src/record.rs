@@ -11,7 +11,7 @@ use std::fmt::{self, Write};
 use tracing::Event;
 use tracing::field::{Field, Visit};
 
-use crate::format;
+use crate::format::{self, Format, Head, LINE_LIMIT, json};
 
 thread_local! {
     static SCRATCH: Cell<Scratch> = const { Cell::new(Scratch::new()) };
@@ -20,35 +20,53 @@ thread_local! {
 /// The texts of one event, kept from event to event for their memory.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
-    pub(crate) message: String,
-    pub(crate) fields: String,
+    format: Format,
+    /// Escaped for the format.
+    message: String,
+    /// In text; of JSON see `json_fields`.
+    fields: String,
+    json_fields: json::Fields,
     /// Where the whole line is put together.
-    pub(crate) line: String,
+    line: String,
     value: String,
 }
 
 impl Scratch {
     const fn new() -> Scratch {
         Scratch {
+            format: Format::Text,
             message: String::new(),
             fields: String::new(),
+            json_fields: json::Fields::new(),
             line: String::new(),
             value: String::new(),
         }
     }
 
-    /// The buffers of this thread, with the texts of `event` in them and an empty line.
-    pub(crate) fn of(event: &Event<'_>) -> Scratch {
+    /// The buffers of this thread, with the texts of `event` in them.
+    pub(crate) fn of(event: &Event<'_>, format: Format) -> Scratch {
         // Fails only while the thread is being taken down.
         let mut scratch = SCRATCH.try_with(Cell::take).unwrap_or_default();
+        scratch.format = format;
         scratch.message.clear();
         scratch.fields.clear();
-        scratch.line.clear();
+        scratch.json_fields.clear();
         event.record(&mut scratch);
-        if scratch.message.is_empty() && scratch.fields.is_empty() {
-            format::escape(&mut scratch.message, event.metadata().name());
+        if scratch.message.is_empty() && scratch.fields.is_empty() && scratch.json_fields.is_empty()
+        {
+            escape(&mut scratch.message, event.metadata().name(), format);
         }
         scratch
+    }
+
+    /// The whole line.
+    pub(crate) fn line(&mut self, head: Head<'_>) -> &str {
+        self.line.clear();
+        match self.format {
+            Format::Text => format::line(&mut self.line, head, &self.message, &self.fields),
+            Format::Json => json::line(&mut self.line, head, &self.message, &self.json_fields),
+        }
+        &self.line
     }
 
     /// Gives the buffers back to the thread.
@@ -57,9 +75,14 @@ impl Scratch {
     }
 
     fn plain_field(&mut self, field: &Field, value: impl fmt::Display) {
-        format::key(&mut self.fields, field.name());
-        // Numbers and truth values neither fail nor need an escape.
-        let _ = write!(self.fields, "{value}");
+        match self.format {
+            Format::Text => {
+                format::key(&mut self.fields, field.name());
+                // Numbers and truth values neither fail nor need an escape.
+                let _ = write!(self.fields, "{value}");
+            }
+            Format::Json => self.json_fields.plain(field.name(), value),
+        }
     }
 }
 
@@ -67,21 +90,45 @@ impl Visit for Scratch {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         // A value whose formatting fails shows what it had written until then.
         if is_message(field) {
-            let _ = write!(Escaping(&mut self.message), "{value:?}");
-        } else {
-            self.value.clear();
-            let _ = write!(Bounded(&mut self.value), "{value:?}");
-            format::key(&mut self.fields, field.name());
-            format::debug_value(&mut self.fields, &self.value);
+            let into = &mut self.message;
+            let _ = write!(Escaping { into, format: self.format }, "{value:?}");
+            return;
+        }
+        self.value.clear();
+        let _ = write!(Bounded(&mut self.value), "{value:?}");
+        match self.format {
+            Format::Text => {
+                format::key(&mut self.fields, field.name());
+                format::debug_value(&mut self.fields, &self.value);
+            }
+            Format::Json => self.json_fields.debug(field.name(), &self.value),
         }
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
         if is_message(field) {
-            format::escape(&mut self.message, value);
+            escape(&mut self.message, value, self.format);
+            return;
+        }
+        match self.format {
+            Format::Text => {
+                format::key(&mut self.fields, field.name());
+                format::value(&mut self.fields, value);
+            }
+            Format::Json => self.json_fields.string(field.name(), value),
+        }
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        let is_json = match self.format {
+            Format::Text => false,
+            Format::Json => true,
+        };
+        // JSON has no number for the others. `Debug` shows huge ones by their exponent.
+        if is_json && value.is_finite() && !is_message(field) {
+            self.plain_field(field, format_args!("{value:?}"));
         } else {
-            format::key(&mut self.fields, field.name());
-            format::value(&mut self.fields, value);
+            self.record_debug(field, &value);
         }
     }
 
@@ -98,17 +145,30 @@ impl Visit for Scratch {
     }
 }
 
+/// Appends `text` as a line of this format can hold it, and no more than that.
+fn escape(into: &mut String, text: &str, format: Format) {
+    match format {
+        Format::Text => format::escape(into, text),
+        Format::Json => {
+            json::escape(into, text, LINE_LIMIT);
+        }
+    }
+}
+
 fn is_message(field: &Field) -> bool {
     field.name() == "message"
 }
 
 /// Escapes what is written. What is beyond the bound is taken and forgotten: many `Debug`s
 /// unwrap their writes.
-struct Escaping<'a>(&'a mut String);
+struct Escaping<'a> {
+    into: &'a mut String,
+    format: Format,
+}
 
 impl Write for Escaping<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        format::escape(self.0, text);
+        escape(self.into, text, self.format);
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 //! asks a clock: facts in, answers out.
 //!
 //! Names are those of supervisord and logrotate: `app.log` is written to, `app.log.1` is the
-//! youngest backup, a higher number is older, and `.gz` says that a backup is compressed.
+//! youngest backup, a higher number is older, and `.gz` or `.zst` says that a backup is compressed.
 //!
 //! Invariants:
 //!
@@ -14,9 +14,12 @@
 //!   way and is left alone otherwise.
 
 use std::cmp::Reverse;
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::time::Duration;
+
+use crate::clock::Clock;
 
 /// How far ahead of the clock, in periods, the beginning of a file may lie before it is taken for
 /// the mark of a clock that was wrong.
@@ -45,6 +48,18 @@ pub enum Compression {
     /// `app.log.2` becomes `app.log.2.gz`; see
     /// [`RotatingFile::pending_compression`](crate::RotatingFile::pending_compression).
     Gzip,
+    /// `app.log.2` becomes `app.log.2.zst`: sooner done than gzip, and somewhat larger.
+    Zstd,
+}
+
+impl Compression {
+    pub(crate) fn packing(self) -> Option<Packing> {
+        match self {
+            Compression::None => None,
+            Compression::Gzip => Some(Packing::Gzip),
+            Compression::Zstd => Some(Packing::Zstd),
+        }
+    }
 }
 
 /// When to rotate and what to keep.
@@ -55,9 +70,8 @@ pub struct RotateLimits {
     pub max_size: Option<u64>,
     /// When to rotate for age.
     pub period: Period,
-    /// Seconds east of UTC at a moment, which is in seconds since 1970. Days and hours begin by
-    /// this clock; [`utc`] is the one without summer time.
-    pub utc_offset: fn(u64) -> i32,
+    /// Days and hours begin by this clock.
+    pub clock: Clock,
     /// How many backups are kept. With 0 a full log is deleted.
     pub backups: u32,
     /// Backups last written to longer ago than this are deleted at the next rotation, as with
@@ -73,17 +87,12 @@ impl Default for RotateLimits {
         RotateLimits {
             max_size: Some(50 << 20),
             period: Period::Never,
-            utc_offset: utc,
+            clock: Clock::utc(),
             backups: 10,
             max_age: None,
             compress: Compression::None,
         }
     }
-}
-
-/// The offset of UTC from itself, for [`RotateLimits::utc_offset`].
-pub fn utc(_: u64) -> i32 {
-    0
 }
 
 /// What a writer knows of the log just before it writes.
@@ -136,7 +145,7 @@ impl RotateLimits {
         let length = length.cast_signed();
         // Only the part of the offset that moves the period's borders counts: were the whole of
         // it added to hours, the end of summer time would look like a clock that went back.
-        let offset = i64::from((self.utc_offset)(at)) % length;
+        let offset = i64::from(self.clock.offset(at)) % length;
         at.cast_signed().saturating_add(offset).div_euclid(length)
     }
 
@@ -161,18 +170,41 @@ impl Period {
     }
 }
 
+/// How a backup is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Packing {
+    Gzip,
+    Zstd,
+}
+
+impl Packing {
+    pub(crate) const ALL: [Packing; 2] = [Packing::Gzip, Packing::Zstd];
+
+    fn ending(self) -> &'static str {
+        match self {
+            Packing::Gzip => ".gz",
+            Packing::Zstd => ".zst",
+        }
+    }
+}
+
 /// A backup by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Backup {
     pub(crate) index: u32,
-    pub(crate) is_packed: bool,
+    /// Nothing: it is as it was written.
+    pub(crate) packing: Option<Packing>,
 }
 
 impl Backup {
-    pub(crate) const FIRST: Backup = Backup { index: 1, is_packed: false };
+    pub(crate) const FIRST: Backup = Backup { index: 1, packing: None };
 
-    pub(crate) fn packed(self) -> Backup {
-        Backup { is_packed: true, ..self }
+    pub(crate) fn packed(self, packing: Packing) -> Backup {
+        Backup { packing: Some(packing), ..self }
+    }
+
+    pub(crate) fn is_packed(self) -> bool {
+        self.packing.is_some()
     }
 }
 
@@ -183,6 +215,8 @@ pub(crate) struct Found {
     /// Last written to, since 1970.
     pub(crate) modified: Duration,
     pub(crate) is_regular: bool,
+    /// It has another name too, so it is moved and deleted but not read.
+    pub(crate) is_linked: bool,
 }
 
 /// The backups that are there in compressed form too, under the same number: their compressor has
@@ -190,13 +224,15 @@ pub(crate) struct Found {
 /// the nanosecond; another time is that of another file. To be deleted before anything is moved:
 /// a crash between two moves would leave them two numbers, and their lines in two backups.
 pub(crate) fn twins(found: &[Found]) -> Vec<Backup> {
+    let packed: HashSet<(u32, Duration)> = found
+        .iter()
+        .filter(|one| one.is_regular && one.backup.is_packed())
+        .map(|one| (one.backup.index, one.modified))
+        .collect();
     let is_twin = |one: &&Found| {
-        let is_like = |other: &Found| {
-            other.is_regular
-                && other.backup == one.backup.packed()
-                && other.modified == one.modified
-        };
-        one.is_regular && !one.backup.is_packed && found.iter().any(is_like)
+        one.is_regular
+            && !one.backup.is_packed()
+            && packed.contains(&(one.backup.index, one.modified))
     };
     found.iter().filter(is_twin).map(|one| one.backup).collect()
 }
@@ -204,8 +240,8 @@ pub(crate) fn twins(found: &[Found]) -> Vec<Backup> {
 /// The moves that free number 1, in their order; or what is in the way. What shares a number moves
 /// together.
 pub(crate) fn moves(found: &[Found]) -> Result<Vec<(Backup, Backup)>, Backup> {
-    let is_taken = |index: u32| found.iter().any(|found| found.backup.index == index);
-    let free = (1..u32::MAX).find(|&index| !is_taken(index)).unwrap_or(u32::MAX);
+    let taken: HashSet<u32> = found.iter().map(|found| found.backup.index).collect();
+    let free = (1..u32::MAX).find(|index| !taken.contains(index)).unwrap_or(u32::MAX);
     let mut below: Vec<_> = found.iter().filter(|found| found.backup.index < free).collect();
     if let Some(foreign) = below.iter().find(|found| !found.is_regular) {
         return Err(foreign.backup);
@@ -215,11 +251,16 @@ pub(crate) fn moves(found: &[Found]) -> Result<Vec<(Backup, Backup)>, Backup> {
     Ok(below.into_iter().map(|found| up(found.backup)).collect())
 }
 
-/// The youngest backup that is to be compressed.
+/// The youngest backup that is to be compressed. One whose compressed form is there already comes
+/// last: if that holds something else, it can never be, and would keep the others from it.
 pub(crate) fn unpacked(found: &[Found]) -> Option<Backup> {
-    let is_due =
-        |found: &&Found| found.is_regular && found.backup.index >= 2 && !found.backup.is_packed;
-    found.iter().filter(is_due).map(|found| found.backup).min()
+    let packed: HashSet<u32> =
+        found.iter().map(|one| one.backup).filter(|it| it.is_packed()).map(|it| it.index).collect();
+    let is_due = |found: &&Found| {
+        found.is_regular && !found.is_linked && found.backup.index >= 2 && !found.backup.is_packed()
+    };
+    let due = found.iter().filter(is_due).map(|found| found.backup);
+    due.min_by_key(|backup| (packed.contains(&backup.index), backup.index))
 }
 
 /// The steps of a rotation, in their order. Before `Retire` nothing has happened to the log, and
@@ -284,12 +325,12 @@ impl Names {
             log: log.to_owned(),
             ledger: helper(".lock"),
             fresh: helper(".new"),
-            packing: helper(".gz"),
+            packing: helper(".pack"),
         }
     }
 
     pub(crate) fn backup(&self, backup: Backup) -> OsString {
-        let ending = if backup.is_packed { ".gz" } else { "" };
+        let ending = backup.packing.map_or("", Packing::ending);
         let mut name = self.log.clone();
         name.push(format!(".{}{ending}", backup.index));
         name
@@ -298,12 +339,12 @@ impl Names {
     /// Which backup has this name, if any. `app.log.01` is none: it would be a second number 1.
     pub(crate) fn parse(&self, name: &OsStr) -> Option<Backup> {
         let rest = name.as_bytes().strip_prefix(self.log.as_bytes())?.strip_prefix(b".")?;
-        let (digits, is_packed) = match rest.strip_suffix(b".gz") {
-            Some(digits) => (digits, true),
-            None => (rest, false),
+        let packed = |packing: Packing| {
+            Some((rest.strip_suffix(packing.ending().as_bytes())?, Some(packing)))
         };
+        let (digits, packing) = Packing::ALL.into_iter().find_map(packed).unwrap_or((rest, None));
         let index = std::str::from_utf8(digits).ok()?.parse().ok()?;
-        let backup = Backup { index, is_packed };
+        let backup = Backup { index, packing };
         let is_own =
             (1..u32::MAX).contains(&index) && self.backup(backup).into_vec() == name.as_bytes();
         is_own.then_some(backup)

@@ -1,5 +1,8 @@
 //! The switch between the ways a line can go, for the life of a process and of its forks.
 //!
+//! A master that has a log process sends its lines through the `relay`, which never waits; until that is
+//! there, and once it is gone, it writes directly.
+//!
 //! The route of a worker is `Idle -> Starting -> Queue -> Direct`, that of a master is `Direct`
 //! for good. It changes under a write lock that is never held over a wait, a write or foreign
 //! code; a line looks at it under the read lock and lets go before it is sent. So nobody waits for
@@ -15,17 +18,20 @@
 //! the queue's thread is not in it. It writes directly, and if the fork froze the output's lock,
 //! on a descriptor opened for that line.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::mem::{self, ManuallyDrop};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
 
 use crate::output::{Output, Writer};
 use crate::queue::{self, Ledger};
-use crate::{LogError, LogOptions, Target};
+use crate::relay::{self, Relay};
+use crate::shared::{SharedOutput, lock};
+use crate::{LogError, LogOptions};
 
 /// How long a flush waits for the queue.
 const FLUSH_LIMIT: Duration = Duration::from_millis(1100);
@@ -49,9 +55,11 @@ enum Route {
 #[derive(Debug)]
 pub(crate) struct Sink {
     writer: Arc<Writer>,
-    output: Arc<Mutex<Output>>,
+    output: Arc<SharedOutput>,
     ledger: Arc<Ledger>,
     route: RwLock<Route>,
+    /// The master's way to its log process, while there is one.
+    relay: Mutex<Option<Relay>>,
 }
 
 impl Sink {
@@ -60,18 +68,15 @@ impl Sink {
         let output = Output::open(&writer)?;
         Ok(Sink {
             writer,
-            output: Arc::new(Mutex::new(output)),
+            output: Arc::new(SharedOutput::new(output)),
             ledger: Arc::default(),
             route: RwLock::new(Route::Direct),
+            relay: Mutex::new(None),
         })
     }
 
     pub(crate) fn writer(&self) -> &Writer {
         &self.writer
-    }
-
-    pub(crate) fn target(&self) -> &Target {
-        &self.writer.target
     }
 
     pub(crate) fn queued(&self) -> u64 {
@@ -87,27 +92,85 @@ impl Sink {
         if !self.writer.identity.is_owner(pid) {
             return self.write_as_stranger(line);
         }
+        if let Some(relay) = &mut *lock(&self.relay) {
+            let report = |lost| {
+                let mut report = String::new();
+                self.writer.notice_of_loss(&mut report, lost, relay::NO_ROOM);
+                report
+            };
+            let lost = relay.send(line, report);
+            self.writer.dropped.fetch_add(lost, Ordering::Relaxed);
+            return;
+        }
         let Some(mut queue) = self.enter_queue() else {
-            return lock(&self.output).write(line);
+            return self.output.write(line);
         };
         if queue.write_all(line).is_err() {
             // The thread is gone, by a bug: its receiver lives as long as it does.
             self.ledger.settle(1);
-            lock(&self.output).write(line);
+            self.output.write(line);
         }
     }
 
-    pub(crate) fn enter_worker(&self, slot: u32, generation: u32) {
+    /// Sends the lines of this process through a pipe from now on.
+    pub(crate) fn attach(&self, pipe: OwnedFd) {
+        *lock(&self.relay) = Some(Relay::new(pipe));
+    }
+
+    /// Sends what waits for room, as far as there is any, and says whether something still waits.
+    pub(crate) fn resume(&self) {
+        if let Some(relay) = &mut *lock(&self.relay) {
+            relay.resume();
+        }
+    }
+
+    pub(crate) fn is_waiting(&self) -> bool {
+        lock(&self.relay).as_ref().is_some_and(Relay::is_waiting)
+    }
+
+    /// Writes directly from now on, what still waited first; to stderr alone if the file may hang.
+    pub(crate) fn detach(&self, is_file_avoided: bool) {
+        let Some(relay) = lock(&self.relay).take() else { return };
+        let mut output = self.output.lock();
+        if is_file_avoided {
+            output.leave_file();
+        }
+        let rest = relay.into_rest();
+        if !rest.is_empty() {
+            output.write(&rest);
+        }
+    }
+
+    /// In a forked process: the pipe is the master's.
+    fn leave_relay(&self) {
+        drop(lock(&self.relay).take());
+    }
+
+    pub(crate) fn enter_worker(&self, slot: u32, generation: u32, records: Option<OwnedFd>) {
+        self.leave_relay();
         self.writer.identity.become_worker(slot, generation);
         self.writer.dropped.store(0, Ordering::Relaxed);
         self.ledger.reset();
         self.switch(|_| Some(Route::Idle));
-        lock(&self.output).make_own();
+        match records {
+            Some(pipe) => {
+                self.writer.identity.lose_head();
+                self.output.lock().send_records(pipe);
+            }
+            None => self.output.make_own(),
+        }
     }
 
     pub(crate) fn enter_helper(&self, name: &str) {
+        self.leave_relay();
         self.writer.identity.become_helper(name);
-        lock(&self.output).make_own();
+        self.output.make_own();
+    }
+
+    pub(crate) fn compress_pending(&self) {
+        if self.writer.identity.is_owner(std::process::id()) {
+            self.output.compress();
+        }
     }
 
     pub(crate) fn flush(&self) {
@@ -173,20 +236,24 @@ impl Sink {
     }
 
     fn write_as_stranger(&self, line: &[u8]) {
-        match self.output.try_lock() {
-            Ok(mut output) => output.write(line),
-            Err(TryLockError::Poisoned(output)) => output.into_inner().write(line),
-            Err(TryLockError::WouldBlock) => match Output::open(&self.writer) {
-                Ok(mut output) => output.write(line),
-                Err(_) => {
-                    self.writer.dropped.fetch_add(1, Ordering::Relaxed);
-                }
-            },
+        if self.as_stranger(|output| output.write(line)).is_err() {
+            self.writer.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
-}
 
-/// Locks; what a panic left behind here is still whole.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A descriptor for a program that writes to the log by itself.
+    pub(crate) fn append_fd(&self) -> io::Result<OwnedFd> {
+        match self.writer.identity.is_owner(std::process::id()) {
+            true => self.output.lock().append_fd(),
+            false => self.as_stranger(Output::append_fd)?,
+        }
+    }
+
+    /// Uses the output the fork has left here, or one opened for this if its lock is frozen.
+    fn as_stranger<T>(&self, act: impl FnOnce(&mut Output) -> T) -> Result<T, LogError> {
+        match self.output.try_lock() {
+            Some(mut output) => Ok(act(&mut output)),
+            None => Ok(act(&mut Output::open(&self.writer)?)),
+        }
+    }
 }

@@ -1,21 +1,20 @@
-//! One descriptor lines are written to, and the account of what it could not take.
+//! Stderr as a place for lines, and the account of what it could not take.
 //!
 //! Invariants:
 //!
-//! * A write hands over whole lines. A file gets all of them in one `write(2)`; stderr, which may
-//!   be a pipe that others write to as well, gets pieces of at most [`PIPE_ATOMIC`] bytes that end
-//!   at a line's end, because a pipe keeps no larger piece together.
+//! * A write hands over whole lines, in pieces of at most [`PIPE_ATOMIC`] bytes that end at a
+//!   line's end: stderr may be a pipe that others write to as well, and a pipe keeps no larger
+//!   piece together.
 //! * A short write goes on with the rest, EINTR is tried again; any other error ends the attempt
 //!   and the lines that did not get out whole are counted as lost.
 //! * Once lines were lost, the next attempt begins with the report of it, on a line of its own
-//!   even if the last line was torn (a disk that became full in its middle). While the report
-//!   fails, nothing else is tried.
+//!   even if the last line was torn (stderr may be a file on a disk that became full). While the
+//!   report fails, nothing else is tried.
 //! * Stderr never blocks for ever: it is asked with `poll(2)` first. A reader that does not read
 //!   is given [`STALL_LIMIT`] once, and no time after that until it reads again. Asking also
 //!   finds out a closed pipe without the SIGPIPE that would end a worker. What is left is a
 //!   reader that goes, or another writer that fills the pipe, between the question and the write.
 
-use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -35,17 +34,9 @@ const STALL_LIMIT: Duration = Duration::from_secs(1);
 /// How often an interrupted or refused write to stderr is tried again.
 const TRIES: u32 = 10;
 
-/// Where the bytes go.
-#[derive(Debug)]
-pub(crate) enum Place {
-    File(File),
-    Stderr,
-}
-
-/// A place and what it still has to be told.
-#[derive(Debug)]
+/// Stderr and what it still has to be told.
+#[derive(Debug, Default)]
 pub(crate) struct Stream {
-    place: Place,
     /// Lines lost and not yet reported, with the error that lost the last of them.
     lost: Option<(u64, Errno)>,
     is_torn: bool,
@@ -59,22 +50,14 @@ struct Failure {
 }
 
 impl Stream {
-    pub(crate) fn new(place: Place) -> Stream {
-        Stream { place, lost: None, is_torn: false, is_stalled: false }
-    }
-
-    /// Goes on with another file; what is to be reported is reported there.
-    pub(crate) fn replace(&mut self, file: File) {
-        self.place = Place::File(file);
-        // Whatever was torn is in the other file.
-        self.is_torn = false;
-    }
-
     /// Forgets the account, which is that of the process this one was forked from.
     pub(crate) fn forget(&mut self) {
-        self.lost = None;
-        self.is_torn = false;
-        self.is_stalled = false;
+        *self = Stream::default();
+    }
+
+    /// Lines lost and not yet reported.
+    pub(crate) fn unreported(&self) -> u64 {
+        self.lost.map_or(0, |(lines, _)| lines)
     }
 
     /// Writes whole lines and returns how many of them were lost.
@@ -95,11 +78,7 @@ impl Stream {
             report.push('\n');
         }
         let error = io::Error::from(errno).to_string();
-        writer.notice(
-            &mut report,
-            "log lines were lost",
-            &[("lines", &lost.to_string()), ("error", &error)],
-        );
+        writer.notice_of_loss(&mut report, lost, &error);
         self.put(report.as_bytes())?;
         self.lost = None;
         Ok(())
@@ -116,7 +95,7 @@ impl Stream {
     fn put(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         let mut written = 0;
         while written < bytes.len() {
-            match self.put_some(&bytes[written..]) {
+            match self.put_some(first_piece(&bytes[written..])) {
                 Ok(0) => return Err(Failure { written, errno: Errno::EIO }),
                 Ok(some) => {
                     written += some;
@@ -128,19 +107,7 @@ impl Stream {
         Ok(())
     }
 
-    fn put_some(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
-        match &self.place {
-            Place::File(file) => loop {
-                match write(file, bytes) {
-                    Err(Errno::EINTR) => {}
-                    result => return result,
-                }
-            },
-            Place::Stderr => self.put_some_on_stderr(first_piece(bytes)),
-        }
-    }
-
-    fn put_some_on_stderr(&mut self, piece: &[u8]) -> Result<usize, Errno> {
+    fn put_some(&mut self, piece: &[u8]) -> Result<usize, Errno> {
         let stderr = io::stderr();
         for _ in 0..TRIES {
             let patience = if self.is_stalled { Duration::ZERO } else { STALL_LIMIT };

@@ -1,10 +1,15 @@
 //! What the bench and the programs it measures share: the stamp by which a worker says that it runs.
 //!
 //! A worker reads the clock on entry and writes one [`Stamp`] into a FIFO whose path it finds in the
-//! environment. A stamp is shorter than `PIPE_BUF`, so those of many workers never mix.
+//! environment. A stamp is shorter than `PIPE_BUF`, so those of many workers never mix. Writers of a
+//! log stamp when they are ready, and number their lines; see [`NumberedLine`].
+
+mod numbered;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
+
+pub use numbered::NumberedLine;
 
 use nix::time::{ClockId, clock_gettime};
 

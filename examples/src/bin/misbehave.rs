@@ -30,6 +30,8 @@ enum Behaviour {
     Count,
     /// Logs so many lines, then behaves.
     Write(u64),
+    /// Prints so many numbered lines past the log, to stdout, then behaves.
+    Print(u64),
     /// Beats, but goes on after a stop was asked for.
     IgnoreTerm,
     /// Does nothing at all: no heartbeat, no look at the stop flag.
@@ -78,6 +80,7 @@ impl Behaviour {
             "turn" => Self::Turn(number()?),
             "count" => Self::Count,
             "write" => Self::Write(number()?),
+            "print" => Self::Print(number()?),
             "ignore_term" => Self::IgnoreTerm,
             "hang" => Self::Hang,
             "block_abort" => Self::BlockAbort,
@@ -114,6 +117,7 @@ impl Behaviour {
             | Self::Turn(_)
             | Self::Count
             | Self::Write(_)
+            | Self::Print(_)
             | Self::IgnoreTerm
             | Self::Hang
             | Self::BlockAbort
@@ -143,6 +147,13 @@ impl Behaviour {
                 for line in 1..=*lines {
                     tracing::info!("line {line} of {lines}");
                 }
+            }
+            Self::Print(lines) => {
+                let mut stdout = std::io::stdout();
+                for line in 1..=*lines {
+                    writeln!(stdout, "printed {line} of {lines}")?;
+                }
+                writeln!(std::io::stderr(), "and this on stderr")?;
             }
             Self::IgnoreTerm => loop {
                 ctx.beat();

@@ -87,8 +87,8 @@ fn a_worker_has_no_descriptor_of_its_master() {
     let bells: Vec<_> = of_worker.iter().filter(|(_, name)| *name == bell).collect();
     let [(bell, _)] = bells[..] else { panic!("{bells:?}") };
     assert_eq!(access_mode(worker, *bell), 1, "the bell is there to be rung");
-    // Output, the log, the bell, both ends of the stop pipe.
-    assert!(of_worker.len() <= 7, "{of_worker:?}");
+    // Output, the log, its lock and its folder, the bell, both ends of the stop pipe.
+    assert!(of_worker.len() <= 9, "{of_worker:?}");
     assert_eq!(master.stop(), 0);
 }
 

@@ -85,7 +85,7 @@ fn the_workers_of_a_killed_master_die_with_it_and_the_next_start_succeeds() {
     let master = stage.start(&settings);
     stage.log().wait_ready(4);
     let before = stage.processes();
-    assert_eq!(before.len(), 6, "master, warden and workers");
+    assert_eq!(before.len(), 7, "master, warden, log process and workers");
     master.send(Signal::SIGKILL);
     assert_eq!(master.wait(), -(Signal::SIGKILL as i32));
     stage.wait_empty();

@@ -9,9 +9,12 @@ mod helpers;
 mod identity;
 mod instances;
 mod listeners;
+mod log_process;
+mod log_troubles;
 mod logs;
 mod machine;
 mod numbers;
+mod rotation;
 mod sample;
 mod stops;
 #[path = "../support/mod.rs"]

@@ -176,7 +176,8 @@ impl Stage {
         eventually("nobody is left", || self.processes().is_empty().then_some(()));
     }
 
-    /// The names of the files that are there, less those a stage makes itself.
+    /// The names of the files that are there, less those a stage makes itself, and less the files
+    /// by which the writers of a log take turns: those stay as long as the log does.
     pub(crate) fn files(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.folder()).expect("the folder");
         let names = entries.map(|it| it.expect("an entry").file_name().into_string());
@@ -184,6 +185,7 @@ impl Stage {
         let mut files: Vec<_> = names
             .map(|name| name.expect("a name in UTF-8"))
             .filter(|name| !own.iter().any(|own| name.starts_with(own)))
+            .filter(|name| !(name.starts_with('.') && name.ends_with(".log.lock")))
             .collect();
         files.sort();
         files

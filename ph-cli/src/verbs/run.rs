@@ -12,7 +12,7 @@ use crate::args::Run;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::source::Place;
-use crate::wire::{self, Service};
+use crate::wire::{self, LogOfService, Service};
 use crate::{adhoc, source};
 
 /// Runs the service the arguments describe until it is told to stop.
@@ -31,9 +31,11 @@ pub(crate) fn run(app: &App, args: &Run) -> Result<ExitCode, Failure> {
     if let Some(overwritten) = service.overwritten_programs().into_iter().next() {
         return Err(overwritten);
     }
-    let log = wire::open_log(&service.settings, std::io::stderr().is_terminal())
+    let is_terminal = std::io::stderr().is_terminal();
+    let (log, of_log) = LogOfService::open(&service.settings, is_terminal)
         .map_err(|error| service.log_failure(&error))?;
-    for warning in warnings.iter().map(ToString::to_string).chain(service.warnings()) {
+    let warnings = warnings.iter().map(ToString::to_string);
+    for warning in warnings.chain(service.warnings()).chain(of_log) {
         tracing::warn!("{warning}");
     }
     let master = service.master(log, exit_with)?;

@@ -22,7 +22,7 @@ impl Service {
         let files = self.settings.own_files().into_iter().filter_map(|file| {
             // A log is written where it is, under whatever name; all else gets a new file.
             let written = match file.key {
-                "log_file" => Whereabouts::all_of(&file.path),
+                "log_file" | "worker_log_file" => Whereabouts::all_of(&file.path),
                 _ => vec![Whereabouts::of(&file.path)],
             };
             let is_among = |places: &[Whereabouts]| written.iter().any(|it| places.contains(it));

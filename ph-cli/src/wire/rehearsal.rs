@@ -33,11 +33,15 @@ impl Service {
             outlook.problems.extend(hidden);
             None
         });
-        if let LogTarget::File(path) = &self.settings.log_file
-            && let Err(error) = ph_log::probe(path)
-        {
-            outlook.problems.push(self.log_failure(&error));
+        if let LogTarget::File(path) = &self.settings.log_file {
+            match ph_log::probe(path) {
+                Ok(trouble) => {
+                    outlook.warnings.extend(trouble.map(|why| self.unrotatable(&why, "log_file")));
+                }
+                Err(error) => outlook.problems.push(self.log_failure(&error)),
+            }
         }
+        outlook.warnings.extend(self.log_of_workers());
         outlook.problems.extend(self.overwritten_programs());
         let master = self.silent_master(account);
         let rehearsal = master.rehearse();
@@ -74,6 +78,25 @@ impl Service {
             }
             LogTarget::Stderr => failure,
         }
+    }
+
+    /// What is wrong with the log of the first worker. Without it the workers use that of the master.
+    fn log_of_workers(&self) -> Option<Failure> {
+        let path = super::log_process::of_worker(self.settings.worker_log_file.as_ref()?, 0, 1);
+        match ph_log::probe(&path) {
+            Ok(trouble) => trouble.map(|why| self.unrotatable(&why, "worker_log_file")),
+            Err(error) => {
+                let failure = self.failure(Exit::Failed, &error.to_string(), "worker_log_file");
+                let folder = path.parent().unwrap_or(&path).display();
+                Some(self.warning(failure.remedy(format!("ls -ld {folder}"))))
+            }
+        }
+    }
+
+    /// The log will grow without end.
+    fn unrotatable(&self, why: &ph_log::Unrotatable, key: &str) -> Failure {
+        let failure = self.failure(Exit::Failed, &why.to_string(), key);
+        self.warning(failure.remedy(format!("ls -ld {}", why.companion.display())))
     }
 
     /// Whether the workers have the rights of root. Others gain nothing by writing what they execute

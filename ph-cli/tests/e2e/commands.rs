@@ -87,8 +87,8 @@ fn words_reach_the_program_as_they_were_written() {
     stage.log().wait_ready(1);
     let wanted = words[8..].iter().map(|word| format!("<{word}>")).collect::<Vec<_>>();
     let found = eventually("all words are in the log", || {
-        let text = stage.read("ph.log");
-        let found = text.lines().filter(|line| line.starts_with('<')).map(str::to_owned);
+        let lines = stage.log().lines().into_iter().map(|line| line.message);
+        let found = lines.filter(|message| message.starts_with('<'));
         Some(found.collect::<Vec<_>>()).filter(|found| found.len() >= wanted.len())
     });
     assert_eq!(found, wanted);

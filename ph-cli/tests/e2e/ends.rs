@@ -79,7 +79,7 @@ fn as_pid_1_it_reaps_strangers_and_obeys() {
     let script = "for i in 1 2 3; do (setsid sh -c 'sleep 0.2 & exit 3' &); done; exec sleep 1000";
     let (outer, inner) = as_pid_1(&stage, script, &[]);
     stage.log().wait_ready(2);
-    eventually("only workers and the warden", || (inner.children().len() == 3).then_some(()));
+    eventually("only workers and helpers", || (inner.children().len() == 4).then_some(()));
     let zombies = inner.children().into_iter().filter(|child| !child.is_alive()).count();
     assert_eq!(zombies, 0);
     inner.send(Signal::SIGTERM);

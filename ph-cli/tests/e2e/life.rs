@@ -176,7 +176,7 @@ fn the_commands_of_a_killed_master_die_with_it() {
     let stage = ph();
     let master = run(&stage, "4", &["sh", "-c", "trap '' TERM HUP; exec sleep 1000"]);
     stage.log().wait_ready(4);
-    assert_eq!(stage.processes().len(), 6, "master, warden and workers");
+    assert_eq!(stage.processes().len(), 7, "master, warden, log process and workers");
     master.send(Signal::SIGKILL);
     assert_eq!(master.wait(), -(Signal::SIGKILL as i32));
     stage.wait_empty();

@@ -72,7 +72,7 @@ fn fault_06_a_segmentation_fault_is_told_with_its_core() {
 #[test]
 fn fault_15_those_that_take_all_memory_are_killed_and_no_others() {
     require(&["python3"]);
-    let group = Limited::memory(64 << 20);
+    let group = Limited::memory(160 << 20);
     let stage = ph();
     stage.configure("number_workers = 6\nbackoff_min = 0.2");
     stage.expect_error("out of memory: the kernel has killed worker ");
@@ -223,7 +223,7 @@ fn fault_27_no_process_to_be_had_backs_off_and_recovers() {
             children.filter(|child| child.title().starts_with("ph: warden")).collect::<Vec<_>>()
         };
         let warden = wardens()[0];
-        assert_eq!(group.number("pids.current"), 4, "master, warden and workers");
+        assert_eq!(group.number("pids.current"), 5, "master, warden, log process and workers");
         group.set("2");
         first.process.send(Signal::SIGKILL);
         warden.send(Signal::SIGKILL);

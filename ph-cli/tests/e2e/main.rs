@@ -19,7 +19,11 @@ mod failures;
 mod hostile;
 mod inheritance;
 mod life;
+mod log_process;
+mod logs;
 mod machine;
+mod rotate;
+mod rotation;
 mod snapshot;
 #[path = "../../../examples/tests/support/mod.rs"]
 #[expect(

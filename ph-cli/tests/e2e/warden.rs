@@ -221,6 +221,8 @@ fn a_warden_holds_nothing_but_its_pipe_the_log_and_the_cgroup() {
     for (fd, name) in &descriptors {
         let is_own = name.starts_with("pipe:")
             || name.ends_with("ph.log")
+            || name.ends_with(".ph.log.lock")
+            || name.as_str() == stage.folder().to_string_lossy()
             || [&cgroup, &parent].iter().any(|it| name.as_str() == it.to_string_lossy());
         assert!(is_own, "{fd}: {name} of {descriptors:?}");
     }

@@ -96,6 +96,50 @@ choice! {
 }
 
 choice! {
+    /// How a log line is written: `log_format`.
+    LogFormat {
+        /// For eyes.
+        Text = "text",
+        /// One JSON object a line.
+        Json = "json",
+    }
+}
+
+choice! {
+    /// When a log is rotated for its age: `log_rotate`.
+    LogRotate {
+        /// Only for its size.
+        Never = "never",
+        /// At every full hour.
+        Hourly = "hourly",
+        /// At midnight.
+        Daily = "daily",
+    }
+}
+
+choice! {
+    /// What becomes of the backups of a log from the second on: `log_compress`.
+    LogCompress {
+        /// They stay as they are.
+        None = "none",
+        /// `.gz`.
+        Gzip = "gzip",
+        /// `.zst`.
+        Zstd = "zstd",
+    }
+}
+
+choice! {
+    /// What happens to what workers print while the log takes nothing: `log_overflow`.
+    LogOverflow {
+        /// Whoever prints more than its pipe holds waits.
+        Block = "block",
+        /// It is dropped, and counted.
+        Drop = "drop",
+    }
+}
+
+choice! {
     /// What an unknown key is: `extra_keys`.
     ExtraKeys {
         /// An error.
@@ -152,6 +196,50 @@ pub(crate) const LOG_LEVEL: Kind<LogLevel> = Kind {
             .ok_or_else(|| ValueError::new(LogLevel::expected(), "write one of these words")),
     },
     write: LogLevel::to_string,
+};
+
+pub(crate) const LOG_FORMAT: Kind<LogFormat> = Kind {
+    name: "text or json",
+    shape: Shape::Line,
+    schema: Schema::Choice { words: LogFormat::WORDS, aliases: &[] },
+    parse: |text, _| {
+        LogFormat::named(text)
+            .ok_or_else(|| ValueError::new(LogFormat::expected(), "write one of these words"))
+    },
+    write: LogFormat::to_string,
+};
+
+pub(crate) const LOG_ROTATE: Kind<LogRotate> = Kind {
+    name: "never, hourly or daily",
+    shape: Shape::Line,
+    schema: Schema::Choice { words: LogRotate::WORDS, aliases: &[] },
+    parse: |text, _| {
+        LogRotate::named(text)
+            .ok_or_else(|| ValueError::new(LogRotate::expected(), "write one of these words"))
+    },
+    write: LogRotate::to_string,
+};
+
+pub(crate) const LOG_COMPRESS: Kind<LogCompress> = Kind {
+    name: "none, gzip or zstd",
+    shape: Shape::Line,
+    schema: Schema::Choice { words: LogCompress::WORDS, aliases: &[] },
+    parse: |text, _| {
+        LogCompress::named(text)
+            .ok_or_else(|| ValueError::new(LogCompress::expected(), "write one of these words"))
+    },
+    write: LogCompress::to_string,
+};
+
+pub(crate) const LOG_OVERFLOW: Kind<LogOverflow> = Kind {
+    name: "block or drop",
+    shape: Shape::Line,
+    schema: Schema::Choice { words: LogOverflow::WORDS, aliases: &[] },
+    parse: |text, _| {
+        LogOverflow::named(text)
+            .ok_or_else(|| ValueError::new(LogOverflow::expected(), "write one of these words"))
+    },
+    write: LogOverflow::to_string,
 };
 
 pub(crate) const EXTRA_KEYS: Kind<ExtraKeys> = Kind {

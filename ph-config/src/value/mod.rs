@@ -22,7 +22,9 @@ mod schema;
 mod words;
 
 pub use address::Bind;
-pub use choice::{ExtraKeys, KillMode, LogLevel, StopSignal};
+pub use choice::{
+    ExtraKeys, KillMode, LogCompress, LogFormat, LogLevel, LogOverflow, LogRotate, StopSignal,
+};
 pub use environment::EnvFile;
 pub use identity::{Id, UserSpec};
 pub use limits::{CpuAffinity, Rlimit};
@@ -31,7 +33,10 @@ pub use path::LogTarget;
 pub use schema::Schema;
 
 pub(crate) use address::ADDRESSES;
-pub(crate) use choice::{EXTRA_KEYS, KILL_MODE, LOG_LEVEL, STOP_SIGNAL};
+pub(crate) use choice::{
+    EXTRA_KEYS, KILL_MODE, LOG_COMPRESS, LOG_FORMAT, LOG_LEVEL, LOG_OVERFLOW, LOG_ROTATE,
+    STOP_SIGNAL,
+};
 pub(crate) use environment::{
     ENV_FILES, ENVIRONMENT, MAX_VARIABLES, check as check_variable, quoted, variables,
 };
@@ -41,8 +46,8 @@ pub(crate) use limits::{
     NICE, OOM_SCORE,
 };
 pub(crate) use number::{
-    AMOUNT, BOOLEAN, COUNT, COUNT_U64, DURATION, DURATION_ABOVE_ZERO, OPTIONAL_DURATION,
-    WORKER_COUNT, WORKER_LIMIT,
+    AMOUNT, BOOLEAN, COUNT, COUNT_U64, DURATION, DURATION_ABOVE_ZERO, LINE_SIZE, OPTIONAL_BOOLEAN,
+    OPTIONAL_DURATION, SIZE, WORKER_COUNT, WORKER_LIMIT,
 };
 pub(crate) use path::{
     BASE_PATH, FILE, FOLDER, Folders, GLOBS, LOG_TARGET, OPTIONAL_FILE, OPTIONAL_FOLDER, clean,

@@ -67,6 +67,31 @@ pub(crate) const OPTIONAL_DURATION: Kind<Option<Duration>> = Kind {
     write: |time| written(time.as_ref(), |time| write_duration(*time)),
 };
 
+pub(crate) const OPTIONAL_BOOLEAN: Kind<Option<bool>> = Kind {
+    name: "yes or no",
+    shape: Shape::Line,
+    schema: Schema::Boolean,
+    parse: |text, _| if text.is_empty() { Ok(None) } else { parse_boolean(text).map(Some) },
+    write: |switch| written(switch.as_ref(), bool::to_string),
+};
+
+pub(crate) const SIZE: Kind<u64> = Kind {
+    name: "size",
+    shape: Shape::Line,
+    schema: Schema::Size,
+    parse: |text, _| parse_size(text),
+    write: |bytes| write_size(*bytes),
+};
+
+pub(crate) const LINE_SIZE: Kind<u64> = Kind {
+    name: "size from 256B to 64KB",
+    parse: |text, _| match parse_size(text)? {
+        bytes @ 256..=65_536 => Ok(bytes),
+        _ => Err(ValueError::new("a size from 256B to 64KB", "write for example 16KB")),
+    },
+    ..SIZE
+};
+
 pub(crate) const COUNT: Kind<u32> = Kind {
     name: "whole number",
     shape: Shape::Line,

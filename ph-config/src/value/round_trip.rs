@@ -75,6 +75,9 @@ proptest! {
         (nice, score, mask, share) in (-20..20, -1000..1001, 0..0o1000_u32, 0..101_u8),
     ) {
         check(&[BOOLEAN], &switch)?;
+        check(&[OPTIONAL_BOOLEAN], &Some(switch))?;
+        check(&[SIZE], &large)?;
+        check(&[LINE_SIZE], &(256 + u64::from(share) * 640))?;
         check(&[COUNT], &small)?;
         check(&[COUNT_U64], &large)?;
         check(&[WORKER_LIMIT], &workers)?;
@@ -163,6 +166,11 @@ fn words_and_what_is_not_set() {
         KillMode::ALL.iter().try_for_each(|word| check(&[KILL_MODE], word))?;
         LogLevel::ALL.iter().try_for_each(|word| check(&[LOG_LEVEL], word))?;
         ExtraKeys::ALL.iter().try_for_each(|word| check(&[EXTRA_KEYS], word))?;
+        LogFormat::ALL.iter().try_for_each(|word| check(&[LOG_FORMAT], word))?;
+        LogRotate::ALL.iter().try_for_each(|word| check(&[LOG_ROTATE], word))?;
+        LogCompress::ALL.iter().try_for_each(|word| check(&[LOG_COMPRESS], word))?;
+        LogOverflow::ALL.iter().try_for_each(|word| check(&[LOG_OVERFLOW], word))?;
+        check(&[OPTIONAL_BOOLEAN], &None)?;
         check(&[WORKER_COUNT], &WorkerCount::Auto)?;
         check(&[CPUS], &Some(CpuAffinity::Spread))?;
         check(&[LOG_TARGET], &LogTarget::Stderr)?;

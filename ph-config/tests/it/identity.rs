@@ -139,7 +139,10 @@ fn variables_keep_late_names_and_semicolons() {
     let escaped = Site::new("[web]\nenvironment = A=%%(slot)s\n").bad();
     assert!(escaped.contains("as names, not as text"), "{escaped}");
     let elsewhere = Site::new("[web]\numask = %(slot)s\n").bad();
-    assert!(elsewhere.contains("use it in `command` or `environment` only"), "{elsewhere}");
+    assert!(
+        elsewhere.contains("use it in `command`, `environment` or `worker_log_file` only"),
+        "{elsewhere}"
+    );
     let inherited = "[DEFAULT]\nenvironment = A=1\n[web]\nenvironment =\n";
     assert!(Site::new(inherited).good().settings.environment.is_empty());
 }

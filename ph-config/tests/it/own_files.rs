@@ -27,6 +27,16 @@ fn all_files_of_a_service_are_listed() {
 }
 
 #[test]
+fn the_log_of_the_workers_is_a_file_of_the_service_if_it_is_another() {
+    let other = Site::new("[web]\nlog_file = w.log\nworker_log_file = w.%(slot)s.log\n");
+    assert_eq!(own(&other)[2], ("workers' log file", "w.%(slot)s.log".to_owned()));
+    let same = Site::new("[web]\nlog_file = w.log\nworker_log_file = ./w.log\n");
+    assert!(own(&same).iter().all(|(what, _)| *what != "workers' log file"));
+    let taken = Site::new("[web]\npidfile = w.pid\nworker_log_file = w.lock\n").bad();
+    assert!(taken.contains("for worker_log_file and the lock file of pidfile"), "{taken}");
+}
+
+#[test]
 fn files_that_go_with_the_pidfile_are_not_given_to_others() {
     for (lines, key, what) in [
         ("unix_socket = w.lock", "unix_socket", "the lock file of pidfile"),

@@ -1,9 +1,10 @@
-//! Helpers: children of the master that are not workers. The first one is the warden.
+//! Helpers: children of the master that are not workers. The first is the warden, the second the log
+//! process, if the log has one.
 //!
 //! The arbiter says when one is started, told to end, or killed, and backs off those that keep dying;
 //! what each *is* is known only here.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{OwnedFd, RawFd};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use nix::unistd::Pid;
 use tracing::{error, warn};
 
 use super::command::Command;
+use super::log_process::LOG_NAME;
 use super::perform::jitter;
 use super::warden::{self, Charge};
 use super::{Driver, environment};
@@ -21,7 +23,7 @@ use crate::sys::process::{self, Fork};
 use crate::sys::signals::{self, WorkerSignals};
 use crate::sys::spawn::{Instance, Program, SpawnOutcome, outcome};
 use crate::sys::{fds, mark, procfs, title};
-use crate::worker;
+use crate::worker::{self, LogOrigin};
 
 /// A child of the master that is not a worker: it is kept alive, and never counted.
 ///
@@ -36,6 +38,7 @@ pub struct Helper {
 #[derive(Clone)]
 pub(super) enum Work {
     Warden,
+    Log,
     Forked(Rc<dyn Fn(&HelperContext) -> worker::Result>),
     Command(Command),
 }
@@ -57,6 +60,12 @@ impl Helper {
 
     pub(super) fn warden() -> Self {
         Self::new("warden".to_owned(), Work::Warden).ends_last(true)
+    }
+
+    /// The process that writes the log.
+    pub(super) fn log() -> Self {
+        let helper = Self::new(LOG_NAME.to_owned(), Work::Log);
+        Self { role: HelperRole { ends: HelperEnd::Last, ..helper.role }, ..helper }
     }
 
     fn new(name: String, work: Work) -> Self {
@@ -127,6 +136,10 @@ impl HelperPlace {
         matches!(self.helper.work, Work::Warden)
     }
 
+    pub(super) fn is_log(&self) -> bool {
+        matches!(self.helper.work, Work::Log)
+    }
+
     /// The master's ends of pipes to it.
     pub(super) fn fds(&self) -> impl Iterator<Item = &OwnedFd> {
         [&self.lifeline, &self.report].into_iter().flatten()
@@ -139,9 +152,10 @@ impl Driver<'_> {
         let (name, work) = (place.helper.name.clone(), place.helper.work.clone());
         let spawned = self.with_signals_blocked(|driver| match &work {
             Work::Warden => driver.fork_warden(),
+            Work::Log => driver.fork_log_process().map(|pid| (pid, None)),
             Work::Forked(work) => driver.fork_helper(&name, &**work).map(|pid| (pid, None)),
             Work::Command(command) => {
-                driver.exec_helper(command).map(|(pid, report)| (pid, Some(report)))
+                driver.exec_helper(&name, command).map(|(pid, report)| (pid, Some(report)))
             }
         });
         match spawned {
@@ -171,7 +185,7 @@ impl Driver<'_> {
             Fork::Master(pid) => Ok((pid, Some(own_end))),
             Fork::Child => worker::never_return(|| {
                 drop(own_end);
-                self.settle_helper("warden");
+                self.settle_helper("warden", &self.fds_of_log());
                 // Where this master is itself a worker, its warden is not what that left behind: it
                 // sees to its own end.
                 mark::wear(None);
@@ -197,7 +211,7 @@ impl Driver<'_> {
                 let prepared = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
                 process::leave_if_orphaned(master);
                 let signals = self.signals.become_worker();
-                self.settle_helper(name);
+                self.settle_helper(name, &self.fds_of_log());
                 mark::wear(Some(self.trees.mark.of(HELPERS_MARK)));
                 fds::close_in_child(self.trees.hold_fds());
                 let done = prepared
@@ -221,7 +235,7 @@ impl Driver<'_> {
 
     /// A helper's first steps, in the child: nothing that is the master's or the workers' stays open,
     /// but what holds the trees. No terminal and no group of the master's reaches it.
-    fn settle_helper(&self, name: &str) {
+    pub(super) fn settle_helper(&self, name: &str, not_its: &[RawFd]) {
         // A fresh child leads no group, so this cannot fail.
         let _ = nix::unistd::setsid();
         if let Ok(dev_null) = fds::dev_null() {
@@ -229,13 +243,14 @@ impl Driver<'_> {
             let _ = process::replace_standard_input(&dev_null);
         }
         fds::close_in_child(self.own_fds());
+        fds::close_in_child(not_its.iter().copied());
         fds::close_in_child(self.callers_fds.iter().copied());
         fds::close_in_child(self.fds_of_workers());
         title::set(&format!("ph: {name} [{}]", self.name));
         self.settings.logging.enter_helper(name);
     }
 
-    fn exec_helper(&mut self, command: &Command) -> std::io::Result<(Pid, OwnedFd)> {
+    fn exec_helper(&mut self, name: &str, command: &Command) -> std::io::Result<(Pid, OwnedFd)> {
         let path = command
             .resolve(None, std::env::var_os("PATH").as_deref())
             .map_err(|error| std::io::Error::other(error.to_string()))?;
@@ -246,20 +261,32 @@ impl Driver<'_> {
         let ignored = self.signals.ignored();
         let program = Program::new(path.as_os_str(), environment, setup, &[], ignored)?;
         let words = command.words_of(0, 1);
+        let outputs = self.open_outputs(false)?;
+        let inherited = (std::io::stdout(), std::io::stderr());
         let instance = Instance {
             slot: 0,
             words: &words,
             own: &[],
-            output: self.output.as_fd(),
+            outputs: outputs.or(&inherited),
             cgroup: None,
             mark: Some(self.trees.mark.of(HELPERS_MARK)),
         };
-        program.spawn(&instance)
+        let (pid, report) = program.spawn(&instance)?;
+        let number = pid.as_raw().unsigned_abs();
+        self.keep_outputs(outputs, |stream| LogOrigin::Helper {
+            name: name.to_owned(),
+            pid: number,
+            stream,
+        });
+        Ok((pid, report))
     }
 
     /// The warden is told by the end of its pipe, and that it need not look where nobody is left.
     pub(super) fn stop_helper(&mut self, helper: HelperId) {
         let is_empty = self.trees.are_ended();
+        if self.helpers.get(helper.0 as usize).is_some_and(HelperPlace::is_log) {
+            return self.finish_log();
+        }
         let Some(place) = self.helpers.get_mut(helper.0 as usize) else { return };
         if let Some(lifeline) = place.lifeline.take() {
             if is_empty {
@@ -291,6 +318,9 @@ impl Driver<'_> {
 
     /// A helper's process was reaped.
     pub(super) fn helper_ended(&mut self, helper: HelperId, status: ExitStatus) -> Event {
+        if self.helpers.get(helper.0 as usize).is_some_and(HelperPlace::is_log) {
+            self.on_log_ended();
+        }
         if let Some(place) = self.helpers.get_mut(helper.0 as usize) {
             (place.process, place.lifeline) = (None, None);
             if let Some(SpawnOutcome::Failed(failure)) = place.report.take().as_ref().map(outcome) {

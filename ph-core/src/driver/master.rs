@@ -16,6 +16,7 @@ use super::conditions::{Conditions, KillMode};
 use super::error::{Finished, RunError, system};
 use super::helpers::{Helper, HelperPlace};
 use super::listeners::{Address, Listeners};
+use super::log_process::LogPipes;
 use super::pidfile::Pidfile;
 use super::tree::Trees;
 use super::{Driver, WorkerSource, caught_signals, environment, new_epoll};
@@ -46,6 +47,7 @@ pub(super) struct Settings {
     pub(super) max_requests: u64,
     pub(super) app: Rc<BTreeMap<String, String>>,
     pub(super) logging: Arc<dyn Logging>,
+    pub(super) capture_output: Option<bool>,
     pub(super) worker: WorkerSpec,
 }
 
@@ -92,6 +94,7 @@ impl Master {
             max_requests: 0,
             app: Rc::default(),
             logging: Arc::new(NoLogging),
+            capture_output: None,
             worker,
         })
     }
@@ -150,10 +153,17 @@ impl Master {
         self
     }
 
-    /// Who writes the log. The default leaves it to the program's tracing subscriber and lets
-    /// commands write to the master's stderr.
+    /// Who writes the log. The default leaves it to the program's tracing subscriber and lets workers
+    /// print where the master does.
     pub fn logging(mut self, logging: impl Logging + 'static) -> Self {
         self.0.logging = Arc::new(logging);
+        self
+    }
+
+    /// Whether what workers print goes to the log, if that has a process of its own (see
+    /// [`Logging::process`]). The default is yes for commands, and no for forked workers.
+    pub fn capture_output(mut self, is_captured: bool) -> Self {
+        self.0.capture_output = Some(is_captured);
         self
     }
 
@@ -215,10 +225,6 @@ impl Settings {
         process::become_subreaper().map_err(system("prctl(PR_SET_CHILD_SUBREAPER)"))?;
         let instance = pidfile.as_ref().map_or(1, |held| held.instance);
         let common = environment::common(&self.name, instance, &self.app);
-        let output = self
-            .logging
-            .stdio()
-            .map_err(|source| RunError::System { call: "open the workers' log", source })?;
         let callers_children = process::children().map_err(|source| RunError::System {
             call: "read /proc/thread-self/children",
             source,
@@ -246,6 +252,8 @@ impl Settings {
             // Nothing can be heard of a command's heart, so its silence means nothing.
             policy.timeout = None;
         }
+        let has_log_process = self.logging.process().is_some();
+        let log = LogPipes::new(has_log_process, sources(seats, nofile)).map_err(system("pipe"))?;
         let helpers: Vec<_> = self.all_helpers().map(HelperPlace::new).collect();
         let roles: Vec<_> = self.all_helpers().map(|helper| helper.role()).collect();
         let mut driver = Driver {
@@ -258,7 +266,7 @@ impl Settings {
             signals,
             epoll: new_epoll().map_err(system("epoll_create"))?,
             nofile,
-            output,
+            log,
             arbiter: Arbiter::new(policy).with_helpers(&roles),
             children: Children::with_seats(seats),
             helpers,
@@ -315,10 +323,13 @@ impl Settings {
         (self.policy.max_workers.max(1) as usize).saturating_mul(3)
     }
 
-    /// The warden first, so that nobody ever lives without one, where there is anything for it to do.
+    /// The warden first, so that nobody ever lives without one, where there is anything for it to do;
+    /// then whoever writes the log.
     pub(super) fn all_helpers(&self) -> impl Iterator<Item = Helper> {
         let is_needed = self.conditions.kill_mode != KillMode::Process;
-        is_needed.then(Helper::warden).into_iter().chain(self.helpers.iter().cloned())
+        let warden = is_needed.then(Helper::warden);
+        let log = self.logging.process().map(|_| Helper::log());
+        warden.into_iter().chain(log).chain(self.helpers.iter().cloned())
     }
 
     fn announce(&self, listeners: &Listeners, instance: u32) {
@@ -332,6 +343,15 @@ impl Settings {
         }
     }
 }
+
+/// The sources of the log process that may be kept at once: a worker has three at most, and twice as
+/// many may be waiting to be read; but most descriptors are for other things.
+fn sources(seats: usize, nofile: NofileLimit) -> usize {
+    let most = seats.saturating_mul(6);
+    most.min(usize::try_from(nofile.hard() / 4).unwrap_or(usize::MAX)).max(LEAST_SOURCES)
+}
+
+const LEAST_SOURCES: usize = 16;
 
 /// The outcome, and why the last command that could not be executed was not.
 type Ran = (Outcome, Option<String>);

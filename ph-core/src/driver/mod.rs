@@ -14,7 +14,9 @@ mod error;
 mod formats;
 mod helpers;
 mod listeners;
+mod log_process;
 mod master;
+mod masters;
 mod perform;
 mod pidfile;
 mod program;
@@ -41,6 +43,8 @@ pub use conditions::{CpuAffinity, KillMode};
 pub use error::{Finished, RunError};
 pub use helpers::{Helper, HelperContext};
 pub use listeners::Address;
+pub(crate) use log_process::Outputs;
+pub use log_process::{LogFeed, LogOrder};
 pub use master::Master;
 pub use pidfile::{Pidfile, Running};
 pub use rehearsal::{Finding, Rehearsal};
@@ -58,15 +62,18 @@ use crate::worker::Factory;
 use children::Children;
 use helpers::HelperPlace;
 use listeners::Listeners;
+use log_process::LogPipes;
 use master::Settings;
 use pidfile::HeldPidfile;
 use tree::Trees;
 
-/// What an epoll event is about: a signal came, a worker rang, a command's start is decided, or a
-/// cgroup is empty.
+/// What an epoll event is about: a signal came, a worker rang, the log process has said something or
+/// has room, a command's start is decided, or a cgroup is empty.
 const SIGNAL: u64 = 0;
 const BELL: u64 = 1;
-const REPORTS_FROM: u64 = 2;
+const LOG: u64 = 2;
+const LOG_PIPE: u64 = 3;
+const REPORTS_FROM: u64 = 4;
 const WATCHES_FROM: u64 = 1 << 63;
 
 /// Events taken in one wait; more are found in the next.
@@ -104,8 +111,7 @@ struct Driver<'a> {
     signals: &'a SignalQueue,
     epoll: Epoll,
     nofile: NofileLimit,
-    /// What command workers get as stdout and stderr.
-    output: OwnedFd,
+    log: LogPipes,
     arbiter: Arbiter,
     children: Children,
     helpers: Vec<HelperPlace>,
@@ -159,6 +165,8 @@ impl Driver<'_> {
             match event.data() {
                 SIGNAL => self.take_signals(&mut orders),
                 BELL => rung = true,
+                LOG => self.on_log_channel(),
+                LOG_PIPE => self.on_log_room(),
                 watch if watch >= WATCHES_FROM => is_emptied = true,
                 report => started.push(WorkerId(report - REPORTS_FROM)),
             }
@@ -183,6 +191,7 @@ impl Driver<'_> {
             self.step(now, Event::Ordered(order));
         }
         self.step(now, Event::Tick);
+        self.watch_log_room();
         Ok(())
     }
 
@@ -276,7 +285,8 @@ impl Driver<'_> {
 
     /// The master's own descriptors, which no worker may keep.
     fn own_fds(&self) -> Vec<RawFd> {
-        let mut own = vec![self.epoll.0.as_raw_fd(), self.output.as_raw_fd()];
+        let mut own = vec![self.epoll.0.as_raw_fd()];
+        own.extend(self.log.raw_fds());
         own.extend(self.signals.raw_fds());
         own.extend(self.trees.raw_fds());
         own.extend(self.helpers.iter().flat_map(HelperPlace::fds).map(AsRawFd::as_raw_fd));

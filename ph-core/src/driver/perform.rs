@@ -15,6 +15,7 @@ use tracing::{error, warn};
 use super::children::Child;
 use super::conditions::KillMode;
 use super::helpers::HelperPlace;
+use super::log_process::Outputs;
 use super::strays::Census;
 use super::{Driver, REPORTS_FROM, WorkerSource, environment, report};
 use crate::arbiter::{
@@ -24,7 +25,7 @@ use crate::sys::process::{self, Fork};
 use crate::sys::setup::{Failure, Step};
 use crate::sys::signals;
 use crate::sys::spawn::Instance;
-use crate::worker::{self, Boot, Identity};
+use crate::worker::{self, Boot, Identity, LogOrigin};
 
 impl Driver<'_> {
     /// Performs one action and says what came of it, if that is known at once.
@@ -48,8 +49,9 @@ impl Driver<'_> {
             Action::EndStrays => self.end_strays(),
             Action::ReopenLog => {
                 signals::count_reopen();
-                tracing::info!("log files reopened");
-                self.renew_output();
+                if !self.reopen_log() {
+                    tracing::info!("log files reopened");
+                }
                 None
             }
             Action::Notify(notice) => {
@@ -59,6 +61,7 @@ impl Driver<'_> {
                 None
             }
             Action::Exit(outcome) => {
+                self.detach_log();
                 self.outcome = Some(outcome);
                 None
             }
@@ -103,10 +106,7 @@ impl Driver<'_> {
         let spawned = self.with_signals_blocked(|driver| {
             let seat = driver.children.take_seat().or_else(|| driver.trees.give_up_remnant());
             let seat = seat.ok_or_else(|| io::Error::other("no seat is free"))?;
-            let spawned = match driver.source {
-                WorkerSource::Forked { .. } => driver.fork_worker(seat, identity),
-                WorkerSource::Command { .. } => driver.exec_worker(worker, seat, &identity),
-            };
+            let spawned = driver.spawn_in(seat, worker, identity);
             if spawned.is_err() {
                 driver.trees.spoil(seat);
                 driver.children.give_seat_back(seat);
@@ -130,7 +130,26 @@ impl Driver<'_> {
         }
     }
 
-    fn fork_worker(&mut self, seat: usize, identity: Identity) -> io::Result<Child> {
+    fn spawn_in(&mut self, seat: usize, worker: WorkerId, identity: Identity) -> io::Result<Child> {
+        let (slot, generation) = (identity.slot, identity.generation);
+        let is_forked = matches!(self.source, WorkerSource::Forked { .. });
+        let mut outputs = self.open_outputs(is_forked)?;
+        let child = match is_forked {
+            true => self.fork_worker(seat, identity, &mut outputs),
+            false => self.exec_worker(worker, seat, &identity, &outputs),
+        }?;
+        let pid = child.pid.as_raw().unsigned_abs();
+        let origin = |stream| LogOrigin::Worker { slot, generation, pid, stream };
+        self.keep_outputs(outputs, origin);
+        Ok(child)
+    }
+
+    fn fork_worker(
+        &mut self,
+        seat: usize,
+        identity: Identity,
+        outputs: &mut Outputs,
+    ) -> io::Result<Child> {
         let WorkerSource::Forked { factory, seats, environment, setup, dev_null, max_requests } =
             &self.source
         else {
@@ -158,6 +177,7 @@ impl Driver<'_> {
                 setup,
                 mark,
                 logging: &self.settings.logging,
+                outputs: std::mem::take(outputs),
                 timeout: self.settings.policy.timeout,
                 max_requests: *max_requests,
                 app: &self.settings.app,
@@ -169,7 +189,7 @@ impl Driver<'_> {
     fn fds_not_for_workers(&self) -> Vec<RawFd> {
         let is_other = self.settings.conditions.is_another_account();
         let callers = if is_other { self.callers_fds.clone() } else { Vec::new() };
-        [self.own_fds(), self.trees.hold_fds(), callers].concat()
+        [self.own_fds(), self.fds_of_log(), self.trees.hold_fds(), callers].concat()
     }
 
     fn own_variables(&self, identity: &Identity) -> Vec<(OsString, OsString)> {
@@ -182,16 +202,18 @@ impl Driver<'_> {
         worker: WorkerId,
         seat: usize,
         identity: &Identity,
+        outputs: &Outputs,
     ) -> io::Result<Child> {
         let WorkerSource::Command { program, command, .. } = &self.source else {
             return Err(Errno::EINVAL.into());
         };
         let cgroup = self.trees.cgroup_of(seat);
+        let inherited = (io::stdout(), io::stderr());
         let (pid, report) = program.spawn(&Instance {
             slot: identity.slot,
             words: &command.words_of(identity.slot, identity.generation),
             own: &self.own_variables(identity),
-            output: self.output.as_fd(),
+            outputs: outputs.or(&inherited),
             cgroup: cgroup.as_ref().map(AsFd::as_fd),
             mark: Some(self.trees.mark.of(worker.0)),
         })?;
@@ -235,15 +257,6 @@ impl Driver<'_> {
         let WorkerSource::Forked { seats, .. } = &self.source else { return None };
         let beat = Time::from_nanos(seats.seat(seat).last_beat());
         Some(Event::Heartbeat { worker, beat })
-    }
-
-    /// Commands write into a description of the log file that is shared by all; a fresh one, so that
-    /// those started from now on write into the file that has the name now.
-    fn renew_output(&mut self) {
-        match self.settings.logging.stdio() {
-            Ok(output) => self.output = output,
-            Err(error) => warn!("the workers' log cannot be reopened, keeping the old: {error}"),
-        }
     }
 }
 

@@ -16,7 +16,7 @@ use crate::sys::folder;
 use crate::sys::lock::{Lock, LockError, Sight};
 
 /// The most masters of one section that may run side by side.
-const MAX_INSTANCES: u32 = 1024;
+pub(super) const MAX_INSTANCES: u32 = 1024;
 
 /// A file that is longer than this, in bytes, never was a pidfile.
 const MAX_STALE: u64 = 64;
@@ -135,7 +135,7 @@ impl Pidfile {
         }
     }
 
-    fn path_of(&self, instance: u32, extension: &str) -> PathBuf {
+    pub(super) fn path_of(&self, instance: u32, extension: &str) -> PathBuf {
         let is_plain = self.path.extension().is_some_and(|extension| extension == "pid");
         let stem = if is_plain { self.path.with_extension("") } else { self.path.clone() };
         let mut path: OsString = stem.into();

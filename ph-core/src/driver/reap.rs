@@ -3,6 +3,7 @@
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
+use super::helpers::HelperPlace;
 use super::strays::Census;
 use super::tree::Leader;
 use super::{Driver, REAPS_A_TURN, WorkerSource, perform, report};
@@ -144,7 +145,8 @@ impl Driver<'_> {
         for child in self.children.iter() {
             self.trees.kill(child.seat, child.pid, child.leader());
         }
-        let helpers = self.helpers.iter().filter(|place| !place.is_warden());
+        let is_needed = |place: &&HelperPlace| place.is_warden() || place.is_log();
+        let helpers = self.helpers.iter().filter(|place| !is_needed(place));
         for pid in helpers.filter_map(|place| place.process) {
             // It is reaped below at the earliest.
             let _ = process::signal(pid, Signal::SIGKILL);

@@ -9,6 +9,7 @@ use tracing::{debug, error, info, warn};
 use super::children::Children;
 use super::command::describe;
 use super::conditions::Conditions;
+use super::log_process::LOG_NAME;
 use crate::arbiter::{ExitStatus, Notice, SpawnFault, StopReason, WorkerId};
 use crate::sys::setup::{Failure, Step};
 
@@ -83,7 +84,10 @@ pub(super) fn report(notice: Notice, people: &People<'_>, stop_signal: Signal) {
             warn!("woke {by} late: silent workers get a fresh period before they count as stuck");
         }
         Notice::HelperEnded { helper, status, respawn_in } => {
-            let name = people.helpers.get(helper.0 as usize).copied().unwrap_or("helper");
+            let name = match people.helpers.get(helper.0 as usize).copied() {
+                Some(LOG_NAME) => "log process",
+                name => name.unwrap_or("helper"),
+            };
             let what = status.map_or_else(|| "was not started".to_owned(), describe_status);
             let next =
                 respawn_in.map_or_else(String::new, |wait| format!(", next one {}", due(wait)));
@@ -98,7 +102,7 @@ pub(super) fn report(notice: Notice, people: &People<'_>, stop_signal: Signal) {
         Notice::Stopping { workers } => info!("stopping, workers to end: {workers}"),
         Notice::Quitting { workers } => warn!("stopping at once, workers to kill: {workers}"),
         Notice::Leaving { outcome } => {
-            for child in children.iter() {
+            for child in children.iter().filter(|child| child.reaped.is_none()) {
                 error!("pid {} was killed and could not be reaped", child.pid);
             }
             info!("master stopped, exit code {}", outcome.code());

@@ -18,6 +18,30 @@ pub(crate) fn pipe() -> nix::Result<(OwnedFd, OwnedFd)> {
     pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
 }
 
+/// A pipe for what a program writes: the read end is non-blocking, the write end as every program
+/// expects its output to be.
+pub(crate) fn output_pipe() -> nix::Result<(OwnedFd, OwnedFd)> {
+    let (read_end, write_end) = pipe2(OFlag::O_CLOEXEC)?;
+    fcntl(&read_end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    Ok((read_end, write_end))
+}
+
+/// The bytes in a pipe; 0 if that cannot be told.
+pub(crate) fn bytes_in(pipe: impl AsFd) -> usize {
+    let mut bytes: libc::c_int = 0;
+    let number = pipe.as_fd().as_raw_fd();
+    // SAFETY: the call writes one int, to a live variable.
+    let asked = unsafe { libc::ioctl(number, libc::FIONREAD, &raw mut bytes) };
+    if asked == 0 { usize::try_from(bytes).unwrap_or(0) } else { 0 }
+}
+
+/// Whether nobody has the other end of a pipe any more.
+pub(crate) fn is_hung_up(pipe: impl AsFd) -> bool {
+    let mut asked = [PollFd::new(pipe.as_fd(), PollFlags::empty())];
+    let answered = poll(&mut asked, PollTimeout::ZERO) == Ok(1);
+    answered && asked[0].revents().is_some_and(|events| events.contains(PollFlags::POLLHUP))
+}
+
 /// /dev/null for reading and writing, close-on-exec.
 pub(crate) fn dev_null() -> nix::Result<OwnedFd> {
     open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())

@@ -5,6 +5,7 @@
 #![expect(unsafe_code, reason = "this ring is where the system is called")]
 
 pub(crate) mod cgroup;
+pub(crate) mod channel;
 pub(crate) mod clock;
 pub(crate) mod environ;
 pub(crate) mod fds;

@@ -253,3 +253,12 @@ pub(crate) fn own_pid() -> u32 {
 pub(crate) fn replace_standard_input(dev_null: impl AsFd) -> nix::Result<()> {
     nix::unistd::dup2_stdin(dev_null)
 }
+
+/// Makes descriptors standard output and standard error, where there are any.
+pub(crate) fn replace_outputs(
+    stdout: Option<&OwnedFd>,
+    stderr: Option<&OwnedFd>,
+) -> nix::Result<()> {
+    stdout.map_or(Ok(()), nix::unistd::dup2_stdout)?;
+    stderr.map_or(Ok(()), nix::unistd::dup2_stderr)
+}

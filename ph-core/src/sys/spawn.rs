@@ -46,7 +46,7 @@ pub(crate) struct Instance<'a> {
     /// The variables of this worker alone.
     pub(crate) own: &'a [(OsString, OsString)],
     /// Its stdout and stderr.
-    pub(crate) output: BorrowedFd<'a>,
+    pub(crate) outputs: [BorrowedFd<'a>; 2],
     /// The cgroup of its seat.
     pub(crate) cgroup: Option<BorrowedFd<'a>>,
     pub(crate) mark: Option<u64>,
@@ -93,8 +93,10 @@ impl Program {
         // The copies are above every descriptor the child overwrites, like the listeners.
         let lowest = targets_end(self.listeners.len());
         let failed = fds::duplicate_above(failed, lowest)?;
-        let output = fds::duplicate_above(instance.output, lowest)?;
-        let cgroup = instance.cgroup.map(|fd| fds::duplicate_above(fd, lowest)).transpose()?;
+        let above = |fd: BorrowedFd<'_>| fds::duplicate_above(fd, lowest);
+        let [stdout, stderr] = instance.outputs.map(above);
+        let outputs = [stdout?, stderr?];
+        let cgroup = instance.cgroup.map(above).transpose()?;
         let master = nix::unistd::getpid();
         let forked = match &cgroup {
             Some(cgroup) => process::fork_into(cgroup.as_fd()),
@@ -105,7 +107,7 @@ impl Program {
             process::Fork::Child => {
                 let Err(failure) = (|| {
                     process::become_worker(master).map_err(Failure::of(Step::Session))?;
-                    self.place_descriptors(&output).map_err(Failure::of(Step::Descriptors))?;
+                    self.place_descriptors(&outputs).map_err(Failure::of(Step::Descriptors))?;
                     self.setup.apply(instance.slot, master, instance.mark)?;
                     self.execute(&listen_pid, &argv, &envp)
                 })();
@@ -115,8 +117,8 @@ impl Program {
         }
     }
 
-    fn place_descriptors(&self, output: &OwnedFd) -> nix::Result<()> {
-        let streams = [self.dev_null.as_fd(), output.as_fd(), output.as_fd()];
+    fn place_descriptors(&self, [stdout, stderr]: &[OwnedFd; 2]) -> nix::Result<()> {
+        let streams = [self.dev_null.as_fd(), stdout.as_fd(), stderr.as_fd()];
         let listeners = self.listeners.iter().map(AsFd::as_fd);
         for (target, source) in (0..).zip(streams.into_iter().chain(listeners)) {
             duplicate_to(source, target)?;

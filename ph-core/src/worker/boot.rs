@@ -19,6 +19,7 @@ use nix::unistd::Pid;
 use super::context::Identity;
 use super::sync::{self, Listener};
 use super::{Context, Logging, Worker};
+use crate::driver::Outputs;
 use crate::sys::environ::Table;
 use crate::sys::fds;
 use crate::sys::seats::Seats;
@@ -55,6 +56,7 @@ pub(crate) struct Boot<'a> {
     pub(crate) environment: &'a Table,
     pub(crate) dev_null: &'a OwnedFd,
     pub(crate) logging: &'a Arc<dyn Logging>,
+    pub(crate) outputs: Outputs,
     pub(crate) timeout: Option<Duration>,
     pub(crate) max_requests: u64,
     pub(crate) app: &'a Rc<BTreeMap<String, String>>,
@@ -98,16 +100,21 @@ fn caught<T>(run: impl FnOnce() -> T) -> Option<T> {
     }
 }
 
-fn live(boot: Boot<'_>) -> u8 {
+fn live(mut boot: Boot<'_>) -> u8 {
+    let outputs = std::mem::take(&mut boot.outputs).take_over();
     let identity = &boot.identity;
     let (slot, generation) = (identity.slot, identity.generation);
     let prepared = process::become_worker(boot.master).map_err(Failure::of(Step::Session));
     let replaced = process::replace_standard_input(boot.dev_null);
+    let (replaced, records) = match outputs {
+        Ok(records) => (replaced, records),
+        Err(errno) => (Err(errno), None),
+    };
     fds::close_in_child(boot.not_mine.iter().copied());
     let worker_signals = boot.signals.become_worker();
     title::set(&format!("ph: worker {slot} gen {generation} [{}]", identity.name));
     boot.environment.take_over();
-    boot.logging.enter_worker(slot, generation);
+    boot.logging.enter_worker(slot, generation, records);
     let _ = LOGGING.set(Arc::clone(boot.logging));
     process::at_exit(flush_at_exit);
     log_panics();

@@ -5,32 +5,37 @@ use std::sync::atomic::AtomicU32;
 
 use tracing_subscriber::layer::SubscriberExt;
 
-use crate::{Level, Log, LogOptions, Target, build};
+use crate::{Format, Level, Log, LogOptions, RotateLimits, Target, build};
 
 static REOPEN: AtomicU32 = AtomicU32::new(0);
 
 /// What `run` logs, without the head of the lines.
 fn logged(level: Level, run: impl FnOnce(&Log)) -> Vec<String> {
+    let head = format!(" test[{}] master: ", std::process::id());
+    let without_head = |line: &str| {
+        let (before, after) = line.split_once(&head).expect("a head");
+        let level = before.split_once(' ').expect("a level").1;
+        format!("{level} {after}")
+    };
+    whole_text(Format::Text, level, run).lines().map(without_head).collect()
+}
+
+fn whole_text(format: Format, level: Level, run: impl FnOnce(&Log)) -> String {
     let folder = tempfile::tempdir().expect("a folder");
     let path: PathBuf = folder.path().join("log");
     let (log, layer) = build(LogOptions {
         name: "test".to_owned(),
         target: Target::File(path.clone()),
+        limits: RotateLimits::default(),
+        worker_path: None,
         also_stderr: false,
         level,
+        format,
         reopen: &REOPEN,
     })
     .expect("a log");
     tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || run(&log));
-    let head = format!(" test[{}] master: ", std::process::id());
-    let text = std::fs::read_to_string(&path).expect("the log");
-    text.lines()
-        .map(|line| {
-            let (before, after) = line.split_once(&head).expect("a head");
-            let level = before.split_once(' ').expect("a level").1;
-            format!("{level} {after}")
-        })
-        .collect()
+    std::fs::read_to_string(&path).expect("the log")
 }
 
 #[test]
@@ -119,4 +124,63 @@ fn spans_break_nothing_and_the_level_changes_at_run_time() {
         tracing::error!("end");
     });
     assert_eq!(lines, ["INFO plain n=1", "DEBUG fine n=2", "INFO plain n=2", "ERROR end"]);
+}
+
+#[test]
+fn json_keeps_the_kinds_of_values() {
+    let text = whole_text(Format::Json, Level::Info, |_| {
+        let path = PathBuf::from("/var/log/my \"app\"");
+        tracing::info!(
+            small = -3,
+            large = u64::MAX,
+            ok = true,
+            took_ms = 1e300,
+            "job {} \"done\"",
+            17
+        );
+        tracing::warn!(odd = f64::NAN, odder = f64::NEG_INFINITY, path = ?path, shown = %path.display());
+        tracing::info!(huge = u128::MAX, r#type = ?Some(3), twice = 1, twice = 2, "");
+        tracing::info!(message = "a\u{1b}b\n");
+        tracing::info!("");
+    });
+    let lines: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).expect("valid JSON")).collect();
+    assert_eq!(lines[0]["message"], "job 17 \"done\"");
+    assert_eq!(
+        lines[0]["fields"].to_string(),
+        r#"{"large":18446744073709551615,"ok":true,"small":-3,"took_ms":1e+300}"#
+    );
+    assert_eq!((&lines[1]["message"], &lines[1]["level"]), (&"".into(), &"WARN".into()));
+    assert_eq!(
+        lines[1]["fields"].to_string(),
+        r#"{"odd":"NaN","odder":"-inf","path":"/var/log/my \"app\"","shown":"/var/log/my \"app\""}"#
+    );
+    assert_eq!(
+        lines[2]["fields"].to_string(),
+        r#"{"huge":"340282366920938463463374607431768211455","twice":2,"type":"Some(3)"}"#
+    );
+    assert_eq!(lines[3]["message"], "a\u{1b}b\n");
+    assert!(lines[4]["message"].as_str().expect("a text").starts_with("event "));
+    assert_eq!(lines[4]["pid"], std::process::id());
+    assert!(text.contains(r#""message":"a\u001bb\n"}"#), "{text}");
+}
+
+#[test]
+fn json_without_end_is_cut_and_stays_valid() {
+    struct Endless;
+    impl std::fmt::Debug for Endless {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            (0..100_000).try_for_each(|n| write!(f, "{n}\n\u{85} "))
+        }
+    }
+    let text = whole_text(Format::Json, Level::Info, |_| {
+        tracing::info!("{:?}", Endless);
+        tracing::info!(value = ?Endless, last = 1, "cut");
+    });
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 2);
+    for line in lines {
+        let value: serde_json::Value = serde_json::from_str(line).expect("valid JSON");
+        assert!(value["cut"] == true && line.len() < 16 * 1024, "{line}");
+    }
 }

@@ -2,36 +2,48 @@
 
 use super::*;
 
+use tz::TimeZone;
+use tz::timezone::{LocalTimeType, Transition, TransitionRule};
+
 const HOUR: u64 = 3600;
 const DAY: u64 = 86400;
 /// A midnight in UTC.
 const MIDNIGHT: u64 = 20_000 * DAY;
 
-fn limits(period: Period, utc_offset: fn(u64) -> i32) -> RotateLimits {
-    RotateLimits { max_size: Some(1000), period, utc_offset, ..RotateLimits::default() }
+fn limits(period: Period, clock: Clock) -> RotateLimits {
+    RotateLimits { max_size: Some(1000), period, clock, ..RotateLimits::default() }
 }
 
 fn decide(limits: &RotateLimits, size: u64, began: u64, now: u64) -> Decision {
     limits.decide(Moment { size, began, now, batch: 100 })
 }
 
-/// Two hours ahead of UTC before `MIDNIGHT` + 1 h, one hour after it: the end of summer time.
-fn autumn(at: u64) -> i32 {
-    if at < MIDNIGHT + HOUR { 7200 } else { 3600 }
+/// A clock whose offset from UTC changes at `MIDNIGHT` + 1 h.
+fn changing(before: i32, after: i32) -> Clock {
+    let kinds = [before, after].map(LocalTimeType::with_ut_offset);
+    let kinds: Vec<_> = kinds.into_iter().map(|kind| kind.expect("an offset")).collect();
+    let change = Transition::new((MIDNIGHT + HOUR).cast_signed(), 1);
+    let rule = TransitionRule::Fixed(kinds[1]);
+    Clock::of(TimeZone::new(vec![change], kinds, vec![], Some(rule)).expect("a zone"))
 }
 
-/// The beginning of summer time at the same moment.
-fn spring(at: u64) -> i32 {
-    if at < MIDNIGHT + HOUR { 3600 } else { 7200 }
+/// The end of summer time.
+fn autumn() -> Clock {
+    changing(7200, 3600)
 }
 
-fn half_hour(_: u64) -> i32 {
-    19_800
+/// The beginning of summer time.
+fn spring() -> Clock {
+    changing(3600, 7200)
+}
+
+fn half_hour() -> Clock {
+    Clock::of(TimeZone::fixed(19_800).expect("a zone"))
 }
 
 #[test]
 fn a_file_is_rotated_before_it_grows_too_large_and_never_while_empty() {
-    let limits = limits(Period::Never, utc);
+    let limits = limits(Period::Never, Clock::utc());
     for (size, decision) in [
         (0, Decision::Stay),
         (900, Decision::Stay),
@@ -50,7 +62,8 @@ fn a_file_is_rotated_before_it_grows_too_large_and_never_while_empty() {
 fn a_period_is_rotated_once() {
     use Decision::{Begin, Rotate, Stay};
     use Period::{Daily, Hourly};
-    type Row = (&'static str, Period, fn(u64) -> i32, u64, u64, Decision);
+    type Row = (&'static str, Period, fn() -> Clock, u64, u64, Decision);
+    let utc = Clock::utc;
     let rows: &[Row] = &[
         ("same day", Daily, utc, MIDNIGHT, MIDNIGHT + DAY - 1, Stay),
         ("next day", Daily, utc, MIDNIGHT + DAY - 1, MIDNIGHT + DAY, Rotate),
@@ -80,10 +93,10 @@ fn a_period_is_rotated_once() {
         ("half past", Hourly, half_hour, MIDNIGHT, MIDNIGHT + 1800, Rotate),
         ("an hour back", Hourly, utc, MIDNIGHT + HOUR, MIDNIGHT, Stay),
     ];
-    for &(what, period, offset, began, now, decision) in rows {
-        assert_eq!(decide(&limits(period, offset), 10, began, now), decision, "{what}");
+    for &(what, period, clock, began, now, decision) in rows {
+        assert_eq!(decide(&limits(period, clock()), 10, began, now), decision, "{what}");
     }
-    let daily = limits(Daily, utc);
+    let daily = limits(Daily, Clock::utc());
     assert_eq!(decide(&daily, 0, MIDNIGHT, MIDNIGHT + DAY), Begin, "an empty file");
 }
 
@@ -93,6 +106,7 @@ fn found(names: &[&str]) -> Vec<Found> {
         backup: own.parse(OsStr::new(name.trim_end_matches('/'))).expect("a backup"),
         modified: Duration::from_secs(MIDNIGHT),
         is_regular: !name.ends_with('/'),
+        is_linked: false,
     };
     names.iter().map(found).collect()
 }
@@ -118,6 +132,7 @@ fn backups_move_up_to_the_first_gap_from_the_oldest_on() {
         (&["log.1", "log.3"], "log.1>log.2 "),
         (&["log.2", "log.3"], ""),
         (&["log.1", "log.2", "log.2.gz"], "log.2.gz>log.3.gz log.2>log.3 log.1>log.2 "),
+        (&["log.1", "log.2.zst", "log.3.gz"], "log.3.gz>log.4.gz log.2.zst>log.3.zst log.1>log.2 "),
         (&["log.1/"], "log.1 in the way"),
         (&["log.1", "log.2/"], "log.2 in the way"),
         (&["log.1", "log.3/"], "log.1>log.2 "),
@@ -129,8 +144,8 @@ fn backups_move_up_to_the_first_gap_from_the_oldest_on() {
 #[test]
 fn a_backup_with_a_compressed_form_of_the_same_time_is_there_twice() {
     let mut there =
-        found(&["log.1", "log.2", "log.2.gz", "log.3", "log.4.gz", "log.5", "log.5.gz/"]);
-    let second = Backup { index: 2, is_packed: false };
+        found(&["log.1", "log.2", "log.2.zst", "log.3", "log.4.gz", "log.5", "log.5.gz/"]);
+    let second = Backup { index: 2, packing: None };
     assert_eq!(twins(&there), [second]);
     there[1].modified += Duration::from_nanos(1);
     assert_eq!(twins(&there), []);
@@ -161,6 +176,7 @@ fn the_youngest_backup_from_the_second_on_is_compressed() {
         (&["log.1"][..], None),
         (&["log.1", "log.2.gz", "log.3", "log.4"], Some(3)),
         (&["log.2", "log.2.gz"], Some(2)),
+        (&["log.2", "log.2.zst", "log.3"], Some(3)),
         (&["log.2/"], None),
     ] {
         assert_eq!(unpacked(&found(names)).map(|backup| backup.index), index, "{names:?}");
@@ -177,18 +193,24 @@ fn only_its_own_names_are_backups() {
         "log.01",
         "log.+1",
         "log.1.gz.gz",
+        "log.1.gz.zst",
+        "log.zst",
         "log.gz",
         "log.1x",
         "logs.1",
         "log.4294967295",
         "log.4294967296",
-        ".log.gz",
+        ".log.pack",
         "log.-1",
         "log.1.GZ",
     ] {
         assert_eq!(names.parse(OsStr::new(other)), None, "{other}");
     }
-    let eleven = Backup { index: 11, is_packed: true };
-    assert_eq!(names.parse(OsStr::new("log.11.gz")), Some(eleven));
-    assert_eq!(names.backup(eleven), "log.11.gz");
+    for (packing, name) in
+        [(None, "log.11"), (Some(Packing::Gzip), "log.11.gz"), (Some(Packing::Zstd), "log.11.zst")]
+    {
+        let eleven = Backup { index: 11, packing };
+        assert_eq!(names.parse(OsStr::new(name)), Some(eleven));
+        assert_eq!(names.backup(eleven), name);
+    }
 }

@@ -18,10 +18,11 @@ use std::os::unix::fs::FileExt as _;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::stat::fstat;
+use nix::sys::stat::{FileStat, fstat};
 use nix::unistd::write;
 
 use super::folder::FileId;
+use super::size_limit;
 
 /// The bytes that are written at once. Each process exceeds
 /// [`RotateLimits::max_size`](crate::RotateLimits::max_size) by no more than that. A longer line is
@@ -38,11 +39,15 @@ pub(super) struct Append {
     pub(super) id: FileId,
     /// No other process shares the position: not so after a fork, until the log is opened again.
     pub(super) is_own: bool,
+    /// The end of the last lines written here, which are whole.
+    end: u64,
+    /// The process may not write files of any size (`ulimit -f`).
+    is_limited: bool,
 }
 
 impl Append {
     pub(super) fn new((file, id): (File, FileId)) -> Append {
-        Append { file, id, is_own: true }
+        Append { file, id, is_own: true, end: 0, is_limited: size_limit::is_there() }
     }
 
     /// Whether the file has no name any more.
@@ -53,12 +58,12 @@ impl Append {
     /// Writes whole lines, or says how many bytes of them are in no file, and why.
     pub(super) fn put(&mut self, lines: &[u8]) -> Result<(), (usize, io::Error)> {
         let mut rest = lines;
-        let mut errno = Errno::EIO;
+        let mut failure = io::Error::from(Errno::EIO);
         for _ in 0..TRIES {
-            match write(&self.file, rest) {
-                Err(Errno::EINTR) => {}
+            match self.write(rest) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    errno = error;
+                    failure = error;
                     break;
                 }
                 Ok(written) => {
@@ -70,7 +75,43 @@ impl Append {
                 }
             }
         }
-        Err((rest.len(), errno.into()))
+        Err((rest.len(), failure))
+    }
+
+    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        let write = || Ok(write(&self.file, bytes)?);
+        if self.is_limited { size_limit::guard_always(write) } else { write() }
+    }
+
+    /// Writes once. Says how many bytes of whole lines are to stay; of a line that was cut off
+    /// nothing does.
+    pub(super) fn put_once(&mut self, lines: &[u8]) -> io::Result<usize> {
+        loop {
+            match self.write(lines) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+                Ok(written) => return Ok(self.settle(lines, written)),
+            }
+        }
+    }
+
+    /// The length of the file now.
+    pub(super) fn length(&self) -> io::Result<u64> {
+        Ok(u64::try_from(fstat(&self.file)?.st_size).unwrap_or(0))
+    }
+
+    /// What stands from there on, as far as the file and the buffer go.
+    pub(super) fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+        let mut done = 0;
+        while done < buffer.len() {
+            match self.file.read_at(&mut buffer[done..], at + done as u64) {
+                Ok(0) => break,
+                Ok(some) => done += some,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done)
     }
 
     /// Mends what a write of so many bytes left around it, and says how many bytes are to stay.
@@ -84,19 +125,27 @@ impl Append {
             return whole;
         }
         let mut before = [b'\n'];
+        let is_known = start == 0 || start == self.end;
         // A log that may not be read is taken for whole.
-        if start > 0 && self.file.read_exact_at(&mut before, start - 1).is_ok() && before != *b"\n"
+        if !is_known && self.file.read_exact_at(&mut before, start - 1).is_ok() && before != *b"\n"
         {
             self.blank(start - 1, 1);
         }
-        if whole < written {
-            self.blank(start + whole as u64, written - whole);
+        match whole < written {
+            true => self.blank(start + whole as u64, written - whole),
+            false => self.end = end,
         }
         whole
     }
 
     /// Replaces so many bytes by an empty line.
-    fn blank(&mut self, at: u64, length: usize) {
+    pub(super) fn blank(&mut self, at: u64, length: usize) {
+        let end = at + length as u64;
+        let is_there = |stat: FileStat| u64::try_from(stat.st_size).is_ok_and(|size| size >= end);
+        if !fstat(&self.file).is_ok_and(is_there) {
+            // Somebody has truncated the log since.
+            return;
+        }
         let mut blanks = vec![b' '; length];
         if let Some(last) = blanks.last_mut() {
             *last = b'\n';

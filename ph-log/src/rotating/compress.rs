@@ -6,17 +6,16 @@
 //! crash; the next rotation (`rotate::twins`) or the next job deletes the uncompressed one.
 
 use std::fs::{File, TryLockError};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 
-use flate2::Compression;
-use flate2::read::GzDecoder;
-use flate2::write::GzEncoder;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{FileStat, Mode, fchmod, fstat};
 
-use super::folder::{FileId, Folder};
+use super::folder::{FileId, Folder, permissions};
 use super::ledger::{Hold, Ledger};
-use crate::rotate::{Backup, Names};
+use super::packing::{open_backup, pack};
+use super::size_limit;
+use crate::rotate::{Backup, Names, Packing};
 
 const CHUNK: usize = 64 << 10;
 
@@ -26,7 +25,8 @@ const CHUNK: usize = 64 << 10;
 pub struct CompressionJob {
     pub(super) folder: Folder,
     pub(super) names: Names,
-    pub(super) backup: Backup,
+    pub(crate) backup: Backup,
+    pub(super) packing: Packing,
 }
 
 /// An uncompressed backup, and how long it was when it was read.
@@ -37,6 +37,11 @@ struct Source {
 }
 
 impl CompressionJob {
+    /// Which file it is about, if that is still there.
+    pub(crate) fn file(&self) -> io::Result<Option<FileId>> {
+        self.id(self.backup)
+    }
+
     /// Compresses the backup and deletes the uncompressed one. Takes about a second for 50 MB.
     /// Returns without having done anything if the backup is gone, has grown meanwhile, or if
     /// another process compresses already.
@@ -53,16 +58,14 @@ impl CompressionJob {
         };
         let stat = fstat(&file)?;
         let mut source = Source { file, stat, length: 0 };
-        let twin = self.names.backup(self.backup.packed());
-        let packed = match self.folder.look(&twin)? {
-            Some(found) => {
-                let how = OFlag::O_RDONLY;
-                let packed = self.folder.open_regular(&twin, how, Mode::empty())?;
-                if !source.is_same(packed)? {
-                    let text = format!("{twin:?} is there already and holds something else");
+        let packed = match self.twin()? {
+            Some((twin, packed)) => {
+                if !self.is_same(&mut source, twin)? {
+                    let name = self.names.backup(twin);
+                    let text = format!("{name:?} is there already and holds something else");
                     return Err(io::Error::other(text));
                 }
-                Some(FileId::of(&found))
+                Some(packed)
             }
             None => self.pack(&mut source)?,
         };
@@ -70,7 +73,10 @@ impl CompressionJob {
         self.folder.sync()?;
         self.under_lock(
             |found| {
-                let is_packed = self.id(found.packed())? == Some(packed);
+                let mut is_packed = false;
+                for packing in Packing::ALL {
+                    is_packed |= self.id(found.packed(packing))? == Some(packed);
+                }
                 match is_packed && self.is_still(&source, found)? {
                     true => self.folder.delete(&self.names.backup(found)),
                     false => Ok(()),
@@ -80,13 +86,24 @@ impl CompressionJob {
         )
     }
 
+    /// The compressed form that is there already, whichever.
+    fn twin(&self) -> io::Result<Option<(Backup, FileId)>> {
+        for packing in Packing::ALL {
+            let twin = self.backup.packed(packing);
+            if let Some(id) = self.id(twin)? {
+                return Ok(Some((twin, id)));
+            }
+        }
+        Ok(None)
+    }
+
     /// Writes the compressed file and gives it the backup's name, whatever its number is by then.
     fn pack(&self, source: &mut Source) -> io::Result<Option<FileId>> {
         let Some(target) = self.lock_target()? else { return Ok(None) };
         target.set_len(0)?;
-        source.pack(&target)?;
+        source.length = size_limit::guard(|| pack(&source.file, &target, self.packing))?;
         std::os::unix::fs::fchown(&target, Some(source.stat.st_uid), Some(source.stat.st_gid))?;
-        fchmod(&target, Mode::from_bits_truncate(source.stat.st_mode))?;
+        fchmod(&target, permissions(&source.stat))?;
         // Age counts from the last line; and by their equal times the two are known as one.
         target.set_modified(source.file.metadata()?.modified()?)?;
         target.sync_all()?;
@@ -94,7 +111,7 @@ impl CompressionJob {
         self.under_lock(
             |found| {
                 if self.is_still(source, found)? {
-                    let name = self.names.backup(found.packed());
+                    let name = self.names.backup(found.packed(self.packing));
                     self.folder.rename_to_free(&self.names.packing, &name)?;
                     is_named = true;
                 }
@@ -132,12 +149,15 @@ impl CompressionJob {
         source: &Source,
     ) -> io::Result<()> {
         let mut ledger = Ledger::open(&self.folder, &self.names.ledger)?;
-        if !ledger.hold(Hold::Exclusive) {
-            return Err(io::Error::new(io::ErrorKind::WouldBlock, "the log's lock is held"));
+        if !ledger.hold(Hold::Exclusive) || !ledger.is_named(&self.folder, &self.names.ledger) {
+            return Err(io::Error::new(
+                io::ErrorKind::WouldBlock,
+                "the log's lock is held, or was moved",
+            ));
         }
         let id = FileId::of(&source.stat);
         for found in self.folder.backups(&self.names)? {
-            if !found.backup.is_packed && self.id(found.backup)? == Some(id) {
+            if !found.backup.is_packed() && self.id(found.backup)? == Some(id) {
                 return act(found.backup);
             }
         }
@@ -154,26 +174,20 @@ impl CompressionJob {
         let stat = self.folder.look(&self.names.backup(backup))?;
         Ok(stat.is_some_and(|stat| u64::try_from(stat.st_size) == Ok(source.length)))
     }
-}
 
-impl Source {
-    fn pack(&mut self, target: &File) -> io::Result<()> {
-        let mut encoder = GzEncoder::new(target, Compression::default());
-        self.length = io::copy(&mut self.file, &mut encoder)?;
-        encoder.finish()?.flush()
-    }
-
-    /// Whether a compressed file holds the same bytes.
-    fn is_same(&mut self, packed: File) -> io::Result<bool> {
-        let mut unpacked = GzDecoder::new(packed);
+    /// Whether a compressed file holds the bytes of the backup.
+    fn is_same(&self, source: &mut Source, packed: Backup) -> io::Result<bool> {
+        let Ok(mut unpacked) = open_backup(&self.folder, &self.names, packed) else {
+            return Ok(false);
+        };
         let (mut ours, mut theirs) = (vec![0; CHUNK], vec![0; CHUNK]);
         loop {
-            let length = self.file.read(&mut ours)?;
+            let length = source.file.read(&mut ours)?;
             if length == 0 {
                 // An error at the end is a file that was cut off.
                 return Ok(matches!(unpacked.read(&mut theirs), Ok(0)));
             }
-            self.length += length as u64;
+            source.length += length as u64;
             let is_same = unpacked.read_exact(&mut theirs[..length]).is_ok();
             if !is_same || ours[..length] != theirs[..length] {
                 return Ok(false);

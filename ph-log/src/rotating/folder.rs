@@ -16,7 +16,7 @@ use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{self, AtFlags, FcntlArg, OFlag};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat};
-use nix::unistd::{UnlinkatFlags, unlinkat};
+use nix::unistd::{AccessFlags, UnlinkatFlags, unlinkat};
 
 use crate::rotate::{Found, Names};
 
@@ -30,7 +30,7 @@ pub(crate) struct Folder {
 /// Which file it is, whatever its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FileId {
-    device: u64,
+    pub(crate) device: u64,
     pub(crate) inode: u64,
 }
 
@@ -44,7 +44,10 @@ impl Folder {
     /// Opens the folder a log of this path is in.
     pub(crate) fn of(log: &Path) -> io::Result<Folder> {
         let parent = log.parent().filter(|parent| !parent.as_os_str().is_empty());
-        Folder::open(parent.unwrap_or(Path::new(".")), OFlag::empty())
+        let parent = parent.unwrap_or(Path::new("."));
+        let folder = Folder::open(parent, OFlag::empty())?;
+        // The process may be elsewhere when the folder is to be opened again.
+        Ok(Folder { path: std::path::absolute(parent)?, ..folder })
     }
 
     fn open(path: &Path, more: OFlag) -> io::Result<Folder> {
@@ -57,6 +60,11 @@ impl Folder {
     /// The same folder under a descriptor of its own.
     pub(crate) fn try_clone(&self) -> io::Result<Folder> {
         Ok(Folder { handle: self.handle.try_clone()?, path: self.path.clone() })
+    }
+
+    /// A path that leads to this very folder, for calls that take no descriptor.
+    pub(crate) fn proc_path(&self) -> PathBuf {
+        format!("/proc/self/fd/{}", self.handle.as_raw_fd()).into()
     }
 
     /// Takes the folder that now has the path, if this one was deleted. Its owner must be the
@@ -72,6 +80,17 @@ impl Folder {
         }
         *self = new;
         Ok(true)
+    }
+
+    /// The path it was opened by.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether names can be made and taken away in it, by the rights of this process.
+    pub(crate) fn is_open_to_changes(&self) -> Result<(), Errno> {
+        let wanted = AccessFlags::W_OK | AccessFlags::X_OK;
+        nix::unistd::faccessat(&self.handle, ".", wanted, AtFlags::AT_EACCESS)
     }
 
     /// What has this name; a link is a link.
@@ -127,7 +146,7 @@ impl Folder {
             if (made.st_uid, made.st_gid) != (model.st_uid, model.st_gid) {
                 std::os::unix::fs::fchown(&file, Some(model.st_uid), Some(model.st_gid))?;
             }
-            Ok(fchmod(&file, Mode::from_bits_truncate(model.st_mode))?)
+            Ok(fchmod(&file, permissions(model))?)
         };
         made_all().inspect_err(|_| drop(self.delete(name)))
     }
@@ -177,7 +196,8 @@ impl Folder {
                 let seconds = u64::try_from(stat.st_mtime).unwrap_or(0);
                 let nanos = u32::try_from(stat.st_mtime_nsec).unwrap_or(0);
                 let modified = Duration::new(seconds, nanos);
-                found.push(Found { backup, modified, is_regular: is_regular(&stat) });
+                let (is_regular, is_linked) = (is_regular(&stat), stat.st_nlink > 1);
+                found.push(Found { backup, modified, is_regular, is_linked });
             }
         }
         Ok(found)
@@ -192,6 +212,11 @@ impl Folder {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         Ok(Dir::openat(&self.handle, ".", flags, Mode::empty())?)
     }
+}
+
+/// Who may read and write it. A log is no program, so nothing else of its mode is copied.
+pub(crate) fn permissions(stat: &FileStat) -> Mode {
+    Mode::from_bits_truncate(stat.st_mode) & (Mode::S_IRWXU | Mode::S_IRWXG | Mode::S_IRWXO)
 }
 
 pub(crate) fn is_regular(stat: &FileStat) -> bool {

@@ -41,7 +41,7 @@ impl Rotation<'_> {
     /// Rotates the log. An error means that it is as it was, or that the next repair is due; the
     /// error of a success is that of a backup that could not be deleted.
     pub(super) fn rotate(&self, log: &FileStat) -> io::Result<Option<io::Error>> {
-        let began = self.ledger.record().began;
+        let began = self.ledger.record().0.began;
         let next = self.options.limits.next_began(began, now());
         let record = Record { began, next, retiring: log.st_ino };
         let mut course = Course { record, model: Some(*log), unpruned: None };
@@ -58,7 +58,7 @@ impl Rotation<'_> {
 
     /// Ends a rotation whose process died, one way or the other.
     pub(super) fn repair(&self) -> io::Result<()> {
-        let record = self.ledger.record();
+        let (record, _) = self.ledger.record();
         if record.retiring == 0 {
             return Ok(());
         }

@@ -13,7 +13,7 @@ use ph_log::{
     Compression, LogError, Notice, Period, RotateLimits, RotateOptions, RotatingFile, Written,
 };
 
-use crate::trail::limits;
+use crate::trail::{limits, unpack};
 
 fn open(folder: &Path, limits: RotateLimits) -> RotatingFile {
     RotatingFile::open(RotateOptions::new(folder.join("log"), limits)).expect("a log")
@@ -263,9 +263,32 @@ fn gzip(path: &Path, text: &str) {
     encoder.finish().expect("room");
 }
 
-fn gunzip(path: &Path) -> String {
-    let file = fs::File::open(path).expect("a file");
-    std::io::read_to_string(flate2::read::GzDecoder::new(file)).expect("a whole file")
+fn unpacked(folder: &Path, name: &str) -> String {
+    unpack(name, &fs::read(folder.join(name)).expect("a file")).expect("a whole file")
+}
+
+#[test]
+fn a_change_of_the_compression_leaves_what_is_compressed() {
+    let folder = temporary();
+    let folder = folder.path();
+    let compress = |how: Compression, lines: &[&str]| {
+        let mut log = open(folder, RotateLimits { compress: how, ..limits(2) });
+        lines.iter().for_each(|line| write(&mut log, line));
+        while let Some(job) = log.pending_compression().expect("a folder") {
+            job.run().expect("compressed");
+        }
+    };
+    compress(Compression::Gzip, &["1\n", "2\n", "3\n"]);
+    compress(Compression::Zstd, &["4\n", "5\n"]);
+    // A compressor of the one kind died before it deleted, and the other kind is asked for now.
+    fs::write(folder.join("log.2"), "3\n").expect("a file");
+    compress(Compression::Gzip, &[]);
+    compress(Compression::None, &["6\n"]);
+    let names = ["log", "log.1", "log.2", "log.3.zst", "log.4.zst", "log.5.gz"];
+    for (name, text) in names.iter().zip(["6\n", "5\n", "4\n", "3\n", "2\n", "1\n"]) {
+        assert_eq!(unpacked(folder, name), text, "{name}");
+    }
+    assert_eq!(fs::read_dir(folder).expect("a folder").count(), names.len() + 1, "and the lock");
 }
 
 #[test]
@@ -277,7 +300,7 @@ fn old_backups_are_compressed_and_half_ones_thrown_away() {
         write(&mut log, line);
     }
     // A compressor that died in the middle, and one that died before it deleted.
-    fs::write(folder.join(".log.gz"), "half a file, and longer than the whole one will be")
+    fs::write(folder.join(".log.pack"), "half a file, and longer than the whole one will be")
         .expect("it");
     gzip(&folder.join("log.3.gz"), "1\n");
     let taken = log.pending_compression().expect("a folder").expect("a job");
@@ -287,9 +310,9 @@ fn old_backups_are_compressed_and_half_ones_thrown_away() {
     while let Some(job) = log.pending_compression().expect("a folder") {
         job.run().expect("compressed");
     }
-    let names = ["log", "log.1", "log.2", "log.3", "log.4", ".log.gz"];
+    let names = ["log", "log.1", "log.2", "log.3", "log.4", ".log.pack"];
     assert_eq!(texts(folder, &names), ["5\n", "4\n", "-", "-", "-", "-"]);
-    let packed = |index: u32| gunzip(&folder.join(format!("log.{index}.gz")));
+    let packed = |index: u32| unpacked(folder, &format!("log.{index}.gz"));
     assert_eq!([packed(2), packed(3), packed(4)], ["3\n", "2\n", "1\n"]);
     let mode = |name: &str| fs::metadata(folder.join(name)).expect("a file").mode();
     assert_eq!(mode("log.2.gz"), mode("log.1"));
@@ -328,7 +351,7 @@ fn a_compressed_file_of_something_else_is_not_overwritten() {
         let job = log.pending_compression().expect("a folder").expect("a job");
         let error = job.run().expect_err("two different files").to_string();
         assert!(error.contains("holds something else"), "{error}");
-        assert_eq!(gunzip(&folder.join("log.2.gz")), text);
+        assert_eq!(unpacked(folder, "log.2.gz"), text);
         assert_eq!(texts(folder, &["log.2"]), ["1\n"]);
     }
 }

@@ -11,7 +11,7 @@ use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use ph_log::{Level, Log, LogOptions, Target};
+use ph_log::{Format, Level, Log, LogOptions, RotateLimits, Target};
 
 /// The reopen counter of every scenario.
 pub(crate) static REOPEN: AtomicU32 = AtomicU32::new(0);
@@ -28,11 +28,19 @@ pub(crate) type Scenario = (&'static str, fn(&Path));
 /// Every scenario. A new one is added to its module's table.
 fn scenarios() -> impl Iterator<Item = &'static Scenario> {
     [
+        crate::capture_crash::SCENARIOS,
+        crate::capture_hostile::SCENARIOS,
+        crate::capture_trouble::SCENARIOS,
+        crate::compression::SCENARIOS,
         crate::descriptors::SCENARIOS,
         crate::failures::SCENARIOS,
+        crate::follow::SCENARIOS,
         crate::reopen::SCENARIOS,
+        crate::rotating_chaos::SCENARIOS,
         crate::rotating_crash::SCENARIOS,
+        crate::rotating_hostile::SCENARIOS,
         crate::rotating_trouble::SCENARIOS,
+        crate::rotation::SCENARIOS,
         crate::stderr::SCENARIOS,
         crate::workers::SCENARIOS,
     ]
@@ -103,8 +111,11 @@ pub(crate) fn options(folder: &Path) -> LogOptions {
     LogOptions {
         name: "test".to_owned(),
         target: Target::File(folder.join("log")),
+        limits: RotateLimits::default(),
+        worker_path: None,
         also_stderr: false,
         level: Level::Info,
+        format: Format::Text,
         reopen: &REOPEN,
     }
 }

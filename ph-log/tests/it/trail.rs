@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use flate2::read::GzDecoder;
 use ph_log::{RotateLimits, RotatingFile};
+use ruzstd::decoding::StreamingDecoder;
 
 /// Limits by which nothing is ever deleted.
 pub(crate) fn limits(max_size: u64) -> RotateLimits {
@@ -50,8 +51,19 @@ pub(crate) fn acknowledged(pipe: OwnedFd) -> u32 {
     last.map_or(0, |bytes| u32::from_ne_bytes(bytes.try_into().expect("four bytes")))
 }
 
-fn line(process: u32, number: u32) -> String {
+pub(crate) fn line(process: u32, number: u32) -> String {
     format!("p={process:03} n={number:08} {:=<width$} end\n", "", width = (number % 50) as usize)
+}
+
+/// What a file of this name holds.
+pub(crate) fn unpack(name: &str, bytes: &[u8]) -> io::Result<String> {
+    if name.ends_with(".gz") {
+        return io::read_to_string(GzDecoder::new(bytes));
+    }
+    match name.ends_with(".zst") {
+        true => io::read_to_string(StreamingDecoder::new(bytes).map_err(io::Error::other)?),
+        false => io::read_to_string(bytes),
+    }
 }
 
 /// What all the files of a log hold.
@@ -73,7 +85,8 @@ impl Trail {
         for entry in fs::read_dir(folder).expect("a folder") {
             let name = entry.expect("an entry").file_name().into_string().expect("UTF-8");
             let Some(rest) = name.strip_prefix("log") else { continue };
-            let index = rest.trim_start_matches('.').trim_end_matches(".gz");
+            let index =
+                rest.trim_start_matches('.').trim_end_matches(".gz").trim_end_matches(".zst");
             files.push((index.parse().unwrap_or(0_u32), name));
         }
         files.sort_by(|a, b| b.cmp(a));
@@ -81,13 +94,8 @@ impl Trail {
         for (at, (index, name)) in files.iter().enumerate() {
             assert!(at == 0 || files[at - 1].0 != *index, "{index} is there twice");
             let bytes = fs::read(folder.join(name)).expect("a file");
-            let mut text = String::new();
-            let read = match name.ends_with(".gz") {
-                true => GzDecoder::new(&bytes[..]).read_to_string(&mut text),
-                false => (&bytes[..]).read_to_string(&mut text),
-            };
-            read.unwrap_or_else(|error| panic!("{name}: {error}"));
-            trail.packed += usize::from(name.ends_with(".gz"));
+            let text = unpack(name, &bytes).unwrap_or_else(|error| panic!("{name}: {error}"));
+            trail.packed += usize::from(name.ends_with(".gz") || name.ends_with(".zst"));
             trail.take(&text);
         }
         trail
@@ -96,14 +104,30 @@ impl Trail {
     fn take(&mut self, text: &str) {
         self.sizes.push(text.len());
         for found in text.split_inclusive('\n') {
-            let number = |from: usize, to: usize| found.get(from..to)?.parse::<u32>().ok();
+            if found.trim().is_empty() {
+                // What was torn and blanked.
+                continue;
+            }
+            // A captured line has a head.
+            let text = found.rsplit_once(": ").map_or(found, |(_, text)| text);
+            let number = |from: usize, to: usize| text.get(from..to)?.parse::<u32>().ok();
             match (number(2, 5), number(8, 16)) {
-                (Some(process), Some(number)) if line(process, number) == found => {
+                (Some(process), Some(number)) if line(process, number) == text => {
                     self.numbers.entry(process).or_default().push(number);
                 }
                 _ => self.torn.push(found.to_owned()),
             }
         }
+    }
+
+    /// How many lines of a process there are, in whatever order: those of a writer that was stopped
+    /// between two files may lie in the older one. They must be the first ones, each once.
+    pub(crate) fn found(&self, process: u32) -> u32 {
+        let mut numbers = self.numbers.get(&process).cloned().unwrap_or_default();
+        numbers.sort_unstable();
+        let expected = (0..).zip(&numbers).find(|(expected, number)| expected != *number);
+        assert_eq!(expected, None, "process {process}: a line is missing or doubled");
+        u32::try_from(numbers.len()).expect("few lines")
     }
 
     /// How many lines of a process there are. They must be the first ones, each once, in order.

@@ -6,16 +6,19 @@
 //! children of the floor do the same: stamp the clock on entry, then wait. Figures are medians. On a
 //! shared machine only the ratio to the floor means something, and nothing here is asserted.
 //!
+//! The rows about logs have floors and peers of their own; see `log`.
+//!
 //! The goals are those the project set itself from what its peers reach on this work. One is read in
 //! a fair way: "N=1000 within 1.2 of N=10" is judged by the ratio to the floor, which grows as well.
 
 mod config;
+mod log;
 mod rows;
 mod subject;
 mod table;
 
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::release::Release;
 use crate::shell::Workspace;
@@ -23,14 +26,28 @@ use rows::Rows;
 use subject::{Programs, Workers};
 use table::Table;
 
+/// A group of rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Group {
+    /// Workers that are started, killed and stopped
+    Workers,
+    /// Loading a configuration
+    Config,
+    /// Eight writers of one log
+    Log,
+}
+
 /// What to measure.
 #[derive(Debug, Args)]
 pub(crate) struct Bench {
+    /// Only this group of rows
+    group: Option<Group>,
+
     /// Also kill workers among 5,000
     #[arg(long)]
     large: bool,
 
-    /// A quarter of the rounds
+    /// A quarter of the rounds; of the logs, one round of few lines
     #[arg(long)]
     quick: bool,
 
@@ -54,14 +71,26 @@ impl Bench {
         let mut table = Table::new(release.is_static);
         let divisor = if self.quick { 4 } else { 1 };
         let only = self.only.as_deref();
-        for workers in [Workers::Forked, Workers::Command] {
-            let mut rows = Rows { programs: &programs, workers, divisor, only, table: &mut table };
-            rows.kill_one(self.large)?;
-            rows.start_and_stop()?;
-            rows.kill_all()?;
-            rows.idle()?;
+        if self.wants(Group::Workers) {
+            for workers in [Workers::Forked, Workers::Command] {
+                let table = &mut table;
+                let mut rows = Rows { programs: &programs, workers, divisor, only, table };
+                rows.kill_one(self.large)?;
+                rows.start_and_stop()?;
+                rows.kill_all()?;
+                rows.idle()?;
+            }
         }
-        config::load(&programs, divisor, only, &mut table)?;
+        if self.wants(Group::Config) {
+            config::load(&programs, divisor, only, &mut table)?;
+        }
+        if self.wants(Group::Log) {
+            table.add_logs(log::measure(&programs, self.quick, only)?);
+        }
         if self.json { table.print_json() } else { table.print() }
+    }
+
+    fn wants(&self, group: Group) -> bool {
+        self.group.is_none_or(|wanted| wanted == group)
     }
 }

@@ -44,11 +44,12 @@ pub(super) enum Who {
 /// The programs of a run.
 #[derive(Debug)]
 pub(super) struct Programs {
-    ph: PathBuf,
+    pub(super) ph: PathBuf,
     forked: PathBuf,
     floor: PathBuf,
     worker: PathBuf,
     pub(super) config: PathBuf,
+    pub(super) log: PathBuf,
 }
 
 impl Programs {
@@ -64,6 +65,7 @@ impl Programs {
             floor: program("bench-floor")?,
             worker: program("bench-worker")?,
             config: program("bench-config")?,
+            log: program("bench-log")?,
         })
     }
 

@@ -3,6 +3,8 @@
 use anyhow::Result;
 use serde::Serialize;
 
+use super::log::LogRow;
+
 /// One figure, beside its floor.
 #[derive(Debug, Serialize)]
 pub(super) struct Row {
@@ -73,20 +75,37 @@ impl Row {
 pub(super) struct Table {
     is_static: bool,
     rows: Vec<Row>,
+    logs: Vec<LogRow>,
 }
 
 impl Table {
     pub(super) fn new(is_static: bool) -> Self {
-        Self { is_static, rows: Vec::new() }
+        Self { is_static, rows: Vec::new(), logs: Vec::new() }
     }
 
     pub(super) fn add(&mut self, row: Row) {
         self.rows.push(row);
     }
 
+    pub(super) fn add_logs(&mut self, rows: Vec<LogRow>) {
+        self.logs.extend(rows);
+    }
+
     /// For people.
     #[expect(clippy::unnecessary_wraps, reason = "the twin of print_json")]
     pub(super) fn print(&self) -> Result<()> {
+        if !self.rows.is_empty() {
+            self.print_rows();
+        }
+        if !self.logs.is_empty() {
+            LogRow::print(&self.logs);
+        }
+        let linked = if self.is_static { "static" } else { "dynamic" };
+        println!("all programs are {linked}");
+        Ok(())
+    }
+
+    fn print_rows(&self) {
         let head = ["work", "workers", "ph", "", "floor", "ratio", "quiet", "goal", ""];
         let mut lines = vec![head.map(str::to_owned)];
         lines.extend(self.rows.iter().map(Row::cells));
@@ -103,12 +122,8 @@ impl Table {
             });
             println!("{}", cells.collect::<Vec<_>>().join("  ").trim_end());
         }
-        let linked = if self.is_static { "static" } else { "dynamic" };
         println!("medians; quiet: the ratio in the fastest tenth of the rounds");
-        println!(
-            "floor: fork or posix_spawn, and waitpid; of loading, Python's configparser; all programs are {linked}"
-        );
-        Ok(())
+        println!("floor: fork or posix_spawn, and waitpid; of loading, Python's configparser");
     }
 
     /// For programs.
@@ -118,7 +133,7 @@ impl Table {
             .iter()
             .map(|row| serde_json::json!({"row": row, "ratio": row.ratio(), "ok": row.is_met()}))
             .collect();
-        let all = serde_json::json!({"schema": 1, "static": self.is_static, "rows": rows});
+        let all = serde_json::json!({"schema": 1, "static": self.is_static, "rows": rows, "logs": self.logs});
         println!("{}", serde_json::to_string_pretty(&all)?);
         Ok(())
     }

@@ -24,26 +24,30 @@ pub(crate) fn config(args: &Config) -> Result<ExitCode, Failure> {
 }
 
 /// A configuration as the arguments mean it.
-struct Opened {
+pub(super) struct Opened {
     place: Place,
-    configuration: Configuration,
+    pub(super) configuration: Configuration,
 }
 
 impl Opened {
-    fn new(args: &SourceArgs) -> Result<Self, Failure> {
+    pub(super) fn new(args: &SourceArgs) -> Result<Self, Failure> {
         let place = Place::find(args)?;
         let configuration = place.source().read()?;
         Ok(Self { place, configuration })
     }
 
     /// The section asked for, or the only one.
-    fn section<'s>(&'s self, wanted: Option<&'s str>) -> Result<&'s str, Failure> {
+    pub(super) fn section<'s>(&'s self, wanted: Option<&'s str>) -> Result<&'s str, Failure> {
         self.configuration.section(wanted).map_err(|errors| Failure::no_section(&errors, wanted))
     }
 
     /// The settings of these sections, or all that is wrong with any of them. Warnings go to
     /// stderr, each once.
-    fn load(&self, sections: &[&str], args: &SourceArgs) -> Result<Vec<Settings>, Failure> {
+    pub(super) fn load(
+        &self,
+        sections: &[&str],
+        args: &SourceArgs,
+    ) -> Result<Vec<Settings>, Failure> {
         let overrides = source::overrides(args);
         let (mut all, mut warnings) = (Vec::new(), Vec::new());
         let mut problems: Vec<Problem> = Vec::new();
@@ -70,5 +74,12 @@ impl Opened {
             output::note(&format!("warning: {warning}"));
         }
         Ok(all)
+    }
+
+    /// The settings of one section.
+    pub(super) fn load_one(&self, section: &str, args: &SourceArgs) -> Result<Settings, Failure> {
+        let mut all = self.load(&[section], args)?;
+        // One section, one answer.
+        all.pop().ok_or_else(|| Failure::new(crate::exit::Exit::NoSection, section))
     }
 }

@@ -1,0 +1,100 @@
+//! A channel between two processes of one program: small messages, each whole, each with at most one
+//! descriptor (SCM_RIGHTS). Neither end ever blocks.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
+    sendmsg, socketpair,
+};
+
+/// One end of a channel.
+#[derive(Debug)]
+pub(crate) struct Channel(OwnedFd);
+
+impl Channel {
+    /// Both ends of a new channel.
+    pub(crate) fn pair() -> nix::Result<(Self, Self)> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let (one, other) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
+        Ok((Self(one), Self(other)))
+    }
+
+    /// Sends a message, which is not empty. `EAGAIN`: the other end has not read the earlier ones yet.
+    pub(crate) fn send(&self, message: &[u8], fd: Option<BorrowedFd<'_>>) -> nix::Result<()> {
+        let numbers = fd.map(|fd| [fd.as_raw_fd()]);
+        let rights = numbers.as_ref().map(|numbers| ControlMessage::ScmRights(numbers));
+        let flags = MsgFlags::MSG_NOSIGNAL;
+        let parts = [IoSlice::new(message)];
+        loop {
+            match sendmsg::<()>(self.0.as_raw_fd(), &parts, rights.as_slice(), flags, None) {
+                Err(Errno::EINTR) => {}
+                sent => return sent.map(drop),
+            }
+        }
+    }
+
+    /// The next message, of at most the buffer's length, and what came with it. A length of 0 is the end
+    /// of the channel; `EAGAIN`: there is none yet.
+    pub(crate) fn receive(&self, buffer: &mut [u8]) -> nix::Result<(usize, Option<OwnedFd>)> {
+        let mut control = nix::cmsg_space!([i32; 1]);
+        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+        loop {
+            let mut parts = [IoSliceMut::new(buffer)];
+            let fd = self.0.as_raw_fd();
+            let received = match recvmsg::<()>(fd, &mut parts, Some(&mut control), flags) {
+                Err(Errno::EINTR) => continue,
+                received => received?,
+            };
+            let mut came = None;
+            for message in received.cmsgs()? {
+                if let ControlMessageOwned::ScmRights(numbers) = message {
+                    // SAFETY: the kernel has just made these descriptors for this message, so nobody
+                    // else owns them.
+                    let owned = |number| unsafe { OwnedFd::from_raw_fd(number) };
+                    came = numbers.into_iter().map(owned).next_back().or(came);
+                }
+            }
+            return Ok((received.bytes, came));
+        }
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::fds;
+
+    #[test]
+    fn a_message_arrives_whole_with_its_descriptor_and_then_the_end() {
+        let (one, other) = Channel::pair().unwrap();
+        let (read, write) = fds::pipe().unwrap();
+        one.send(b"alone", None).unwrap();
+        one.send(b"with a pipe", Some(read.as_fd())).unwrap();
+        drop((one, read));
+        let mut buffer = [0; 64];
+        let (length, fd) = other.receive(&mut buffer).unwrap();
+        assert_eq!((&buffer[..length], fd.is_none()), (&b"alone"[..], true));
+        let (length, fd) = other.receive(&mut buffer).unwrap();
+        assert_eq!(&buffer[..length], b"with a pipe");
+        fds::write(&write, b"x").unwrap();
+        assert_eq!(fds::read(fd.unwrap(), &mut buffer), Ok(1));
+        assert_eq!(other.receive(&mut buffer).unwrap().0, 0);
+    }
+
+    #[test]
+    fn a_full_channel_and_an_empty_one_say_so() {
+        let (one, other) = Channel::pair().unwrap();
+        assert_eq!(other.receive(&mut [0; 8]).unwrap_err(), Errno::EAGAIN);
+        let full = (0..100_000).find_map(|_| one.send(b"12345678", None).err());
+        assert_eq!(full, Some(Errno::EAGAIN));
+    }
+}
