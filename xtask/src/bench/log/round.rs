@@ -142,9 +142,7 @@ impl Round<'_> {
             | Way::Appender => self.writers(&mut place, None, Running(Vec::new()))?,
         };
         let cpu = cpu()? - before;
-        // A slot of `ph` begins with another number than a writer here.
-        let first = usize::from(self.way == Way::Captured);
-        let count = Count::of(&place.logs, first, WRITERS, self.lines)?;
+        let count = Count::of(&place.logs, WRITERS, self.lines)?;
         Ok(Ok(Outcome { seconds, cpu, count }))
     }
 

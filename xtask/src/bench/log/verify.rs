@@ -30,9 +30,9 @@ impl AddAssign for Count {
 }
 
 impl Count {
-    /// Counts the lines in all files of a folder. Each of so many writers, by numbers that begin with
-    /// `first`, has written `lines`; others may have written some more.
-    pub(super) fn of(folder: &Path, first: usize, writers: usize, lines: usize) -> Result<Count> {
+    /// Counts the lines in all files of a folder. Each of so many writers has written `lines`; others
+    /// may have written some more.
+    pub(super) fn of(folder: &Path, writers: usize, lines: usize) -> Result<Count> {
         let mut count = Count::default();
         let mut seen: Vec<Vec<u8>> = vec![Vec::new(); 100];
         for entry in fs::read_dir(folder)? {
@@ -49,7 +49,7 @@ impl Count {
             count.duplicate +=
                 seen.iter().map(|&times| u64::from(times.saturating_sub(1))).sum::<u64>();
         }
-        for seen in seen.iter().skip(first).take(writers) {
+        for seen in seen.iter().take(writers) {
             let found = seen.iter().take(lines).filter(|&&times| times > 0).count();
             count.lost += u64::try_from(lines - found)?;
         }
