@@ -91,9 +91,24 @@ pub(crate) struct Head<'a> {
 /// Appends one whole line to `into`. `message` and `fields` are escaped already; every field
 /// brings the blank before it.
 pub(crate) fn line(into: &mut String, head: Head<'_>, message: &str, fields: &str) {
-    let start = into.len();
+    line_behind(into, &text_of(head, Format::Text), message, fields);
+}
+
+/// The head of a line. The same one serves all lines of a millisecond that differ in nothing else.
+pub(crate) fn text_of(head: Head<'_>, format: Format) -> String {
+    let mut text = String::new();
     // Writing to a String fails only if a Display does, and these fail only for years over 9999.
-    let _ = write_head(into, head);
+    let _ = match format {
+        Format::Text => write_head(&mut text, head),
+        Format::Json => json::write_head(&mut text, head),
+    };
+    text
+}
+
+/// Appends one whole line whose head is made already.
+pub(crate) fn line_behind(into: &mut String, head: &str, message: &str, fields: &str) {
+    let start = into.len();
+    into.push_str(head);
     into.push_str(message);
     into.push_str(if message.is_empty() { fields.trim_start_matches(' ') } else { fields });
     if into.len() - start >= LINE_LIMIT {

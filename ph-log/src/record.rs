@@ -7,11 +7,13 @@
 
 use std::cell::Cell;
 use std::fmt::{self, Write};
+use std::time::SystemTime;
 
-use tracing::Event;
 use tracing::field::{Field, Visit};
+use tracing::{Event, Level};
 
 use crate::format::{self, Format, Head, LINE_LIMIT, json};
+use crate::identity::Role;
 
 thread_local! {
     static SCRATCH: Cell<Scratch> = const { Cell::new(Scratch::new()) };
@@ -29,6 +31,34 @@ pub(crate) struct Scratch {
     /// Where the whole line is put together.
     line: String,
     value: String,
+    head: KeptHead,
+}
+
+/// The head of the last line, which is that of the next as a rule: to write it anew takes as long as
+/// all the rest of a line.
+#[derive(Debug, Default)]
+struct KeptHead {
+    text: String,
+    /// Of whom it speaks, and when: the millisecond, the level, the process, its role, the format.
+    of: Option<(u128, Level, u32, Role, Format)>,
+    name: String,
+}
+
+impl KeptHead {
+    const fn new() -> KeptHead {
+        KeptHead { text: String::new(), of: None, name: String::new() }
+    }
+
+    fn text(&mut self, head: Head<'_>, format: Format) -> &str {
+        let since = head.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let of = Some((since.as_millis(), head.level, head.pid, head.role, format));
+        if self.of != of || self.name != head.name {
+            self.text = format::text_of(head, format);
+            self.of = of;
+            head.name.clone_into(&mut self.name);
+        }
+        &self.text
+    }
 }
 
 impl Scratch {
@@ -40,6 +70,7 @@ impl Scratch {
             json_fields: json::Fields::new(),
             line: String::new(),
             value: String::new(),
+            head: KeptHead::new(),
         }
     }
 
@@ -62,9 +93,12 @@ impl Scratch {
     /// The whole line.
     pub(crate) fn line(&mut self, head: Head<'_>) -> &str {
         self.line.clear();
+        let head = self.head.text(head, self.format);
         match self.format {
-            Format::Text => format::line(&mut self.line, head, &self.message, &self.fields),
-            Format::Json => json::line(&mut self.line, head, &self.message, &self.json_fields),
+            Format::Text => format::line_behind(&mut self.line, head, &self.message, &self.fields),
+            Format::Json => {
+                json::line_behind(&mut self.line, head, &self.message, &self.json_fields);
+            }
         }
         &self.line
     }

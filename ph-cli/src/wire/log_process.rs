@@ -159,13 +159,15 @@ impl LogProcess for LogOfService {
             capture.add(self.source(source))?;
         }
         capture.recover()?;
+        // What one that was killed has left uncompressed.
+        self.log.compress_pending();
         loop {
             let turn = capture.turn(feed.fd())?;
             feed.ended(&turn.ended);
             if !turn.is_control_ready {
                 continue;
             }
-            for order in feed.orders() {
+            for order in feed.orders()? {
                 match order {
                     LogOrder::Source(source) => capture.add(self.source(source))?,
                     LogOrder::Reopen => {

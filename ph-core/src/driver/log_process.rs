@@ -273,12 +273,8 @@ impl Driver<'_> {
                 fds::close_in_child(self.trees.hold_fds());
                 let feed = LogFeed::new(own_end, sources);
                 let Some(process) = self.log_process() else { return 1 };
-                match self
-                    .nofile
-                    .restore()
-                    .map_err(worker::Error::from)
-                    .and_then(|()| process.run(feed))
-                {
+                // It has as many descriptors as the master, and keeps the master's limit of them.
+                match process.run(feed) {
                     Ok(()) => 0,
                     Err(why) => {
                         error!("the log process failed: {why}");

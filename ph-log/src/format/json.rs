@@ -160,9 +160,13 @@ impl Fields {
 
 /// Appends one whole line to `into`. `message` is escaped already, as far as a line can show it.
 pub(crate) fn line(into: &mut String, head: Head<'_>, message: &str, fields: &Fields) {
+    line_behind(into, &super::text_of(head, super::Format::Json), message, fields);
+}
+
+/// Appends one whole line whose head is made already.
+pub(crate) fn line_behind(into: &mut String, head: &str, message: &str, fields: &Fields) {
     let end = into.len() + LINE_LIMIT;
-    // Writing to a String fails only if a Display does, and these fail only for years over 9999.
-    let _ = write_head(into, head);
+    into.push_str(head);
     into.push_str(",\"message\":\"");
     let fields_length = if fields.is_empty() { 0 } else { OPEN.len() + fields.len() + 1 };
     if !fields.is_cut && into.len() + message.len() + fields_length + "\"}\n".len() <= end {
@@ -195,7 +199,7 @@ const OPEN: &str = ",\"fields\":{";
 
 /// Appends the beginning of a line, up to where the message or anything else can follow after a
 /// comma.
-pub(crate) fn write_head(into: &mut String, head: Head<'_>) -> fmt::Result {
+pub(super) fn write_head(into: &mut String, head: Head<'_>) -> fmt::Result {
     // A clock before 1970 would make humantime panic.
     let at = humantime::format_rfc3339_millis(head.at.max(SystemTime::UNIX_EPOCH));
     match head.role {

@@ -1,10 +1,11 @@
 //! The log process's end: what it gets from its master, and what it says.
 
+use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 use nix::errno::Errno;
 
-use super::message::{ENDED_MAX, MESSAGE_LIMIT, parse};
+use super::message::{ENDED_MAX, MESSAGE_LIMIT, is_source, parse};
 use crate::sys::channel::Channel;
 use crate::sys::signals;
 use crate::worker::LogSource;
@@ -54,13 +55,21 @@ impl LogFeed {
 
     /// The orders that are there now, without waiting. After [`LogOrder::Finish`] and
     /// [`LogOrder::Orphaned`] there are no more.
-    pub fn orders(&mut self) -> Vec<LogOrder> {
+    ///
+    /// # Errors
+    ///
+    /// A source came without its pipe, because no descriptor is left. Whoever comes after this process
+    /// inherits it, which takes none.
+    pub fn orders(&mut self) -> io::Result<Vec<LogOrder>> {
         self.tell_ended();
         let mut orders = Vec::new();
         let mut message = [0; MESSAGE_LIMIT];
         while !self.is_over && orders.len() < MESSAGES_A_TURN {
             let order = match self.channel.receive(&mut message) {
                 Ok((0, _)) => Some(LogOrder::Orphaned),
+                Ok((length, None)) if is_source(&message[..length]) => {
+                    return Err(Errno::EMFILE.into());
+                }
                 Ok((length, pipe)) => parse(&message[..length], pipe),
                 Err(Errno::EAGAIN) => break,
                 Err(_) => Some(LogOrder::Orphaned),
@@ -71,7 +80,7 @@ impl LogFeed {
             }
             orders.extend(order);
         }
-        orders
+        Ok(orders)
     }
 
     /// Tells the master that nothing is left in these sources, and nobody has their other ends.

@@ -42,6 +42,11 @@ pub(super) fn message_of(source: &LogSource) -> Vec<u8> {
     message
 }
 
+/// Whether it is about a source.
+pub(super) fn is_source(message: &[u8]) -> bool {
+    message.first() == Some(&SOURCE)
+}
+
 /// `None` for what no master of this program sends.
 pub(super) fn parse(message: &[u8], pipe: Option<OwnedFd>) -> Option<LogOrder> {
     match message {
