@@ -20,9 +20,8 @@ use super::conditions::bind_late;
 /// left behind is the warden's, who takes no longer.
 const ORPHANED_LIMIT: Duration = Duration::from_secs(15);
 
-/// How long it takes to bring to the log what is there when everything has ended; the master's own limit
-/// is shorter where it is.
-const FINISH_LIMIT: Duration = Duration::from_secs(3600);
+/// How long a log is tried for that takes nothing, when everything has ended.
+const FINISH_PATIENCE: Duration = Duration::from_secs(3);
 
 /// The log, in every process of a service.
 pub(crate) struct LogOfService {
@@ -175,11 +174,12 @@ impl LogProcess for LogOfService {
                         tracing::info!("log files reopened");
                     }
                     LogOrder::Finish => {
-                        capture.drain(FINISH_LIMIT)?;
+                        finish(&mut capture)?;
                         return Ok(());
                     }
                     LogOrder::Orphaned => {
                         capture.drain_to_the_end(ORPHANED_LIMIT)?;
+                        capture.tell_loss();
                         return Ok(());
                     }
                 }
@@ -226,6 +226,17 @@ impl LogOfService {
             }
         };
         Source { id, pipe, kind, path }
+    }
+}
+
+/// Brings to the log what is there, as long as that takes anything.
+fn finish(capture: &mut Capture) -> ph_core::Result {
+    loop {
+        let before = capture.totals();
+        if capture.drain(FINISH_PATIENCE)?.is_done || capture.totals() == before {
+            capture.tell_loss();
+            return Ok(());
+        }
     }
 }
 

@@ -274,7 +274,7 @@ fn fault_60_an_output_nobody_reads_holds_up_no_supervision() {
 #[test]
 fn fault_60_a_reader_that_goes_is_not_fatal() {
     let stage = ph();
-    stage.configure("number_workers = 1\nlog_file = -\nmin_uptime = 0.1");
+    stage.configure("number_workers = 1\nlog_file = -\nmin_uptime = 0.1\ngraceful_timeout = 60");
     let pipe = "mkfifo pipe; head -c 100 < pipe > /dev/null & exec \"$@\" > pipe 2>&1";
     let script = "while :; do echo tick; sleep 0.01; done";
     let master = run(&stage, &["sh", "-c", pipe, "sh"], &["sh", "-c", script]);
@@ -293,7 +293,7 @@ fn fault_60_a_reader_that_goes_is_not_fatal() {
 #[test]
 fn fault_60_a_log_on_a_full_device_holds_up_nobody() {
     let stage = ph();
-    stage.configure("number_workers = 1\nlog_file = -\nmin_uptime = 0.1");
+    stage.configure("number_workers = 1\nlog_file = -\nmin_uptime = 0.1\ngraceful_timeout = 60");
     let wrapper = ["sh", "-c", "exec \"$@\" > /dev/full 2>&1", "sh"];
     let master = run(&stage, &wrapper, &["sh", "-c", "echo up; exec sleep 1000"]);
     let worker = master.wait_workers(1)[0];

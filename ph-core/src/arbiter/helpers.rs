@@ -151,6 +151,11 @@ impl Helpers {
                 continue;
             }
             match record.state {
+                // What the others had to say is still to be written down.
+                State::Waiting { .. } if ends == HelperEnd::Last && record.role.respawn => {
+                    self.set_state(helper, State::Stopping { kill_at });
+                    actions.extend([Action::SpawnHelper { helper }, Action::StopHelper { helper }]);
+                }
                 State::Waiting { .. } => self.set_state(helper, State::Ended),
                 State::Running { .. } => {
                     self.set_state(helper, State::Stopping { kill_at });

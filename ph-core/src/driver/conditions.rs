@@ -14,7 +14,7 @@ use super::command::Expand;
 use super::error::{RunError, system};
 use super::{Master, environment, report};
 use crate::sys::fds::NofileLimit;
-use crate::sys::privileges::Account;
+use crate::sys::privileges::{Account, Ids};
 use crate::sys::setup::{Cpus, Failure, ResourceLimit, Setup};
 use crate::sys::trial;
 
@@ -153,7 +153,12 @@ impl Master {
 impl Conditions {
     /// Whether workers are to be somebody else than the master.
     pub(super) fn is_another_account(&self) -> bool {
-        self.account.as_ref().is_some_and(|account| account.ids().is_some())
+        self.ids().is_some()
+    }
+
+    /// Who the workers are to be, if that is somebody else.
+    pub(super) fn ids(&self) -> Option<Ids> {
+        self.account.as_ref()?.ids()
     }
 
     /// Those that are the master's to set are left to it.

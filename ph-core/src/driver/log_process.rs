@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Stderr, Stdout};
 use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
+use nix::errno::Errno;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use nix::unistd::Pid;
 use tracing::{error, warn};
@@ -80,6 +81,8 @@ pub(super) struct LogPipes {
     /// All sources from this number on are untold.
     untold_from: u64,
     is_reopen_due: bool,
+    /// It is to finish when it has been told of all sources.
+    is_finish_due: bool,
     /// What the master writes its lines into.
     lines: Option<OwnedFd>,
     is_attached: bool,
@@ -95,6 +98,7 @@ impl LogPipes {
             most,
             untold_from: MASTERS_SOURCE,
             is_reopen_due: false,
+            is_finish_due: false,
             lines: None,
             is_attached: false,
         };
@@ -141,28 +145,31 @@ impl LogPipes {
             let is_over = |source: &&LogSource| fds::is_hung_up(&source.pipe);
             let oldest = self.sources.values().find(is_over).map(|source| source.id);
             let Some(source) = oldest.and_then(|id| self.sources.remove(&id)) else { return };
-            let bytes = fds::bytes_in(&source.pipe);
-            if bytes > 0 && source.id >= self.untold_from {
-                let origin = &source.origin;
-                warn!("the log process takes nothing: {bytes} bytes are lost, of {origin:?}");
+            let (bytes, origin) = (fds::bytes_in(&source.pipe), &source.origin);
+            // If the log process knows it, it may still write them, unless it is killed first.
+            let fate = if source.id < self.untold_from { "may be lost" } else { "are lost" };
+            if bytes > 0 {
+                warn!("the log process takes nothing: {bytes} bytes {fate}, of {origin:?}");
             }
         }
     }
 
     /// Tells the log process what it has not been told, as far as the channel has room.
-    fn tell(&mut self) -> bool {
-        let Some(channel) = &self.channel else { return true };
-        if self.is_reopen_due && channel.send(&[REOPEN], None).is_err() {
-            return false;
+    fn tell(&mut self) -> nix::Result<()> {
+        let Some(channel) = &self.channel else { return Ok(()) };
+        if self.is_reopen_due {
+            channel.send(&[REOPEN], None)?;
+            self.is_reopen_due = false;
         }
-        self.is_reopen_due = false;
         for (id, source) in self.sources.range(self.untold_from..) {
-            if channel.send(&message_of(source), Some(source.pipe.as_fd())).is_err() {
-                return false;
-            }
+            channel.send(&message_of(source), Some(source.pipe.as_fd()))?;
             self.untold_from = id + 1;
         }
-        true
+        if self.is_finish_due {
+            channel.send(&[FINISH], None)?;
+            self.is_finish_due = false;
+        }
+        Ok(())
     }
 
     fn hear(&mut self) {
@@ -194,10 +201,17 @@ impl Driver<'_> {
         if self.log_process().is_none() {
             return Ok(Outputs::default());
         }
-        let conditions = &self.settings.conditions;
-        let has_records = is_forked && conditions.is_another_account();
         self.log.make_room();
-        Outputs::open(self.settings.capture_output.unwrap_or(!is_forked), has_records)
+        let ids = self.settings.conditions.ids();
+        let is_captured = self.settings.capture_output.unwrap_or(!is_forked);
+        let outputs = Outputs::open(is_captured, is_forked && ids.is_some())?;
+        if let Some(ids) = ids {
+            for stream in [&outputs.stdout, &outputs.stderr].into_iter().flatten() {
+                // A program that opens /dev/stdout needs it; where it is refused, no other does.
+                let _ = ids.give(stream);
+            }
+        }
+        Ok(outputs)
     }
 
     /// Takes over the read ends of a process that runs now.
@@ -219,9 +233,11 @@ impl Driver<'_> {
 
     /// Tells what is to be told; what there is no room for, later.
     fn tell_log(&mut self) {
-        let is_all_told = self.log.tell();
+        // What the kernel refuses for another reason is tried again with whatever comes next: to wait for
+        // room that is there would be no wait.
+        let is_full = self.log.tell() == Err(Errno::EAGAIN);
         let Some(channel) = &self.log.channel else { return };
-        let room = if is_all_told { EpollFlags::empty() } else { EpollFlags::EPOLLOUT };
+        let room = if is_full { EpollFlags::EPOLLOUT } else { EpollFlags::empty() };
         let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLET | room;
         // It was added a moment ago, so it can be changed.
         let _ = self.epoll.modify(channel, &mut EpollEvent::new(flags, LOG));
@@ -299,13 +315,10 @@ impl Driver<'_> {
         }
     }
 
-    /// The log process is to bring everything to the log and end. If its channel has no room, the end
-    /// of that says the same.
+    /// The log process is to bring everything to the log and end.
     pub(super) fn finish_log(&mut self) {
-        let sent = self.log.channel.as_ref().map(|channel| channel.send(&[FINISH], None));
-        if !matches!(sent, Some(Ok(()))) {
-            self.log.channel = None;
-        }
+        self.log.is_finish_due = true;
+        self.tell_log();
     }
 
     /// The log process was reaped.

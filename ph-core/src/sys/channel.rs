@@ -48,6 +48,10 @@ impl Channel {
                 Err(Errno::EINTR) => continue,
                 received => received?,
             };
+            if received.flags.contains(MsgFlags::MSG_CTRUNC) {
+                // There was a descriptor, and no room for one in this process.
+                return Ok((received.bytes, None));
+            }
             let mut came = None;
             for message in received.cmsgs()? {
                 if let ControlMessageOwned::ScmRights(numbers) = message {

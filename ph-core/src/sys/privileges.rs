@@ -4,6 +4,8 @@
 //! forms (real, effective, saved); then what the kernel says is compared with what was asked for, and
 //! the way back is tried, which must fail.
 
+use std::os::fd::AsFd;
+
 use nix::errno::Errno;
 use nix::unistd::{Gid, Group, Uid, User, getegid, geteuid, getgrouplist};
 
@@ -123,6 +125,11 @@ pub(crate) struct Ids {
 }
 
 impl Ids {
+    /// Makes a file theirs, so that they can open it again by its name in /proc.
+    pub(crate) fn give(&self, fd: impl AsFd) -> nix::Result<()> {
+        nix::unistd::fchown(fd, Some(self.user), Some(self.group))
+    }
+
     /// Becomes them, in a child of one thread. System calls only.
     pub(crate) fn take_on(&self) -> Result<(), Failure> {
         nix::unistd::setgroups(&self.groups).map_err(Failure::of(Step::Groups))?;

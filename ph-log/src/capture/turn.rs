@@ -13,7 +13,7 @@ use super::batch::Outcome;
 use super::journal::Loss;
 use super::place::{MAIN, Place};
 use super::terminal;
-use super::{Capture, Drained, Overflow, Turn};
+use super::{Capture, Drained, Overflow, Turn, pipes};
 use crate::output::monotonic;
 
 /// How often writing is tried again.
@@ -56,7 +56,8 @@ impl Capture {
     }
 
     /// Brings everything to the log that is there now, beginnings of lines too. Ends when nothing
-    /// is left or the limit is over.
+    /// is left, when as much was taken as was there at most, because somebody goes on printing, or
+    /// when the limit is over.
     ///
     /// # Errors
     ///
@@ -64,8 +65,11 @@ impl Capture {
     pub fn drain(&mut self, limit: Duration) -> io::Result<Drained> {
         self.recover_first()?;
         let until = monotonic() + limit;
+        let room = self.feeds.values().map(|feed| pipes::capacity(&feed.pipe) as u64).sum::<u64>();
+        let enough = self.totals().read.saturating_add(room);
         self.is_draining = true;
         let mut result = Ok(false);
+        let mut may_tell = true;
         loop {
             let looked = self.look().and_then(|()| self.round());
             if let Err(error) = looked {
@@ -73,13 +77,16 @@ impl Capture {
                 break;
             }
             let is_told = self.untold() == Loss::default();
-            let is_idle = |place: &Place| place.ready.is_empty() && place.rest.is_empty();
-            if is_told
-                && self.flight.is_none()
-                && self.places.iter().all(|(_, place)| is_idle(place))
-            {
-                result = Ok(true);
-                break;
+            let has_rest = |place: &Place| !place.ready.is_empty() || !place.rest.is_empty();
+            let is_idle = !self.places.iter().any(|(_, place)| has_rest(place));
+            if (is_idle && self.flight.is_none()) || self.totals().read >= enough {
+                if is_told || !std::mem::take(&mut may_tell) {
+                    result = Ok(is_told);
+                    break;
+                }
+                // A last attempt, now: there may be no later one.
+                self.notice_at = Duration::ZERO;
+                continue;
             }
             let now = monotonic();
             if now >= until {
@@ -112,6 +119,9 @@ impl Capture {
             let left = until.saturating_sub(monotonic());
             if self.feeds.is_empty() || left.is_zero() {
                 return Ok(Drained { ended, is_done: drained.is_done && self.feeds.is_empty() });
+            }
+            if self.places.iter().any(|(_, place)| !place.ready.is_empty()) {
+                continue;
             }
             let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
             // An interrupted wait is a short one.
@@ -297,6 +307,15 @@ impl Capture {
         }
         self.consume()?;
         Ok(goes_on.then_some(looked_at))
+    }
+
+    /// Tells on stderr, for what it is worth, what was dropped and could not be told in the log.
+    pub fn tell_loss(&mut self) {
+        let Loss { bytes, lines } = self.untold();
+        if bytes > 0 {
+            self.say_at = Duration::ZERO;
+            self.say(&format!("output of workers was dropped lines={lines} bytes={bytes}"));
+        }
     }
 
     /// Tells trouble on stderr, at most once a minute.

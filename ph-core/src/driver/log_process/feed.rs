@@ -58,8 +58,8 @@ impl LogFeed {
     ///
     /// # Errors
     ///
-    /// A source came without its pipe, because no descriptor is left. Whoever comes after this process
-    /// inherits it, which takes none.
+    /// A source came without its pipe, because no descriptor is left, or nothing can be heard of the
+    /// master any more. Whoever comes after this process inherits all sources, which takes no room.
     pub fn orders(&mut self) -> io::Result<Vec<LogOrder>> {
         self.tell_ended();
         let mut orders = Vec::new();
@@ -72,7 +72,8 @@ impl LogFeed {
                 }
                 Ok((length, pipe)) => parse(&message[..length], pipe),
                 Err(Errno::EAGAIN) => break,
-                Err(_) => Some(LogOrder::Orphaned),
+                Err(Errno::ECONNRESET) => Some(LogOrder::Orphaned),
+                Err(errno) => return Err(errno.into()),
             };
             self.is_over = matches!(order, Some(LogOrder::Finish | LogOrder::Orphaned));
             if let Some(LogOrder::Reopen) = order {

@@ -260,3 +260,17 @@ fn whatever_the_others_took_there_is_time_to_write_it_down() {
          2.2  | helper 0 0    | exit 1 unreaped 1",
     );
 }
+
+#[test]
+fn one_in_backoff_is_started_at_once_to_write_down_what_the_others_said() {
+    tell_with(
+        &[LOG],
+        one(),
+        "0    | started         | help 0, spawn 1@0
+         0.1  | helper 0 9      | help 0
+         0.2  | helper 0 failed | -
+         0.2  | stop            | stop 1
+         0.25 | exit 1 0        | *exited 1 Shutdown, *leaving with 0, help 0, dismiss 0
+         0.3  | helper 0 0      | exit 0",
+    );
+}

@@ -176,14 +176,16 @@ impl Observer {
     pub(super) fn on_spawn_helper(&mut self, helper: HelperId) -> Verdict {
         let (now, is_stopping) = (self.now, self.stop.is_some());
         let role = self.closing.helper(helper)?.role;
-        let is_wanted = !self.closing.is_turn(role, is_stopping);
+        // Once more, whatever its backoff says: what the others had to say is to be written down.
+        let is_last_call = role.ends == HelperEnd::Last && self.closing.leaving.is_some();
+        let is_wanted = !self.closing.is_turn(role, is_stopping) || is_last_call;
         let seen = self.closing.helper(helper)?;
         hold!(6, self.is_started, "{helper:?} is started before the master");
         hold!(6, is_wanted && seen.kill_at.is_none(), "{helper:?} is started for the end");
         hold!(1, !seen.has_process(), "{helper:?} has a process already");
         hold!(9, seen.role.respawn || !seen.has_run, "{helper:?} is started a second time");
         let earliest = seen.deaths.earliest;
-        hold!(9, now >= earliest, "{helper:?} must wait until {earliest:?}");
+        hold!(9, now >= earliest || is_last_call, "{helper:?} must wait until {earliest:?}");
         seen.since = Some(now);
         seen.has_run = true;
         Ok(())
