@@ -160,6 +160,61 @@ fn what_workers_printed_before_a_stop_is_written_before_the_master_ends() {
     check_complete(stage.folder(), 2, 2000);
 }
 
+/// More sources than the channel has room for while nobody reads it.
+#[test]
+fn a_log_process_that_was_stopped_is_told_of_every_source_before_it_finishes() {
+    let stage = ph();
+    stage.configure("number_workers = 300\nmin_uptime = 0.1\ngraceful_timeout = 30");
+    let master = run(&stage, &[], &["sh", "-c", "echo n 1; exec sleep 1000"]);
+    let log = log_process(&stage);
+    log.send(Signal::SIGSTOP);
+    master.wait_workers(300);
+    master.send(Signal::SIGTERM);
+    master.wait_workers(0);
+    log.send(Signal::SIGCONT);
+    assert_eq!(master.wait(), 0);
+    check_complete(stage.folder(), 300, 1);
+}
+
+#[test]
+fn a_log_process_killed_just_before_a_stop_is_replaced_for_its_end() {
+    let stage = ph();
+    stage.configure("number_workers = 2\nbackoff_min = 20\nbackoff_max = 20");
+    let script = "trap 'i=0; while [ $i -lt 500 ]; do i=$((i+1)); echo n $i; done; exit 0' TERM
+                  echo trapped; while :; do sleep 0.1; done";
+    let master = run(&stage, &[], &["sh", "-c", script]);
+    stage.log().wait_for_count("trapped", 2);
+    let first = log_process(&stage);
+    first.send(Signal::SIGKILL);
+    log_process_after(&stage, first).send(Signal::SIGKILL);
+    eventually("none is there", || stage.titled("ph: log [web]").is_empty().then_some(()));
+    stop_in_time(master);
+    check_complete(stage.folder(), 2, 500);
+}
+
+#[test]
+fn commands_of_another_user_can_open_their_outputs_by_name() {
+    let stage = ph();
+    stage.configure("number_workers = 1\nuser = nobody\ndirectory = /");
+    let script = "echo by name > /dev/stdout; echo and this > /dev/stderr; exec sleep 1000";
+    let master = run(&stage, &[], &["sh", "-c", script]);
+    stage.log().wait_for("and this");
+    assert_eq!(stage.log().with("by name").len(), 1);
+    stop_in_time(master);
+}
+
+#[test]
+fn more_sources_than_the_callers_limit_of_descriptors_are_all_read() {
+    let stage = ph();
+    stage.configure("number_workers = 60\nmin_uptime = 0.1");
+    let limited = ["sh", "-c", "ulimit -Sn 64; exec \"$@\"", "sh"];
+    let master = run(&stage, &limited, &["sh", "-c", "echo n 1; exec sleep 1000"]);
+    stage.log().wait_ready(60);
+    eventually("all lines", || (numbers(&all_lines(stage.folder())).len() == 60).then_some(()));
+    stop_in_time(master);
+    assert!(stage.log().with("log process").is_empty());
+}
+
 #[test]
 fn a_log_process_outlives_a_killed_master_until_everything_is_written() {
     let stage = ph();
