@@ -143,7 +143,9 @@ impl Capture {
         let size = capacity(&feed.pipe).min(self.input.len());
         let found = peek(&feed.pipe, &self.journal.scratch, &mut self.input[..size]).ok()?;
         let Peek::Bytes(found) = found else { return None };
-        if found < size - size / 4 {
+        // A pipe is full when its pages are, and a write that does not fit into the last one takes
+        // another: that may be little more than half of the bytes.
+        if found < size / 2 {
             return None;
         }
         let found = &self.input[..found];

@@ -1,11 +1,16 @@
 //! Stderr, as the log or beside it. Its description is shared with whoever started ph, so it is
-//! never made non-blocking: it is asked first, and gets no more than a pipe takes without a wait.
+//! never made non-blocking: it is asked first, and gets no more than a pipe takes without a wait. A
+//! terminal may wait all the same, so that is opened once more, on a description of its own.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, IsTerminal as _};
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::fstat;
 use nix::unistd::write;
@@ -57,7 +62,8 @@ pub(super) fn put(bytes: &[u8], patience: Duration) -> (usize, Option<Refusal>) 
         }
         let rest = &bytes[written..];
         let piece = if is_file { rest } else { &rest[..rest.len().min(PIECE)] };
-        match write(stderr.as_fd(), piece) {
+        let fd = own_terminal().map_or(stderr.as_fd(), File::as_fd);
+        match write(fd, piece) {
             Err(Errno::EINTR) => {}
             // Somebody else made it non-blocking and filled it since the question.
             Err(Errno::EAGAIN) => return (written, Some(Refusal::Stalled)),
@@ -66,6 +72,16 @@ pub(super) fn put(bytes: &[u8], patience: Duration) -> (usize, Option<Refusal>) 
         }
     }
     (written, None)
+}
+
+/// The terminal that stderr is, if it is one, on a description that never waits.
+fn own_terminal() -> Option<&'static File> {
+    static OWN: OnceLock<Option<File>> = OnceLock::new();
+    let open = || {
+        let how = (OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits();
+        File::options().write(true).custom_flags(how).open("/proc/self/fd/2").ok()
+    };
+    OWN.get_or_init(|| io::stderr().is_terminal().then(open).flatten()).as_ref()
 }
 
 /// Whether it is worth trying again.

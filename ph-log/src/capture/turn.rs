@@ -95,8 +95,11 @@ impl Capture {
             let patience = self.patience(now).unwrap_or(RETRY_EVERY).min(until - now);
             if !patience.is_zero() {
                 let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::ZERO);
+                let is_stalled = self.places.iter().any(|(_, place)| place.is_stalled);
+                let stderr = io::stderr();
+                let mut asked = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
                 // An interrupted pause is a short one.
-                let _ = poll(&mut [], timeout);
+                let _ = poll(if is_stalled { &mut asked } else { &mut [] }, timeout);
             }
         }
         self.is_draining = false;
@@ -295,7 +298,8 @@ impl Capture {
                 (None, true, false)
             }
             Outcome::Lost => {
-                self.notice_at = now + RETRY_EVERY;
+                // Nobody is there to be told, and nobody may ever be.
+                self.notice_at = now + SAY_EVERY;
                 (None, true, true)
             }
         };
