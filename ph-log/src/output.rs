@@ -357,7 +357,8 @@ impl Output {
     }
 }
 
-fn lines_in(bytes: &[u8]) -> u64 {
+/// How many lines end in these bytes.
+pub(crate) fn lines_in(bytes: &[u8]) -> u64 {
     bytes.iter().filter(|&&byte| byte == b'\n').count() as u64
 }
 

@@ -117,7 +117,7 @@ impl Sink {
         *lock(&self.relay) = Some(Relay::new(pipe));
     }
 
-    /// Sends what waits for room, as far as there is any, and says whether something still waits.
+    /// Sends what waits for room, as far as there is any.
     pub(crate) fn resume(&self) {
         if let Some(relay) = &mut *lock(&self.relay) {
             relay.resume();

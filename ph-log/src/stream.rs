@@ -23,7 +23,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::write;
 
-use crate::output::Writer;
+use crate::output::{Writer, lines_in};
 
 /// What a pipe takes as one piece: PIPE_BUF of Linux.
 const PIPE_ATOMIC: usize = 4096;
@@ -85,7 +85,7 @@ impl Stream {
     }
 
     fn lose(&mut self, rest: &[u8], errno: Errno) -> u64 {
-        let lines = rest.iter().filter(|&&byte| byte == b'\n').count() as u64;
+        let lines = lines_in(rest);
         let before = self.lost.map_or(0, |(lost, _)| lost);
         self.lost = Some((before + lines, errno));
         lines

@@ -95,16 +95,7 @@ pub(crate) fn files(settings: &Settings) -> Result<Vec<PathBuf>, Failure> {
 /// Every file of the sections the arguments name, or of all; each once.
 fn open(args: &Logs) -> Result<Vec<Log>, Failure> {
     let opened = Opened::new(&args.source)?;
-    let mut names = args.sections.names();
-    for name in &names {
-        opened.section(Some(name))?;
-    }
-    if names.is_empty() {
-        names = opened.configuration.sections().iter().map(String::as_str).collect();
-    }
-    if names.is_empty() {
-        names.push(opened.section(None)?);
-    }
+    let names = opened.sections(&args.sections)?;
     let mut logs: Vec<Log> = Vec::new();
     let mut without = None;
     for settings in opened.load(&names, &args.source)? {

@@ -158,8 +158,6 @@ impl LogProcess for LogOfService {
             capture.add(self.source(source))?;
         }
         capture.recover()?;
-        // What one that was killed has left uncompressed.
-        self.log.compress_pending();
         loop {
             let turn = capture.turn(feed.fd())?;
             feed.ended(&turn.ended);

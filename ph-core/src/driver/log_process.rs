@@ -81,6 +81,8 @@ pub(super) struct LogPipes {
     /// All sources from this number on are untold.
     untold_from: u64,
     is_reopen_due: bool,
+    /// The loop waits for room in the channel.
+    is_room_awaited: bool,
     /// It is to finish when it has been told of all sources.
     is_finish_due: bool,
     /// What the master writes its lines into.
@@ -98,6 +100,7 @@ impl LogPipes {
             most,
             untold_from: MASTERS_SOURCE,
             is_reopen_due: false,
+            is_room_awaited: false,
             is_finish_due: false,
             lines: None,
             is_attached: false,
@@ -122,7 +125,7 @@ impl LogPipes {
     /// A log process was forked: it has all that was there.
     fn on_inherited(&mut self) {
         self.untold_from = self.next;
-        self.is_reopen_due = false;
+        (self.is_reopen_due, self.is_room_awaited) = (false, false);
     }
 
     /// Bytes that nobody has brought to the log.
@@ -236,6 +239,10 @@ impl Driver<'_> {
         // What the kernel refuses for another reason is tried again with whatever comes next: to wait for
         // room that is there would be no wait.
         let is_full = self.log.tell() == Err(Errno::EAGAIN);
+        let was_full = std::mem::replace(&mut self.log.is_room_awaited, is_full);
+        if !is_full && !was_full {
+            return;
+        }
         let Some(channel) = &self.log.channel else { return };
         let room = if is_full { EpollFlags::EPOLLOUT } else { EpollFlags::empty() };
         let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLET | room;

@@ -18,7 +18,7 @@ use super::folder::FileId;
 use super::ledger::{Hold, Record};
 use super::perform::Rotation;
 use super::{RotatingFile, mode, now};
-use crate::output::monotonic;
+use crate::output::{lines_in, monotonic};
 use crate::rotate::{Decision, Moment};
 
 /// How often a write starts over because there is something to do first.
@@ -218,7 +218,7 @@ impl RotatingFile {
             self.put_once(piece, is_named);
         } else {
             let text = "the log was deleted, and nobody knows whether they were in it";
-            self.account.lose(count_lines(piece), io::Error::other(text));
+            self.account.lose(lines_in(piece), io::Error::other(text));
         }
     }
 
@@ -228,13 +228,9 @@ impl RotatingFile {
             false => self.file.put(piece),
         };
         let Err((bytes, error)) = failure else { return true };
-        self.account.lose(count_lines(&piece[piece.len() - bytes..]), error);
+        self.account.lose(lines_in(&piece[piece.len() - bytes..]), error);
         false
     }
-}
-
-fn count_lines(text: &[u8]) -> u64 {
-    text.iter().filter(|&&byte| byte == b'\n').count() as u64
 }
 
 fn not_held() -> io::Error {

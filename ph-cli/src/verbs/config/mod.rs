@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use ph_config::{ConfigErrors, Configuration, Problem, Settings};
 
-use crate::args::{Config, ConfigVerb, SourceArgs};
+use crate::args::{Config, ConfigVerb, SectionsArgs, SourceArgs};
 use crate::failure::Failure;
 use crate::output;
 use crate::source::{self, Place};
@@ -39,6 +39,24 @@ impl Opened {
     /// The section asked for, or the only one.
     pub(super) fn section<'s>(&'s self, wanted: Option<&'s str>) -> Result<&'s str, Failure> {
         self.configuration.section(wanted).map_err(|errors| Failure::no_section(&errors, wanted))
+    }
+
+    /// The sections asked for, or all.
+    pub(super) fn sections<'s>(
+        &'s self,
+        wanted: &'s SectionsArgs,
+    ) -> Result<Vec<&'s str>, Failure> {
+        let mut names = wanted.names();
+        for name in &names {
+            self.section(Some(name))?;
+        }
+        if names.is_empty() {
+            names = self.configuration.sections().iter().map(String::as_str).collect();
+        }
+        if names.is_empty() {
+            names.push(self.section(None)?);
+        }
+        Ok(names)
     }
 
     /// The settings of these sections, or all that is wrong with any of them. Warnings go to

@@ -19,16 +19,7 @@ const WIDEST_VALUE: usize = 40;
 /// Prints every value with its origin, of one section or of all.
 pub(super) fn show(args: &ConfigShow) -> Result<ExitCode, Failure> {
     let opened = Opened::new(&args.source)?;
-    let mut names = args.sections.names();
-    for name in &names {
-        opened.section(Some(name))?;
-    }
-    if names.is_empty() {
-        names = opened.configuration.sections().iter().map(String::as_str).collect();
-    }
-    if names.is_empty() {
-        names.push(opened.section(None)?);
-    }
+    let names = opened.sections(&args.sections)?;
     let services = opened.load(&names, &args.source)?;
     if args.json {
         let files = opened.configuration.files().map(|it| it.to_string_lossy().into_owned());
