@@ -31,6 +31,19 @@ pub enum Action {
         /// Which one.
         worker: WorkerId,
     },
+    /// Look up how much memory a worker has; answered by `MemoryRead`, soon.
+    ReadMemory {
+        /// Which one.
+        worker: WorkerId,
+    },
+    /// Read the configuration anew and open what it wants to listen on. Answered by `Loaded` or
+    /// `LoadFailed`.
+    Load {
+        /// What it will be called, if it is good.
+        generation: Generation,
+    },
+    /// It takes too long, or is not wanted any more: end the reading. No answer is waited for.
+    AbandonLoad,
     /// Start a helper. Answered by `HelperEnded` when it ends, or cannot be started.
     SpawnHelper {
         /// Which one; it has no process.
@@ -70,6 +83,33 @@ pub enum WorkerSignal {
     Reopen,
 }
 
+/// Why a worker is replaced by one like it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecycleReason {
+    /// It served its `max_requests`.
+    Requests,
+    /// It reached the greatest age there is.
+    Age,
+    /// It was above `max_memory`, look after look.
+    Memory {
+        /// At the last look, in bytes.
+        bytes: u64,
+    },
+}
+
+/// How a worker of a new generation failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RollFault {
+    /// It ended before it had lived long enough.
+    Exited(ExitStatus),
+    /// It could not be started.
+    NotSpawned(SpawnFault),
+    /// It was not ready in time.
+    BootTimeout,
+    /// It was silent for its `timeout`.
+    Stuck,
+}
+
 /// Why a worker was told to end. Every kill has one, and it reaches the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopReason {
@@ -77,8 +117,14 @@ pub enum StopReason {
     Shutdown,
     /// The target was lowered.
     ScaleDown,
-    /// It served enough requests and its successor is ready.
+    /// It served enough requests, is too old or too big, and its successor is ready.
     Recycle,
+    /// A reload: its configuration is not the current one any more.
+    Reload,
+    /// A reload that failed: its configuration is taken back.
+    Rollback,
+    /// Nothing is to serve until the next reload.
+    Drain,
     /// It was silent for `timeout`.
     Stuck,
     /// It was not ready within `boot_timeout`.
@@ -91,7 +137,12 @@ impl StopReason {
     pub const fn is_fault(self) -> bool {
         match self {
             Self::Stuck | Self::BootTimeout => true,
-            Self::Shutdown | Self::ScaleDown | Self::Recycle => false,
+            Self::Shutdown
+            | Self::ScaleDown
+            | Self::Recycle
+            | Self::Reload
+            | Self::Rollback
+            | Self::Drain => false,
         }
     }
 }
@@ -120,10 +171,12 @@ pub enum Outcome {
     NotExecutable,
     /// Before any worker was ready: the command does not exist.
     NotFound,
+    /// A slot's workers keep dying, and the policy is to end the service then.
+    CrashLoop,
 }
 
 impl Outcome {
-    /// The process exit code: 0, 1, 3, 4, 126 and 127 as in a POSIX shell, or a worker's.
+    /// The process exit code: 0, 1, 3, 4, 155, 126 and 127 as in a POSIX shell, or a worker's.
     #[must_use]
     pub const fn code(self) -> u8 {
         match self {
@@ -132,6 +185,7 @@ impl Outcome {
             Self::BootFailed { code } | Self::WorkersEnded { code } => code,
             Self::NotExecutable => 126,
             Self::NotFound => 127,
+            Self::CrashLoop => 155,
         }
     }
 }
@@ -207,11 +261,66 @@ pub enum Notice {
         /// Which one.
         slot: Slot,
     },
-    /// A worker is to be replaced because it served enough requests.
+    /// A worker is to be replaced although its configuration is the current one.
     Recycling {
         /// Which one.
         worker: WorkerId,
+        /// Why.
+        reason: RecycleReason,
     },
+    /// A reload began: the configuration is read.
+    Loading {
+        /// What it will be called.
+        generation: Generation,
+    },
+    /// The configuration was refused, and nothing has changed.
+    LoadRefused {
+        /// What it would have been called.
+        generation: Generation,
+        /// It was not refused, but not read in time.
+        is_timeout: bool,
+    },
+    /// The workers are being replaced, that of one slot first.
+    Rolling {
+        /// What the new ones are.
+        generation: Generation,
+        /// The slot of the canary.
+        canary: Slot,
+    },
+    /// The canary has stood its test: the others follow.
+    CanaryProven {
+        /// Which one.
+        worker: WorkerId,
+    },
+    /// All workers are of the new generation and have lived long enough.
+    Reloaded {
+        /// What they are.
+        generation: Generation,
+        /// Since the order was taken up.
+        took: Duration,
+    },
+    /// A new worker has failed: the former generation comes back.
+    RollFailed {
+        /// What failed.
+        generation: Generation,
+        /// What comes back.
+        back_to: Generation,
+        /// Which worker.
+        worker: WorkerId,
+        /// Its place.
+        slot: Slot,
+        /// How it failed.
+        cause: RollFault,
+    },
+    /// The former generation is back, as far as its own workers let it.
+    RolledBack {
+        /// What failed.
+        generation: Generation,
+        /// What is back.
+        back_to: Generation,
+    },
+    /// Workers are stopped until the next reload.
+    Draining,
     /// The number of workers to keep alive changed.
     Scaled {
         /// Before.

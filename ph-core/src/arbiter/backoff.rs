@@ -18,8 +18,12 @@ pub struct Jitter(pub u32);
 impl Jitter {
     /// Adds up to a quarter, so that slots that died together do not return together.
     fn spread(self, wait: Duration) -> Duration {
-        let quarter = wait / 4;
-        wait.saturating_add(quarter.mul_f64(f64::from(self.0) / f64::from(u32::MAX)))
+        wait.saturating_add(self.part_of(wait / 4))
+    }
+
+    /// A random part of a span.
+    pub(super) fn part_of(self, span: Duration) -> Duration {
+        span.mul_f64(f64::from(self.0) / f64::from(u32::MAX))
     }
 }
 

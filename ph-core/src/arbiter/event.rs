@@ -4,6 +4,7 @@ use core::fmt;
 
 use super::backoff::Jitter;
 use super::order::Order;
+use super::policy::Policy;
 use super::time::Time;
 
 /// One worker process, from its spawn to its reaping. Never reused within a master's life.
@@ -39,6 +40,7 @@ macro_rules! shown_as_number {
 shown_as_number!(WorkerId Slot Generation HelperId);
 
 /// Something that happened.
+#[expect(clippy::large_enum_variant, reason = "events are made and used one at a time, and copied")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// The driver is ready to perform: start the workers.
@@ -49,6 +51,8 @@ pub enum Event {
     Ready {
         /// Which one.
         worker: WorkerId,
+        /// Randomness for its greatest age.
+        jitter: Jitter,
     },
     /// The answer to [`Action::ReadHeartbeat`](super::Action::ReadHeartbeat).
     Heartbeat {
@@ -61,6 +65,26 @@ pub enum Event {
     RecycleDue {
         /// Which one.
         worker: WorkerId,
+    },
+    /// The answer to [`Action::ReadMemory`](super::Action::ReadMemory).
+    MemoryRead {
+        /// Which one.
+        worker: WorkerId,
+        /// What it and its tree hold, in bytes; 0 if that cannot be known.
+        bytes: u64,
+    },
+    /// The answer to [`Action::Load`](super::Action::Load): what that found is good, and its listeners
+    /// are open.
+    Loaded {
+        /// The one that was asked for.
+        generation: Generation,
+        /// What it is to be run by.
+        policy: Policy,
+    },
+    /// The other answer: it is bad, and nothing came of it.
+    LoadFailed {
+        /// The one that was asked for.
+        generation: Generation,
     },
     /// No process came of a [`Action::Spawn`](super::Action::Spawn), or it ended before it was the
     /// worker's program; what there was of it is reaped.

@@ -16,6 +16,8 @@ mod helpers;
 mod order;
 mod policy;
 mod reconcile;
+mod recycle;
+mod reload;
 mod roster;
 mod stop;
 mod time;
@@ -25,20 +27,22 @@ use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-pub use action::{Action, Notice, Outcome, StopReason, WorkerSignal};
+pub use action::{Action, Notice, Outcome, RecycleReason, RollFault, StopReason, WorkerSignal};
 pub use backoff::Jitter;
 pub use event::{Event, ExitStatus, Generation, HelperId, Slot, SpawnFault, WorkerId};
 pub use helpers::{HelperEnd, HelperRole};
 pub use order::{ORDERS, Order, OrderRow};
 pub use policy::{
-    ABORT_GRACE, CLOSING_GRACE, CRASH_LOOP_STRIKES, ExitWith, LATE_TOLERANCE, LEAST_WAIT, Policy,
-    REAP_GRACE, Readiness, SPAWN_BATCH, Share, WorkerKind,
+    ABORT_GRACE, CLOSING_GRACE, CRASH_LOOP_STRIKES, ExitWith, HEAVY_LOOKS, LATE_TOLERANCE,
+    LEAST_WAIT, LOAD_TIMEOUT, OnCrashLoop, Policy, REAP_GRACE, Readiness, SPAWN_BATCH, Share,
+    WorkerKind,
 };
 pub use roster::Counts;
 pub use time::Time;
-pub use worker::{Pulse, Record, State};
+pub use worker::{Pulse, Record, State, Watch};
 
 use helpers::Helpers;
+use reload::Reload;
 use roster::Roster;
 use stop::Stop;
 use worker::{Verdict, earliest};
@@ -52,6 +56,9 @@ pub struct Arbiter {
     /// Workers to keep alive; starts as the policy's and follows scale orders.
     target: u32,
     generation: Generation,
+    reload: Reload,
+    /// Nobody is to serve until the next reload.
+    drained: bool,
     next_worker: u64,
     roster: Roster,
     helpers: Helpers,
@@ -65,6 +72,8 @@ pub struct Arbiter {
     recycle_queue: VecDeque<Slot>,
     /// Slots that are getting one.
     recycling: BTreeSet<Slot>,
+    /// Slots whose worker stops before it has one.
+    vacating: BTreeSet<Slot>,
     /// With [`ExitWith::All`]: slots whose worker ended and is not replaced, and the code that counts.
     finished: BTreeSet<Slot>,
     finished_code: u8,
@@ -94,6 +103,8 @@ impl Arbiter {
             now: Time::ZERO,
             phase: Phase::New,
             generation: Generation(1),
+            reload: Reload::new(Generation(1)),
+            drained: false,
             next_worker: 1,
             roster: Roster::default(),
             helpers: Helpers::default(),
@@ -102,6 +113,7 @@ impl Arbiter {
             crowded: BTreeSet::new(),
             recycle_queue: VecDeque::new(),
             recycling: BTreeSet::new(),
+            vacating: BTreeSet::new(),
             finished: BTreeSet::new(),
             finished_code: 0,
             asleep: Duration::ZERO,
@@ -132,9 +144,14 @@ impl Arbiter {
         match event {
             Event::Started => self.on_started(),
             Event::Ordered(order) => self.on_order(order, actions),
-            Event::Ready { worker } => self.on_ready(worker, actions),
+            Event::Ready { worker, jitter } => self.on_ready(worker, jitter, actions),
             Event::Heartbeat { worker, beat } => self.on_heartbeat(worker, beat, actions),
-            Event::RecycleDue { worker } => self.on_recycle_due(worker, actions),
+            Event::RecycleDue { worker } => {
+                self.want_recycling(worker, RecycleReason::Requests, actions);
+            }
+            Event::MemoryRead { worker, bytes } => self.on_memory_read(worker, bytes, actions),
+            Event::Loaded { generation, policy } => self.on_loaded(generation, policy, actions),
+            Event::LoadFailed { generation } => self.on_load_failed(generation, actions),
             Event::SpawnFailed { worker, fault, jitter } => {
                 self.on_spawn_failed(worker, fault, jitter, actions);
             }
@@ -165,7 +182,14 @@ impl Arbiter {
     }
 
     fn earliest(&self) -> Option<Time> {
-        earliest(self.roster.earliest().map(|(at, _)| at), self.helpers.earliest())
+        let of_others = earliest(self.helpers.earliest(), self.reload.deadline());
+        earliest(self.roster.earliest().map(|(at, _)| at), of_others)
+    }
+
+    /// The numbers it decides by.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.policy
     }
 
     /// Workers to keep alive.
@@ -196,7 +220,7 @@ impl Arbiter {
     pub fn is_within_grace(&self, worker: WorkerId) -> bool {
         self.roster.worker(worker).is_some_and(|record| match record.state {
             State::Stopping { reason, .. } => !reason.is_fault(),
-            State::Booting { .. } | State::Ready { .. } | State::Killed { .. } => false,
+            State::Booting { .. } | State::Ready(_) | State::Killed { .. } => false,
         })
     }
 
@@ -215,8 +239,9 @@ impl Arbiter {
     ///
     /// The first thing that does not agree: a bug in the arbiter.
     pub fn check(&self) -> Result<(), &'static str> {
-        let stray = |slot: &&Slot| slot.0 >= self.target && !self.dirty.contains(*slot);
-        if self.recycling.iter().chain(&self.crowded).find(stray).is_some() {
+        let stray = |slot: &&Slot| !self.is_wanted(**slot) && !self.dirty.contains(*slot);
+        let waiting = self.recycling.iter().chain(&self.vacating).chain(&self.crowded);
+        if waiting.into_iter().find(stray).is_some() {
             return Err("a slot beyond the target is waiting for a worker");
         }
         self.helpers.check()?;
@@ -231,68 +256,66 @@ impl Arbiter {
         }
     }
 
-    fn on_ready(&mut self, worker: WorkerId, actions: &mut Vec<Action>) {
+    fn on_ready(&mut self, worker: WorkerId, jitter: Jitter, actions: &mut Vec<Action>) {
         let Some(record) = self.roster.worker(worker) else { return };
+        let policy = self.policy_of(record.generation);
         match record.state {
-            State::Booting { proven_at: None, .. } => match self.policy.readiness {
-                Readiness::Spawned if !self.proven => {
-                    let proven_at = Some(self.now.after(self.policy.min_uptime));
+            State::Booting { proven_at: None, .. } => {
+                let min_uptime = policy.min_uptime;
+                let has_verdict = !self.proven || self.has_verdict(record.generation);
+                let must_prove = policy.readiness == Readiness::Spawned && has_verdict;
+                self.roster.set_jitter(worker, jitter);
+                if must_prove {
+                    let proven_at = Some(self.now.after(min_uptime));
                     self.roster.set_state(worker, State::Booting { give_up_at: None, proven_at });
+                } else {
+                    self.make_ready(worker, actions);
                 }
-                Readiness::Spawned | Readiness::Reported => self.make_ready(worker, actions),
-            },
+            }
             State::Booting { proven_at: Some(_), .. }
-            | State::Ready { .. }
+            | State::Ready(_)
             | State::Stopping { .. }
             | State::Killed { .. } => {}
         }
     }
 
     fn make_ready(&mut self, worker: WorkerId, actions: &mut Vec<Action>) {
-        let Some(record) = self.roster.worker(worker) else { return };
-        let (slot, recycle_due) = (record.slot, record.recycle_due);
+        let Some(record) = self.roster.worker(worker).copied() else { return };
+        let Record { slot, recycle_due, .. } = record;
         let after = self.now.since(record.spawned_at);
+        let policy = *self.policy_of(record.generation);
         let place = self.roster.place_mut(slot);
-        let steady_after = place.backoff.steady_after(&self.policy);
+        let steady_after = place.backoff.steady_after(&policy);
         let steady_at = place.looping.then(|| self.now.after(steady_after));
-        let pulse = self.policy.timeout.map(|timeout| Pulse::fresh(self.now, timeout));
-        self.roster.set_state(worker, State::Ready { pulse, steady_at });
+        let spread = record.jitter.part_of(policy.max_age_jitter);
+        let watch = Watch {
+            pulse: record.timeout.map(|timeout| Pulse::fresh(self.now, timeout)),
+            steady_at,
+            proven_at: self.proven_at(&record),
+            expires_at: policy.max_age.map(|age| self.now.after(age).after(spread)),
+            memory_at: policy.max_memory.map(|_| self.next_memory_look()),
+        };
+        self.roster.set_state(worker, State::Ready(watch));
         self.roster.set_ready_at(worker, self.now);
         self.proven = true;
         self.dirty.insert(slot);
         actions.push(Action::Notify(Notice::WorkerReady { worker, after }));
-        if recycle_due {
-            actions.push(Action::Notify(Notice::Recycling { worker }));
+        if let Some(reason) = recycle_due {
+            actions.push(Action::Notify(Notice::Recycling { worker, reason }));
         }
     }
 
     fn on_heartbeat(&mut self, worker: WorkerId, beat: Time, actions: &mut Vec<Action>) {
-        let (Some(record), Some(timeout)) = (self.roster.worker(worker), self.policy.timeout)
-        else {
-            return;
-        };
-        let State::Ready { pulse: Some(pulse), steady_at } = record.state else { return };
+        let Some(record) = self.roster.worker(worker) else { return };
+        let State::Ready(watch) = record.state else { return };
+        let Some((pulse, timeout)) = watch.pulse.zip(record.timeout) else { return };
         let (pulse, verdict) = pulse.judge(self.now, self.asleep, beat, timeout);
         match verdict {
             Verdict::Alive => {}
             Verdict::Stuck => return self.abort(worker, StopReason::Stuck, actions),
             Verdict::TooLateToTell { by } => self.tell_late_wake(by, actions),
         }
-        self.roster.set_state(worker, State::Ready { pulse: Some(pulse), steady_at });
-    }
-
-    /// Workers say it once, so it is remembered of one that does not count as ready yet.
-    fn on_recycle_due(&mut self, worker: WorkerId, actions: &mut Vec<Action>) {
-        let Some(record) = self.roster.worker(worker) else { return };
-        if record.recycle_due || record.state.reason().is_some() {
-            return;
-        }
-        let (slot, is_ready) = (record.slot, record.state.is_ready());
-        self.roster.set_recycle_due(worker);
-        self.dirty.insert(slot);
-        if is_ready {
-            actions.push(Action::Notify(Notice::Recycling { worker }));
-        }
+        self.roster.set_state(worker, State::Ready(Watch { pulse: Some(pulse), ..watch }));
     }
 
     fn on_spawn_failed(
@@ -303,7 +326,9 @@ impl Arbiter {
         actions: &mut Vec<Action>,
     ) {
         let Some((record, held)) = self.roster.remove(worker) else { return };
+        let is_on_trial = self.is_on_trial(&record);
         match fault {
+            SpawnFault::NotFound | SpawnFault::NotExecutable if is_on_trial => {}
             SpawnFault::NotFound => self.fail_first_boot(Outcome::NotFound),
             SpawnFault::NotExecutable => self.fail_first_boot(Outcome::NotExecutable),
             SpawnFault::Passing => {}
@@ -311,6 +336,9 @@ impl Arbiter {
         let slot = record.slot;
         let retry_in = self.on_end(&record, held, None, jitter, actions);
         actions.push(Action::Notify(Notice::SpawnFailed { worker, slot, fault, retry_in }));
+        if held {
+            self.on_fault(worker, &record, RollFault::NotSpawned(fault), actions);
+        }
     }
 
     fn on_exited(
@@ -321,11 +349,12 @@ impl Arbiter {
         actions: &mut Vec<Action>,
     ) {
         let Some((record, held)) = self.roster.remove(worker) else { return };
-        if let Some(code) = self.boot_failure(&record, status) {
+        let is_on_trial = self.is_on_trial(&record);
+        if let Some(code) = self.boot_failure(&record, status).filter(|_| !is_on_trial) {
             self.fail_first_boot(Outcome::BootFailed { code });
         }
         let (slot, reason) = (record.slot, record.state.reason());
-        if held && reason.is_none_or(StopReason::is_fault) {
+        if held && !is_on_trial && reason.is_none_or(StopReason::is_fault) {
             self.on_own_end(slot, status, actions);
         }
         let life = self.now.since(record.spawned_at);
@@ -339,6 +368,9 @@ impl Arbiter {
             life,
             respawn_in,
         }));
+        if held && reason.is_none() {
+            self.on_fault(worker, &record, RollFault::Exited(status), actions);
+        }
     }
 
     /// A worker is no more: says when its slot gets another because of that.
@@ -354,7 +386,7 @@ impl Arbiter {
         self.dirty.insert(slot);
         let is_death = record.state.reason().is_none_or(StopReason::is_fault);
         let wait = (held && is_death).then(|| self.bury(slot, ready_life, jitter, actions));
-        let is_refilled = slot.0 < self.target && !self.finished.contains(&slot);
+        let is_refilled = self.is_wanted(slot) && !self.finished.contains(&slot);
         wait.filter(|_| !self.is_stopping() && is_refilled)
     }
 
@@ -383,19 +415,22 @@ impl Arbiter {
     ) -> Duration {
         let place = self.roster.place_mut(slot);
         let wait = place.backoff.on_death(self.now, ready_life, &self.policy, jitter);
+        let mut is_news = false;
         if place.backoff.is_crash_loop() && !place.looping {
             place.looping = true;
+            is_news = true;
             let deaths = place.backoff.strikes();
             actions.push(Action::Notify(Notice::CrashLoop { slot, deaths }));
+        }
+        if is_news && self.policy.on_crash_loop == OnCrashLoop::Exit {
+            self.end_in_crash_loop();
         }
         let not_before = (!wait.is_zero()).then(|| self.now.after(wait));
         self.roster.set_wait(slot, not_before);
         self.dirty.insert(slot);
         // Old worker or successor, the slot gives its place in the surge to others and asks again
-        // later. Without a surge it keeps it: it is the one slot that may be without a worker.
-        if self.surge() > 0 {
-            self.recycling.remove(&slot);
-        }
+        // later. Of those that may be without a worker it stays one.
+        self.recycling.remove(&slot);
         wait
     }
 

@@ -2,10 +2,9 @@
 
 use alloc::vec::Vec;
 
+use super::Arbiter;
 use super::action::{Action, Notice, WorkerSignal};
-use super::event::Slot;
 use super::policy::{ExitWith, WorkerKind};
-use super::{Arbiter, Phase};
 
 /// Something the operator wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +17,10 @@ pub enum Order {
     ScaleTo(u32),
     /// Reopen the log files.
     Reopen,
+    /// Read the configuration anew and replace all workers.
+    Reload,
+    /// Stop all workers and wait for a reload.
+    Drain,
 }
 
 impl Order {
@@ -26,7 +29,9 @@ impl Order {
     pub const fn is_urgent(self) -> bool {
         match self {
             Self::Stop => true,
-            Self::ScaleBy(_) | Self::ScaleTo(_) | Self::Reopen => false,
+            Self::ScaleBy(_) | Self::ScaleTo(_) | Self::Reopen | Self::Reload | Self::Drain => {
+                false
+            }
         }
     }
 }
@@ -51,7 +56,8 @@ pub const ORDERS: &[OrderRow] = &[
     row("SIGTTIN", Some(Order::ScaleBy(1)), "one worker more"),
     row("SIGTTOU", Some(Order::ScaleBy(-1)), "one worker fewer"),
     row("SIGUSR1", Some(Order::Reopen), "reopen the log files"),
-    row("SIGHUP", None, "nothing: this version cannot reload; the master is not ended by it"),
+    row("SIGHUP", Some(Order::Reload), "reload: read the configuration anew, replace all workers"),
+    row("SIGWINCH", Some(Order::Drain), "drain: stop all workers until the next reload"),
     row("SIGUSR2", None, "nothing: this version cannot upgrade; the master is not ended by it"),
 ];
 
@@ -66,6 +72,8 @@ impl Arbiter {
             Order::ScaleBy(by) => self.on_scale(i64::from(self.target) + i64::from(by), actions),
             Order::ScaleTo(to) => self.on_scale(i64::from(to), actions),
             Order::Reopen => self.on_reopen(actions),
+            Order::Reload => self.on_reload(),
+            Order::Drain => self.on_drain(),
         }
     }
 
@@ -78,13 +86,9 @@ impl Arbiter {
         if i64::from(limit) != wanted {
             actions.push(Action::Notify(Notice::ScaleLimited { wanted, limit }));
         }
-        let from = core::mem::replace(&mut self.target, limit);
-        if from == limit {
+        self.on_scaled_by_hand();
+        if self.set_target(limit, actions) == limit {
             return;
-        }
-        actions.push(Action::Notify(Notice::Scaled { from, to: limit }));
-        if self.phase == Phase::Running {
-            self.dirty.extend((from.min(limit)..from.max(limit)).map(Slot));
         }
         if self.policy.exit_with == Some(ExitWith::All) {
             let code = self.all_finished();

@@ -25,13 +25,19 @@ pub const LEAST_WAIT: Duration = Duration::from_millis(1);
 /// quarter of the period it ends, says that the master itself was asleep.
 pub const LATE_TOLERANCE: Duration = Duration::from_millis(10);
 
+/// How long the reading of a configuration may take, look-ups and trials included.
+pub const LOAD_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Looks in a row that must find a worker above `max_memory` (as granian does it).
+pub const HEAVY_LOOKS: u8 = 3;
+
 /// Whether a look comes so late after the end of a period that it proves nothing (I20).
 pub(super) fn is_too_late(late: Duration, period: Duration) -> bool {
     late > (period / 4).max(LATE_TOLERANCE)
 }
 
 /// The numbers the arbiter decides by.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// Workers to keep alive, 1..=`max_workers`.
     pub target: u32,
@@ -58,6 +64,23 @@ pub struct Policy {
     /// Workers above the target while some are being replaced (Kubernetes' `maxSurge`). Zero: the
     /// old worker stops first, one at a time.
     pub reload_surge: Share,
+    /// Workers that may be missing while others are being replaced (Kubernetes' `maxUnavailable`): so
+    /// many old ones stop before their successors are ready. Not both this and the surge may be zero;
+    /// if they are, this counts as one.
+    pub max_unavailable: Share,
+    /// How long the first worker of a new configuration must have been ready before others follow; at
+    /// least `min_uptime`, in any case, where readiness alone proves nothing.
+    pub canary_hold: Duration,
+    /// Age at which a ready worker is replaced; `None`: never.
+    pub max_age: Option<Duration>,
+    /// At most so much is added to `max_age`, another part for each worker.
+    pub max_age_jitter: Duration,
+    /// Bytes above which a ready worker is replaced, if three looks in a row find it there.
+    pub max_memory: Option<u64>,
+    /// Time between these looks.
+    pub memory_check_interval: Duration,
+    /// What follows from a crash loop.
+    pub on_crash_loop: OnCrashLoop,
     /// Whether workers run this program's own code or another program.
     pub kind: WorkerKind,
     /// What makes a worker ready.
@@ -80,6 +103,13 @@ impl Default for Policy {
             max_restarts: 10,
             restart_window: Duration::from_secs(60),
             reload_surge: Share::Percent(25),
+            max_unavailable: Share::Count(0),
+            canary_hold: Duration::ZERO,
+            max_age: None,
+            max_age_jitter: Duration::ZERO,
+            max_memory: None,
+            memory_check_interval: Duration::from_secs(5),
+            on_crash_loop: OnCrashLoop::Retry,
             kind: WorkerKind::Forked,
             readiness: Readiness::Reported,
             exit_with: None,
@@ -132,6 +162,15 @@ pub enum ExitWith {
     All,
     /// The worker of slot 0; its code counts, and the other slots are refilled as ever.
     First,
+}
+
+/// What follows when a slot's workers keep dying.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnCrashLoop {
+    /// The slot goes on trying, ever more slowly.
+    Retry,
+    /// The service ends, with exit code 155: for containers, whose keeper decides then.
+    Exit,
 }
 
 /// What makes a worker ready.

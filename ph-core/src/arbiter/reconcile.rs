@@ -1,20 +1,22 @@
 //! The acting half of the arbiter: what has come due, and what differs from what is wanted.
 
 use alloc::vec::Vec;
+use core::time::Duration;
 
-use super::action::{Action, Notice, StopReason, WorkerSignal};
+use super::action::{Action, Notice, RecycleReason, RollFault, StopReason, WorkerSignal};
 use super::backoff::Jitter;
 use super::event::{Slot, WorkerId};
-use super::policy::{ABORT_GRACE, REAP_GRACE, SPAWN_BATCH, is_too_late};
+use super::policy::{ABORT_GRACE, LEAST_WAIT, REAP_GRACE, SPAWN_BATCH, is_too_late};
 use super::roster::Due;
 use super::time::Time;
-use super::worker::{Record, State};
+use super::worker::{Record, State, Watch};
 use super::{Arbiter, Phase};
 
 impl Arbiter {
     /// Handles every deadline that has passed. Each handler moves its deadline into the future or
     /// removes it, so the loop ends and a second call at the same time does nothing (I13).
     pub(super) fn expire(&mut self, actions: &mut Vec<Action>) {
+        self.expire_load(actions);
         while let Some((at, due)) = self.roster.earliest() {
             if at > self.now {
                 break;
@@ -39,23 +41,51 @@ impl Arbiter {
                 self.make_ready(worker, actions);
             }
             State::Booting { .. } => self.on_boot_timeout(worker, record, actions),
-            State::Ready { pulse, steady_at } if steady_at.is_some_and(past) => {
-                let steady_at = self.on_steady(record, actions);
-                self.roster.set_state(worker, State::Ready { pulse, steady_at });
-            }
-            State::Ready { pulse, steady_at } => {
-                // Only a pulse can be due here, and a pulse exists only where there is a timeout.
-                let (Some(pulse), Some(timeout)) = (pulse, self.policy.timeout) else {
-                    let state = State::Ready { pulse: None, steady_at };
-                    return self.roster.set_state(worker, state);
-                };
-                let pulse = Some(pulse.asked(self.now, timeout));
-                self.roster.set_state(worker, State::Ready { pulse, steady_at });
-                actions.push(Action::ReadHeartbeat { worker });
+            State::Ready(watch) => {
+                let watch = self.on_watch_due(worker, record, watch, actions);
+                self.roster.set_state(worker, State::Ready(watch));
             }
             State::Stopping { reason, .. } => self.kill(worker, reason, actions),
             State::Killed { .. } => self.on_unreaped(worker, record, actions),
         }
+    }
+
+    /// Handles what is due of a worker at work, one thing at a time, and says what is still to come.
+    fn on_watch_due(
+        &mut self,
+        worker: WorkerId,
+        record: Record,
+        watch: Watch,
+        actions: &mut Vec<Action>,
+    ) -> Watch {
+        let past = |at: Option<Time>| at.is_some_and(|at| at <= self.now);
+        if past(watch.steady_at) {
+            return Watch { steady_at: self.on_steady(record, actions), ..watch };
+        }
+        if past(watch.proven_at) {
+            self.on_proven(worker, &record, actions);
+            return Watch { proven_at: None, ..watch };
+        }
+        if past(watch.expires_at) {
+            self.want_recycling(worker, RecycleReason::Age, actions);
+            return Watch { expires_at: None, ..watch };
+        }
+        if past(watch.memory_at) {
+            actions.push(Action::ReadMemory { worker });
+            return Watch { memory_at: Some(self.next_memory_look()), ..watch };
+        }
+        // Only a pulse can be due here, and a pulse exists only where there is a timeout.
+        let Some((pulse, timeout)) = watch.pulse.zip(record.timeout) else {
+            return Watch { pulse: None, ..watch };
+        };
+        actions.push(Action::ReadHeartbeat { worker });
+        Watch { pulse: Some(pulse.asked(self.now, timeout)), ..watch }
+    }
+
+    /// Memory is looked at on a grid, so that many looks cost one wake-up.
+    pub(super) fn next_memory_look(&self) -> Time {
+        let interval = self.policy.memory_check_interval.max(LEAST_WAIT);
+        self.now.floor(interval).after(interval)
     }
 
     /// A slot in a crash loop has recovered, unless its successors died since its worker became ready
@@ -99,7 +129,7 @@ impl Arbiter {
         let State::Booting { give_up_at: Some(give_up_at), proven_at } = record.state else {
             return;
         };
-        let boot_timeout = self.policy.boot_timeout.unwrap_or_default();
+        let boot_timeout = self.policy_of(record.generation).boot_timeout.unwrap_or_default();
         let late = self.now.since(give_up_at);
         if is_too_late(late, boot_timeout) {
             let give_up_at = Some(self.now.after(boot_timeout));
@@ -117,6 +147,7 @@ impl Arbiter {
             Phase::New | Phase::Exited => {}
             Phase::Running => {
                 self.helpers.expire(self.now, actions);
+                self.begin_reload(actions);
                 let mut spawns = 0;
                 loop {
                     self.fill_slots(&mut spawns, actions);
@@ -124,58 +155,9 @@ impl Arbiter {
                         break;
                     }
                 }
+                self.settle_reload(actions);
             }
             Phase::Stopping(stop) => self.advance_stop(stop, actions),
-        }
-    }
-
-    /// Lets as many slots replace their worker as the surge allows, and says whether it let any. A
-    /// surge of zero means one at a time, the old worker first.
-    fn admit_recycling(&mut self, actions: &mut Vec<Action>) -> bool {
-        let mut admitted = false;
-        let surge = self.surge();
-        let limit = surge.max(1) as usize;
-        while self.recycling.len() < limit {
-            let Some(slot) = self.recycle_queue.pop_front() else { break };
-            self.roster.place_mut(slot).queued = false;
-            let wanted = self
-                .current(slot)
-                .filter(|(_, record)| record.recycle_due && record.state.is_ready())
-                .filter(|_| slot.0 < self.target && self.roster.wait(slot).is_none());
-            if let Some((worker, _)) = wanted
-                && self.recycling.insert(slot)
-            {
-                admitted = true;
-                self.dirty.insert(slot);
-                if surge == 0 {
-                    self.stop(worker, StopReason::Recycle, actions);
-                }
-            }
-        }
-        // A lower target means a lower surge: the last successors wait for another time.
-        while self.recycling.len() > limit
-            && let Some(slot) = self.recycling.pop_last()
-        {
-            // One that ends anyway stays where its death counts.
-            if let Some(successor) = self.roster.place_mut(slot).successor
-                && self.roster.worker(successor).is_some_and(|it| it.state.reason().is_none())
-            {
-                self.roster.vacate(successor, slot);
-                self.stop(successor, StopReason::ScaleDown, actions);
-            }
-            self.ask_for_recycling(slot);
-        }
-        admitted
-    }
-
-    /// Workers above the target while some are being replaced.
-    pub(super) fn surge(&self) -> u32 {
-        self.policy.reload_surge.of(self.target)
-    }
-
-    fn ask_for_recycling(&mut self, slot: Slot) {
-        if !core::mem::replace(&mut self.roster.place_mut(slot).queued, true) {
-            self.recycle_queue.push_back(slot);
         }
     }
 
@@ -183,7 +165,7 @@ impl Arbiter {
     /// Those beyond the target go first: a scale-down does not wait behind a mass start (I1).
     fn fill_slots(&mut self, spawns: &mut usize, actions: &mut Vec<Action>) {
         while let Some(slot) = self.dirty.pop_last() {
-            if slot.0 < self.target {
+            if self.is_wanted(slot) {
                 self.dirty.insert(slot);
                 break;
             }
@@ -217,32 +199,44 @@ impl Arbiter {
             && counts.live() < max_workers.saturating_mul(3)
     }
 
-    /// Brings one slot within the target to what is wanted; says whether it spawned a worker.
+    /// Brings one slot to what is wanted; says whether it spawned a worker.
     fn fill_slot(&mut self, slot: Slot, actions: &mut Vec<Action>) -> bool {
+        if !self.is_wanted(slot) {
+            self.empty_slot(slot, actions);
+            return false;
+        }
+        self.note_restored(slot);
         let waiting = self.roster.wait(slot).is_some() || self.finished.contains(&slot);
         let successor = self.roster.place_mut(slot).successor;
         let Some((current, record)) = self.current(slot) else {
             return !waiting && self.spawn(slot, actions);
         };
-        if !record.state.is_ready() {
+        if !self.is_replaceable(slot, &record) {
             return false;
+        }
+        let is_wanted = self.wants_successor(slot, &record);
+        if record.state.is_ready() {
+            self.vacating.remove(&slot);
         }
         match successor {
             Some(successor) => {
-                if self.roster.worker(successor).is_some_and(|record| record.state.is_ready()) {
+                let is_ready = |record: &Record| record.state.is_ready();
+                let has_come = self.roster.worker(successor).is_some_and(is_ready);
+                if has_come && !self.is_canary_on_trial(slot) {
                     self.roster.vacate(current, slot);
                     self.recycling.remove(&slot);
-                    self.stop(current, StopReason::Recycle, actions);
+                    self.stop(current, self.reason_to_replace(&record), actions);
+                    self.dirty.insert(slot);
                 }
                 false
             }
             None if !self.recycling.contains(&slot) => {
-                if record.recycle_due && !waiting {
+                if is_wanted && !waiting {
                     self.ask_for_recycling(slot);
                 }
                 false
             }
-            None if record.recycle_due => !waiting && self.spawn(slot, actions),
+            None if is_wanted => !waiting && self.spawn(slot, actions),
             None => {
                 self.recycling.remove(&slot);
                 false
@@ -250,13 +244,15 @@ impl Arbiter {
         }
     }
 
-    /// The target was lowered: whoever holds the slot leaves.
+    /// Nobody is to be in the slot: whoever holds it leaves.
     fn empty_slot(&mut self, slot: Slot, actions: &mut Vec<Action>) {
         self.crowded.remove(&slot);
-        self.recycling.remove(&slot);
+        self.forget_replacement(slot);
+        let is_surplus = slot.0 >= self.target;
+        let reason = if is_surplus { StopReason::ScaleDown } else { StopReason::Drain };
         let place = self.roster.place_mut(slot);
         for worker in [place.current.take(), place.successor.take()].into_iter().flatten() {
-            self.stop(worker, StopReason::ScaleDown, actions);
+            self.stop(worker, reason, actions);
         }
     }
 
@@ -268,14 +264,20 @@ impl Arbiter {
         }
         let worker = WorkerId(self.next_worker);
         self.next_worker += 1;
-        let give_up_at = self.policy.boot_timeout.map(|timeout| self.now.after(timeout));
+        let generation = self.goal(slot);
+        let policy = self.policy_of(generation);
+        let give_up_at = policy.boot_timeout.map(|timeout| self.now.after(timeout));
         let record = Record {
             slot,
-            generation: self.generation,
+            generation,
             state: State::Booting { give_up_at, proven_at: None },
             spawned_at: self.now,
             ready_at: None,
-            recycle_due: false,
+            grace: policy.graceful_timeout,
+            timeout: policy.timeout,
+            recycle_due: None,
+            heavy: 0,
+            jitter: Jitter::default(),
         };
         self.roster.insert(worker, record);
         let place = self.roster.place_mut(slot);
@@ -284,14 +286,13 @@ impl Arbiter {
         } else {
             place.successor = Some(worker);
         }
-        actions.push(Action::Spawn { worker, slot, generation: self.generation });
+        actions.push(Action::Spawn { worker, slot, generation });
         true
     }
 
     /// Tells a worker to leave; one that was told already keeps its reason and its deadline.
     pub(super) fn stop(&mut self, worker: WorkerId, reason: StopReason, actions: &mut Vec<Action>) {
-        let grace = self.policy.graceful_timeout;
-        self.dismiss(worker, reason, grace, WorkerSignal::Stop, actions);
+        self.dismiss(worker, reason, Duration::MAX, WorkerSignal::Stop, actions);
     }
 
     /// Tells a worker that does not answer to say where it is and to leave.
@@ -301,21 +302,33 @@ impl Arbiter {
         reason: StopReason,
         actions: &mut Vec<Action>,
     ) {
-        let grace = self.policy.graceful_timeout.min(ABORT_GRACE);
-        self.dismiss(worker, reason, grace, WorkerSignal::Abort, actions);
+        let Some(record) = self.roster.worker(worker).copied() else { return };
+        self.dismiss(worker, reason, ABORT_GRACE, WorkerSignal::Abort, actions);
+        let cause = match reason {
+            StopReason::Stuck => RollFault::Stuck,
+            StopReason::BootTimeout
+            | StopReason::Shutdown
+            | StopReason::ScaleDown
+            | StopReason::Recycle
+            | StopReason::Reload
+            | StopReason::Rollback
+            | StopReason::Drain => RollFault::BootTimeout,
+        };
+        self.on_fault(worker, &record, cause, actions);
     }
 
     fn dismiss(
         &mut self,
         worker: WorkerId,
         reason: StopReason,
-        grace: core::time::Duration,
+        most: Duration,
         signal: WorkerSignal,
         actions: &mut Vec<Action>,
     ) {
         let Some(record) = self.roster.worker(worker) else { return };
+        let grace = record.grace.min(most);
         match record.state {
-            State::Booting { .. } | State::Ready { .. } => {
+            State::Booting { .. } | State::Ready(_) => {
                 let kill_at = self.now.after(grace);
                 self.roster.set_state(worker, State::Stopping { reason, kill_at });
                 actions.push(Action::Notify(Notice::WorkerStopping { worker, reason, grace }));
@@ -334,7 +347,7 @@ impl Arbiter {
     }
 
     /// The worker that holds a slot.
-    fn current(&self, slot: Slot) -> Option<(WorkerId, Record)> {
+    pub(super) fn current(&self, slot: Slot) -> Option<(WorkerId, Record)> {
         let worker = self.roster.place(slot)?.current?;
         Some((worker, *self.roster.worker(worker)?))
     }

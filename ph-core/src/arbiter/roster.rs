@@ -7,7 +7,8 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use super::backoff::Backoff;
+use super::action::RecycleReason;
+use super::backoff::{Backoff, Jitter};
 use super::event::{Slot, WorkerId};
 use super::time::Time;
 use super::worker::{Record, State};
@@ -61,7 +62,7 @@ impl Counts {
     fn of(&mut self, state: State) -> &mut u32 {
         match state {
             State::Booting { .. } => &mut self.booting,
-            State::Ready { .. } => &mut self.ready,
+            State::Ready(_) => &mut self.ready,
             State::Stopping { .. } | State::Killed { .. } => &mut self.stopping,
         }
     }
@@ -141,10 +142,23 @@ impl Roster {
         }
     }
 
-    pub(super) fn set_recycle_due(&mut self, worker: WorkerId) {
+    pub(super) fn set_jitter(&mut self, worker: WorkerId, jitter: Jitter) {
         if let Some(record) = self.workers.get_mut(&worker) {
-            record.recycle_due = true;
+            record.jitter = jitter;
         }
+    }
+
+    pub(super) fn set_recycle_due(&mut self, worker: WorkerId, reason: RecycleReason) {
+        if let Some(record) = self.workers.get_mut(&worker) {
+            record.recycle_due = Some(reason);
+        }
+    }
+
+    /// Counts a look at a worker's memory, and says how many in a row found too much.
+    pub(super) fn count_heavy(&mut self, worker: WorkerId, is_heavy: bool) -> u8 {
+        let Some(record) = self.workers.get_mut(&worker) else { return 0 };
+        record.heavy = if is_heavy { record.heavy.saturating_add(1) } else { 0 };
+        record.heavy
     }
 
     /// The slot lets go of a worker, which may live on; says whether it had it.

@@ -92,6 +92,13 @@ impl Arbiter {
         });
     }
 
+    /// A slot's workers keep dying, and that is to be the end of the service.
+    pub(super) fn end_in_crash_loop(&mut self) {
+        if !self.is_stopping() {
+            self.begin_stop(false, Outcome::CrashLoop);
+        }
+    }
+
     /// Before any worker was ready, the end of this one is the master's.
     pub(super) fn fail_first_boot(&mut self, outcome: Outcome) {
         if !self.proven && !self.is_stopping() {
@@ -110,7 +117,8 @@ impl Arbiter {
             ExitWith::All if self.roster.place(slot).is_some_and(|it| it.current.is_some()) => None,
             ExitWith::All => {
                 self.finished.insert(slot);
-                self.recycling.remove(&slot);
+                self.forget_replacement(slot);
+                self.forget_slot(slot);
                 if self.finished_code == 0 {
                     self.finished_code = code;
                 }
@@ -147,7 +155,7 @@ impl Arbiter {
             let is_first = stop.done.is_none();
             stop.done = Some(stop.wanted);
             let grace = match stop.wanted {
-                Pace::Graceful => self.policy.graceful_timeout,
+                Pace::Graceful => self.longest_grace(),
                 Pace::AtOnce => Duration::ZERO,
             };
             let end_by = self.now.before(self.asleep).after(grace).after(REAP_GRACE);
@@ -161,11 +169,20 @@ impl Arbiter {
         self.leave_if_done(stop, actions);
     }
 
+    /// Each worker has the time it was started with; and whatever else is left at the end, that of
+    /// the policy.
+    fn longest_grace(&self) -> Duration {
+        let of_workers = self.roster.workers().map(|(_, record)| record.grace);
+        of_workers.max().unwrap_or_default().max(self.policy.graceful_timeout)
+    }
+
     fn stop_all(&mut self, pace: Pace, actions: &mut Vec<Action>) {
         self.dirty.clear();
         self.crowded.clear();
         self.recycling.clear();
+        self.vacating.clear();
         self.recycle_queue.clear();
+        self.end_reload(actions);
         let workers = self.roster.counts().live();
         actions.push(Action::Notify(match pace {
             Pace::Graceful => Notice::Stopping { workers },
@@ -186,7 +203,7 @@ impl Arbiter {
                 (Pace::AtOnce, State::Killed { .. }) => {}
                 (
                     Pace::AtOnce,
-                    State::Booting { .. } | State::Ready { .. } | State::Stopping { .. },
+                    State::Booting { .. } | State::Ready(_) | State::Stopping { .. },
                 ) => self.kill(worker, reason, actions),
             }
         }
@@ -239,7 +256,8 @@ impl Arbiter {
             | Outcome::WorkersEnded { .. }
             | Outcome::BootFailed { .. }
             | Outcome::NotExecutable
-            | Outcome::NotFound => stop.outcome,
+            | Outcome::NotFound
+            | Outcome::CrashLoop => stop.outcome,
         };
         actions.push(Action::Notify(Notice::Leaving { outcome }));
         stop.closing = Closing::Last { outcome };

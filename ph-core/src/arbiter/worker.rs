@@ -2,7 +2,8 @@
 
 use core::time::Duration;
 
-use super::action::StopReason;
+use super::action::{RecycleReason, StopReason};
+use super::backoff::Jitter;
 use super::event::{Generation, Slot};
 use super::policy::is_too_late;
 use super::time::Time;
@@ -18,12 +19,7 @@ pub enum State {
         proven_at: Option<Time>,
     },
     /// At work.
-    Ready {
-        /// Its heartbeat, where one is judged.
-        pulse: Option<Pulse>,
-        /// When its slot has recovered from a crash loop.
-        steady_at: Option<Time>,
-    },
+    Ready(Watch),
     /// Told to end.
     Stopping {
         /// Why.
@@ -45,7 +41,7 @@ impl State {
     pub(super) fn deadline(self) -> Option<Time> {
         match self {
             Self::Booting { give_up_at, proven_at } => earliest(give_up_at, proven_at),
-            Self::Ready { pulse, steady_at } => earliest(pulse.map(|p| p.check_at), steady_at),
+            Self::Ready(watch) => watch.earliest(),
             Self::Stopping { kill_at, .. } => Some(kill_at),
             Self::Killed { unreaped_at, .. } => unreaped_at,
         }
@@ -55,7 +51,7 @@ impl State {
     #[must_use]
     pub fn reason(self) -> Option<StopReason> {
         match self {
-            Self::Booting { .. } | Self::Ready { .. } => None,
+            Self::Booting { .. } | Self::Ready(_) => None,
             Self::Stopping { reason, .. } | Self::Killed { reason, .. } => Some(reason),
         }
     }
@@ -64,7 +60,7 @@ impl State {
     #[must_use]
     pub fn is_ready(self) -> bool {
         match self {
-            Self::Ready { .. } => true,
+            Self::Ready(_) => true,
             Self::Booting { .. } | Self::Stopping { .. } | Self::Killed { .. } => false,
         }
     }
@@ -73,8 +69,31 @@ impl State {
     pub(super) fn is_unreaped(self) -> bool {
         match self {
             Self::Killed { unreaped_at, .. } => unreaped_at.is_none(),
-            Self::Booting { .. } | Self::Ready { .. } | Self::Stopping { .. } => false,
+            Self::Booting { .. } | Self::Ready(_) | Self::Stopping { .. } => false,
         }
+    }
+}
+
+/// What is still to come of a worker at work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Watch {
+    /// Its heartbeat, where one is judged.
+    pub pulse: Option<Pulse>,
+    /// When its slot has recovered from a crash loop.
+    pub steady_at: Option<Time>,
+    /// When it has lived long enough for the verdict on its generation.
+    pub proven_at: Option<Time>,
+    /// When it is so old that it is replaced.
+    pub expires_at: Option<Time>,
+    /// When its memory is looked at next.
+    pub memory_at: Option<Time>,
+}
+
+impl Watch {
+    fn earliest(self) -> Option<Time> {
+        let Self { pulse, steady_at, proven_at, expires_at, memory_at } = self;
+        let all = [pulse.map(|pulse| pulse.check_at), steady_at, proven_at, expires_at, memory_at];
+        all.into_iter().flatten().min()
     }
 }
 
@@ -98,8 +117,16 @@ pub struct Record {
     pub spawned_at: Time,
     /// When it became ready, if it did.
     pub ready_at: Option<Time>,
-    /// It asked to be recycled.
-    pub(super) recycle_due: bool,
+    /// Time from its stop signal to SIGKILL: that of the policy it was started with.
+    pub grace: Duration,
+    /// Silence after which it is stuck: that of the policy it was started with.
+    pub(super) timeout: Option<Duration>,
+    /// It is to be replaced, and why.
+    pub(super) recycle_due: Option<RecycleReason>,
+    /// Looks in a row that found it above `max_memory`.
+    pub(super) heavy: u8,
+    /// Randomness that came with its readiness.
+    pub(super) jitter: Jitter,
 }
 
 impl Record {

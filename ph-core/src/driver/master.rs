@@ -1,6 +1,6 @@
 //! The front door: what a program says about its service, and `run`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -247,7 +247,7 @@ impl Settings {
         title::prepare();
         title::set(&format!("ph: master [{}]", self.name));
         self.announce(&listeners, instance);
-        let mut policy = self.policy.clone();
+        let mut policy = self.policy;
         if !is_forked {
             // Nothing can be heard of a command's heart, so its silence means nothing.
             policy.timeout = None;
@@ -276,6 +276,7 @@ impl Settings {
             callers_fds,
             reap_pending: false,
             lingering: Vec::new(),
+            to_weigh: VecDeque::new(),
             outcome: None,
             spawn_failure: None,
         };

@@ -14,9 +14,11 @@ mod error;
 mod formats;
 mod helpers;
 mod listeners;
+mod load;
 mod log_process;
 mod master;
 mod masters;
+mod memory;
 mod perform;
 mod pidfile;
 mod program;
@@ -28,6 +30,7 @@ mod strays;
 mod tree;
 mod warden;
 
+use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -125,6 +128,8 @@ struct Driver<'a> {
     reap_pending: bool,
     /// Workers that are reaped while others of their group still stop.
     lingering: Vec<WorkerId>,
+    /// Whose memory is still to be looked at.
+    to_weigh: VecDeque<WorkerId>,
     /// Set by the arbiter's last action.
     outcome: Option<Outcome>,
     /// Why the last command that could not be executed was not.
@@ -191,13 +196,14 @@ impl Driver<'_> {
             self.step(now, Event::Ordered(order));
         }
         self.step(now, Event::Tick);
+        self.look_at_memory(now);
         self.watch_log_room();
         Ok(())
     }
 
     /// How long to wait: until the arbiter's deadline, or until something happens.
     fn timeout(&self) -> EpollTimeout {
-        if self.reap_pending {
+        if self.reap_pending || !self.to_weigh.is_empty() {
             return EpollTimeout::ZERO;
         }
         let Some(deadline) = self.arbiter.next_deadline() else { return EpollTimeout::NONE };
@@ -207,7 +213,7 @@ impl Driver<'_> {
     /// Steps the arbiter and performs what it wants, including what the outcomes make it want.
     fn step(&mut self, now: Time, event: Event) {
         let mut actions: Vec<Action> = Vec::new();
-        let mut events = std::collections::VecDeque::from([event]);
+        let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             self.arbiter.step(now, event, &mut actions);
             for action in actions.drain(..) {
@@ -257,7 +263,7 @@ impl Driver<'_> {
         let is_recycle_due = seat.is_recycle_due() && !child.recycle_told;
         child.recycle_told |= is_recycle_due;
         if is_ready {
-            self.step(now, Event::Ready { worker });
+            self.step(now, Event::Ready { worker, jitter: perform::jitter() });
         }
         if is_recycle_due {
             self.step(now, Event::RecycleDue { worker });
@@ -278,7 +284,9 @@ impl Driver<'_> {
         child.report = None;
         match outcome {
             SpawnOutcome::Failed(failure) => child.failure = Some(failure),
-            SpawnOutcome::Running => self.step(now, Event::Ready { worker }),
+            SpawnOutcome::Running => {
+                self.step(now, Event::Ready { worker, jitter: perform::jitter() });
+            }
             SpawnOutcome::Pending => {}
         }
     }

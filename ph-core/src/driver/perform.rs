@@ -37,6 +37,15 @@ impl Driver<'_> {
                 None
             }
             Action::ReadHeartbeat { worker } => self.read_heartbeat(worker),
+            Action::ReadMemory { worker } => {
+                self.to_weigh.push_back(worker);
+                None
+            }
+            Action::Load { generation } => self.load(generation),
+            Action::AbandonLoad => {
+                self.abandon_load();
+                None
+            }
             Action::SpawnHelper { helper } => self.spawn_helper(helper),
             Action::StopHelper { helper } => {
                 self.stop_helper(helper);
@@ -120,7 +129,7 @@ impl Driver<'_> {
                 let is_command = matches!(self.source, WorkerSource::Command { .. });
                 let is_unwatched = is_command && child.report.is_none();
                 self.children.insert(worker, child);
-                is_unwatched.then_some(Event::Ready { worker })
+                is_unwatched.then(|| Event::Ready { worker, jitter: jitter() })
             }
             Err(why) => {
                 error!("cannot start worker {slot}: {why}");

@@ -10,7 +10,9 @@ use super::children::Children;
 use super::command::describe;
 use super::conditions::Conditions;
 use super::log_process::LOG_NAME;
-use crate::arbiter::{ExitStatus, Notice, SpawnFault, StopReason, WorkerId};
+use crate::arbiter::{
+    ExitStatus, Notice, RecycleReason, RollFault, SpawnFault, StopReason, WorkerId,
+};
 use crate::sys::setup::{Failure, Step};
 
 /// Writes the line of a notice. Of ends that were ordered, only the unusual ones are worth one.
@@ -74,7 +76,17 @@ pub(super) fn report(notice: Notice, people: &People<'_>, stop_signal: Signal) {
             error!("worker {slot} is in a crash loop: {deaths} deaths in a row, backing off");
         }
         Notice::Recovered { slot } => info!("worker {slot} has recovered from its crash loop"),
-        Notice::Recycling { worker } => info!("{} served its share: replacing it", who(worker)),
+        Notice::Recycling { worker, reason } => {
+            info!("{} {}: replacing it", who(worker), describe_recycling(reason));
+        }
+        Notice::Loading { .. }
+        | Notice::LoadRefused { .. }
+        | Notice::Rolling { .. }
+        | Notice::CanaryProven { .. }
+        | Notice::Reloaded { .. }
+        | Notice::RollFailed { .. }
+        | Notice::RolledBack { .. }
+        | Notice::Draining => report_reload(notice, children),
         Notice::Scaled { from, to } => info!("workers wanted: {to} (was {from})"),
         Notice::ScaleLimited { wanted, limit } => {
             warn!("{wanted} workers were asked for, the limit is {limit}");
@@ -108,6 +120,80 @@ pub(super) fn report(notice: Notice, people: &People<'_>, stop_signal: Signal) {
             info!("master stopped, exit code {}", outcome.code());
         }
         Notice::Bug(what) => error!("bug in ph: {what}; please report it. Serving on"),
+    }
+}
+
+/// The same for what is said in the course of a reload.
+fn report_reload(notice: Notice, children: &Children) {
+    match notice {
+        Notice::Loading { generation } => info!("reloading: generation {generation}"),
+        Notice::LoadRefused { is_timeout: true, .. } => {
+            error!("reload refused: the configuration was not read in time; nothing has changed");
+        }
+        Notice::LoadRefused { .. } => error!("reload refused; nothing has changed"),
+        Notice::Rolling { generation, canary } => {
+            info!("worker {canary} is the canary of generation {generation}");
+        }
+        Notice::CanaryProven { worker } => {
+            info!("the canary, {}, has proved itself: the others follow", who(worker, children));
+        }
+        Notice::Reloaded { generation, took } => {
+            info!("reloaded in {}: all workers are of generation {generation}", span(took));
+        }
+        Notice::RollFailed { generation, back_to, worker, slot, cause } => {
+            let cause = describe_fault(cause);
+            let pid =
+                children.get(worker).map_or_else(String::new, |it| format!(" (pid {})", it.pid));
+            error!(
+                "reload failed: worker {slot} gen {generation}{pid} {cause}; \
+                 back to generation {back_to}"
+            );
+        }
+        Notice::RolledBack { generation, back_to } => {
+            warn!("generation {generation} was rolled back: generation {back_to} serves again");
+        }
+        Notice::Draining => info!("draining: workers stop until the next reload"),
+        // These are not of a reload.
+        Notice::WorkerReady { .. }
+        | Notice::WorkerStopping { .. }
+        | Notice::WorkerKilled { .. }
+        | Notice::WorkerUnreaped { .. }
+        | Notice::WorkerExited { .. }
+        | Notice::SpawnFailed { .. }
+        | Notice::CrashLoop { .. }
+        | Notice::Recovered { .. }
+        | Notice::Recycling { .. }
+        | Notice::Scaled { .. }
+        | Notice::ScaleLimited { .. }
+        | Notice::LateWake { .. }
+        | Notice::HelperEnded { .. }
+        | Notice::EndsWithWorkers { .. }
+        | Notice::StraysLeft { .. }
+        | Notice::Stopping { .. }
+        | Notice::Quitting { .. }
+        | Notice::Leaving { .. }
+        | Notice::Bug(_) => {}
+    }
+}
+
+fn describe_recycling(reason: RecycleReason) -> String {
+    match reason {
+        RecycleReason::Requests => "served its share".to_owned(),
+        RecycleReason::Age => "has reached its greatest age".to_owned(),
+        RecycleReason::Memory { bytes } => {
+            format!("holds {} MiB, more than it may", bytes / (1024 * 1024))
+        }
+    }
+}
+
+fn describe_fault(fault: RollFault) -> String {
+    match fault {
+        RollFault::Exited(status) => {
+            format!("{} before it had proved itself", describe_status(status))
+        }
+        RollFault::NotSpawned(_) => "could not be started".to_owned(),
+        RollFault::BootTimeout => "did not boot in time".to_owned(),
+        RollFault::Stuck => "was stuck".to_owned(),
     }
 }
 
@@ -165,6 +251,9 @@ fn describe_reason(reason: StopReason) -> &'static str {
         StopReason::Recycle => "its successor is ready",
         StopReason::Stuck => "stuck",
         StopReason::BootTimeout => "did not boot in time",
+        StopReason::Reload => "reload: its successor takes over",
+        StopReason::Rollback => "its generation is taken back",
+        StopReason::Drain => "drained",
     }
 }
 

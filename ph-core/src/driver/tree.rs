@@ -106,6 +106,11 @@ impl Trees {
         }
     }
 
+    /// What the tree of a seat holds, in bytes, where the kernel counts that.
+    pub(super) fn memory_of(&self, seat: usize) -> Option<u64> {
+        self.cgroup.as_ref()?.memory(seat)
+    }
+
     /// No worker came of a spawn into a seat; it may be its cgroup's fault.
     pub(super) fn spoil(&self, seat: usize) {
         if let Some(cgroup) = &self.cgroup {

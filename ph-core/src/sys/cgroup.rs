@@ -146,6 +146,15 @@ impl Cgroup {
         Ok(())
     }
 
+    /// What the tree of a seat holds, in bytes; `None` where no memory controller counts it.
+    pub(crate) fn memory(&self, seat: usize) -> Option<u64> {
+        let file = self.file_of(Some(seat), "memory.current");
+        let current = openat(&self.folder, file.as_str(), READ, Mode::empty()).ok()?;
+        let mut text = [0; 32];
+        let length = fds::read(&current, &mut text).ok()?;
+        std::str::from_utf8(text.get(..length)?).ok()?.trim().parse().ok()
+    }
+
     /// Who is in the tree of a seat, or of all.
     pub(crate) fn members(&self, seat: Option<usize>) -> Vec<Pid> {
         let mut found = Vec::new();

@@ -46,6 +46,14 @@ fn parse(pid: Pid, stat: &str) -> Option<Facts> {
     Some(Facts { pid, parent, group, session, started, is_zombie, is_ending })
 }
 
+/// The memory a process holds by itself, in bytes: its resident set.
+pub(crate) fn resident(pid: Pid) -> Option<u64> {
+    let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+    let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten()?;
+    Some(pages.saturating_mul(u64::try_from(page).unwrap_or(4096)))
+}
+
 /// How many parents a process is asked for. Trees are not so deep.
 const PARENTS_AT_MOST: usize = 64;
 
@@ -122,6 +130,7 @@ mod tests {
         let own = facts(Pid::this()).unwrap();
         assert_eq!((own.parent, own.is_zombie), (Pid::parent(), false));
         assert!(all().contains(&own));
+        assert!(resident(Pid::this()).unwrap() > 100_000);
         assert!(comes_from(Pid::this(), &[Pid::parent()]));
         assert!(!comes_from(Pid::parent(), &[Pid::this()]));
         assert!(trees([Pid::parent()], 4096).contains(&Pid::this()));

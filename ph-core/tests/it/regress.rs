@@ -318,7 +318,7 @@ fn wishes_for_a_successor_do_not_pile_up() {
             panic!("not replaced: {actions:?}");
         };
         worker = next;
-        step(&mut arbiter, now, Event::Ready { worker });
+        step(&mut arbiter, now, Event::Ready { worker, jitter: Jitter::default() });
         let printed = format!("{arbiter:?}").len();
         assert!(printed <= *most.get_or_insert(printed) + 100, "{printed} bytes after {second}");
     }

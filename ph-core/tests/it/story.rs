@@ -10,8 +10,8 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use ph_core::arbiter::{
-    Action, Arbiter, Event, ExitStatus, HelperId, HelperRole, Jitter, Notice, Order, Outcome,
-    Policy, SpawnFault, Time, WorkerId, WorkerSignal,
+    Action, Arbiter, Event, ExitStatus, Generation, HelperId, HelperRole, Jitter, Notice, Order,
+    Outcome, Policy, RecycleReason, RollFault, Share, SpawnFault, Time, WorkerId, WorkerSignal,
 };
 
 /// Tells a story to an arbiter with this policy and compares every answer.
@@ -51,7 +51,8 @@ fn answer_to(arbiter: &mut Arbiter, at: &str, event: &str, wanted: &str) -> Stri
         return arbiter.next_deadline().map_or("never".into(), |at| seconds(at.since(Time::ZERO)));
     }
     let mut actions = Vec::new();
-    arbiter.step(time(at), parse(event), &mut actions);
+    let policy = *arbiter.policy();
+    arbiter.step(time(at), parse(event, policy), &mut actions);
     let with_notices = wanted.contains('*');
     let with_leaving = wanted.contains("*leaving");
     let with_strays = wanted.contains("strays");
@@ -78,7 +79,7 @@ fn seconds(span: Duration) -> String {
     span.as_secs_f64().to_string()
 }
 
-fn parse(text: &str) -> Event {
+fn parse(text: &str, policy: Policy) -> Event {
     let (text, jitter) = text.split_once(" jitter ").unwrap_or((text, "0"));
     let percent: u32 = jitter.parse().expect("a number of percent");
     let jitter = Jitter(u32::MAX / 100 * percent);
@@ -89,11 +90,20 @@ fn parse(text: &str) -> Event {
         ["tick"] => Event::Tick,
         ["stop"] => Event::Ordered(Order::Stop),
         ["reopen"] => Event::Ordered(Order::Reopen),
+        ["reload"] => Event::Ordered(Order::Reload),
+        ["drain"] => Event::Ordered(Order::Drain),
+        ["loaded", number, ref changes @ ..] => {
+            Event::Loaded { generation: generation(number), policy: changed(policy, changes) }
+        }
+        ["refused", number] => Event::LoadFailed { generation: generation(number) },
+        ["memory", worker, bytes] => {
+            Event::MemoryRead { worker: id(worker), bytes: bytes.parse().expect("bytes") }
+        }
         ["scale", by] if by.starts_with(['+', '-']) => {
             Event::Ordered(Order::ScaleBy(by.parse().expect("a number")))
         }
         ["scale", to] => Event::Ordered(Order::ScaleTo(to.parse().expect("a number"))),
-        ["ready", worker] => Event::Ready { worker: id(worker) },
+        ["ready", worker] => Event::Ready { worker: id(worker), jitter },
         ["recycle", worker] => Event::RecycleDue { worker: id(worker) },
         ["beat", worker, at] => Event::Heartbeat { worker: id(worker), beat: time(at) },
         ["exit", worker, code] => {
@@ -127,9 +137,42 @@ fn parse(text: &str) -> Event {
     }
 }
 
+fn generation(number: &str) -> Generation {
+    Generation(number.parse().unwrap_or_else(|_| panic!("not a generation: {number}")))
+}
+
+/// What a new configuration says otherwise: `key=value`, and seconds for spans.
+fn changed(mut policy: Policy, changes: &[&str]) -> Policy {
+    for change in changes {
+        let (key, value) =
+            change.split_once('=').unwrap_or_else(|| panic!("not a change: {change}"));
+        let number = || value.parse().unwrap_or_else(|_| panic!("not a number: {change}"));
+        let span = || time(value).since(Time::ZERO);
+        match key {
+            "workers" => policy.target = number(),
+            "surge" => policy.reload_surge = Share::Count(number()),
+            "missing" => policy.max_unavailable = Share::Count(number()),
+            "hold" => policy.canary_hold = span(),
+            "grace" => policy.graceful_timeout = span(),
+            "timeout" => policy.timeout = Some(span()),
+            "age" => policy.max_age = Some(span()),
+            other => panic!("not a key: {other}"),
+        }
+    }
+    policy
+}
+
 fn show(action: &Action) -> String {
     match *action {
-        Action::Spawn { worker, slot, .. } => format!("spawn {worker}@{slot}"),
+        Action::Spawn { worker, slot, generation: Generation(1) } => {
+            format!("spawn {worker}@{slot}")
+        }
+        Action::Spawn { worker, slot, generation } => {
+            format!("spawn {worker}@{slot} g{generation}")
+        }
+        Action::ReadMemory { worker } => format!("weigh {worker}"),
+        Action::Load { generation } => format!("load {generation}"),
+        Action::AbandonLoad => "abandon".into(),
         Action::Signal { worker, signal } => match signal {
             WorkerSignal::Stop => format!("stop {worker}"),
             WorkerSignal::Abort => format!("abort {worker}"),
@@ -149,7 +192,8 @@ fn show(action: &Action) -> String {
             | Outcome::WorkersEnded { .. }
             | Outcome::BootFailed { .. }
             | Outcome::NotExecutable
-            | Outcome::NotFound => format!("exit {}", outcome.code()),
+            | Outcome::NotFound
+            | Outcome::CrashLoop => format!("exit {}", outcome.code()),
         },
     }
 }
@@ -175,7 +219,33 @@ fn show_notice(notice: Notice) -> String {
         },
         Notice::CrashLoop { slot, deaths } => format!("*crash loop @{slot} {deaths}"),
         Notice::Recovered { slot } => format!("*recovered @{slot}"),
-        Notice::Recycling { worker } => format!("*recycling {worker}"),
+        Notice::Recycling { worker, reason } => {
+            let why = match reason {
+                RecycleReason::Requests => "",
+                RecycleReason::Age => " old",
+                RecycleReason::Memory { .. } => " heavy",
+            };
+            format!("*recycling {worker}{why}")
+        }
+        Notice::Loading { generation } => format!("*loading {generation}"),
+        Notice::LoadRefused { generation, is_timeout: true } => format!("*late load {generation}"),
+        Notice::LoadRefused { generation, .. } => format!("*refused {generation}"),
+        Notice::Rolling { generation, canary } => format!("*rolling {generation} canary @{canary}"),
+        Notice::CanaryProven { worker } => format!("*canary {worker}"),
+        Notice::Reloaded { generation, took } => {
+            format!("*reloaded {generation} in {}", seconds(took))
+        }
+        Notice::RollFailed { generation, back_to, worker, slot, cause } => {
+            let how = match cause {
+                RollFault::Exited(_) => "exited",
+                RollFault::NotSpawned(_) => "not spawned",
+                RollFault::BootTimeout => "boot timeout",
+                RollFault::Stuck => "stuck",
+            };
+            format!("*failed {generation} back to {back_to}: {worker}@{slot} {how}")
+        }
+        Notice::RolledBack { generation, back_to } => format!("*back {generation} to {back_to}"),
+        Notice::Draining => "*draining".into(),
         Notice::Scaled { from, to } => format!("*scaled {from} to {to}"),
         Notice::ScaleLimited { wanted, limit } => format!("*limited {wanted} to {limit}"),
         Notice::LateWake { by } => format!("*late {}", seconds(by)),

@@ -8,6 +8,7 @@ mod judgement;
 mod lives;
 mod orders;
 mod recycling;
+mod reloading;
 
 use std::time::Duration;
 

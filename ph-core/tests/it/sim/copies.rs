@@ -85,12 +85,15 @@ pub(super) fn check_order(subject: &Subject, now: Time, events: &[Event]) -> Ver
 
 fn slot_of(arbiter: &Arbiter, event: Event) -> Option<Slot> {
     match event {
-        Event::Ready { worker }
+        Event::Ready { worker, .. }
+        | Event::MemoryRead { worker, .. }
         | Event::Exited { worker, .. }
         | Event::SpawnFailed { worker, .. }
         | Event::RecycleDue { worker }
         | Event::Heartbeat { worker, .. } => Some(arbiter.worker(worker)?.slot),
         Event::Started
+        | Event::Loaded { .. }
+        | Event::LoadFailed { .. }
         | Event::Ordered(_)
         | Event::HelperEnded { .. }
         | Event::StraysCounted { .. }

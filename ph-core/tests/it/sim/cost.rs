@@ -37,7 +37,7 @@ fn an_event_costs_the_same_among_ten_thousand_workers() {
         if event % 2 == 0
             && let Some(worker) = booting.pop_front()
         {
-            arbiter.step(now, Event::Ready { worker }, &mut actions);
+            arbiter.step(now, Event::Ready { worker, jitter: Jitter::default() }, &mut actions);
             ready.push_back(worker);
         } else if let Some(worker) = ready.pop_front() {
             let (status, jitter) = (ExitStatus::Code(0), Jitter(event));
@@ -64,6 +64,9 @@ fn spawned(action: &Action) -> Option<WorkerId> {
         | Action::KillHelper { .. }
         | Action::EndStrays
         | Action::ReadHeartbeat { .. }
+        | Action::ReadMemory { .. }
+        | Action::Load { .. }
+        | Action::AbandonLoad
         | Action::ReopenLog
         | Action::Notify(_)
         | Action::Exit(_) => None,

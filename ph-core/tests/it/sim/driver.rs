@@ -298,7 +298,7 @@ impl World {
 
     fn event_of(&mut self, (worker, what): (WorkerId, News)) -> Option<Event> {
         Some(match what {
-            News::Ready => Event::Ready { worker },
+            News::Ready => Event::Ready { worker, jitter: Jitter::default() },
             News::Recycle => Event::RecycleDue { worker },
             News::Ended => {
                 let jitter = self.jitter();
@@ -327,11 +327,13 @@ impl World {
         let beat = Time::from_nanos(self.rng.pick(&[0, u64::MAX]));
         let mut events = vec![Event::Heartbeat { worker, beat }];
         match self.subject.arbiter().worker(worker) {
-            Some(record) if record.state.is_ready() => events.push(Event::Ready { worker }),
+            Some(record) if record.state.is_ready() => {
+                events.push(Event::Ready { worker, jitter: Jitter::default() })
+            }
             Some(_) => {}
             None if is_known => {}
             None => events.extend([
-                Event::Ready { worker },
+                Event::Ready { worker, jitter: Jitter::default() },
                 Event::RecycleDue { worker },
                 Event::Exited { worker, status, jitter },
                 Event::SpawnFailed { worker, fault, jitter },
@@ -416,7 +418,14 @@ impl World {
                 let left = self.kernel.beside.end_strays();
                 return Ok(Some(Event::StraysCounted { left }));
             }
-            Action::ReopenLog | Action::Notify(_) | Action::Exit(_) => {}
+            Action::ReadMemory { worker } => {
+                return Ok(Some(Event::MemoryRead { worker, bytes: 0 }));
+            }
+            Action::Load { generation } => {
+                let policy = self.plan.policy;
+                return Ok(Some(Event::Loaded { generation, policy }));
+            }
+            Action::AbandonLoad | Action::ReopenLog | Action::Notify(_) | Action::Exit(_) => {}
         }
         Ok(None)
     }

@@ -144,6 +144,7 @@ fn draw_policy(rng: &mut Rng) -> Policy {
         kind: rng.pick(&[WorkerKind::Forked, WorkerKind::Command]),
         readiness: rng.pick(&[Readiness::Reported, Readiness::Reported, Readiness::Spawned]),
         exit_with: None,
+        ..Policy::default()
     }
 }
 

@@ -181,7 +181,7 @@ impl Observer {
         match event {
             Event::Started => self.is_started = true,
             Event::Ordered(order) => self.on_order(order, actions)?,
-            Event::Ready { worker } => {
+            Event::Ready { worker, .. } => {
                 if let Some(seen) = self.workers.get_mut(&worker) {
                     let is_first = seen.is_wanted() && seen.said_ready_at.is_none();
                     seen.said_ready_at = if is_first { Some(self.now) } else { seen.said_ready_at };
@@ -223,6 +223,7 @@ impl Observer {
                 }
             }
             Event::HelperEnded { helper, status, .. } => self.on_helper_ended(helper, status),
+            Event::MemoryRead { .. } | Event::Loaded { .. } | Event::LoadFailed { .. } => {}
             Event::StraysCounted { left } => self.on_strays_counted(left),
             Event::Tick => {}
         }
@@ -267,6 +268,7 @@ impl Observer {
             },
             Order::ScaleBy(by) => self.on_scale(i64::from(self.target) + i64::from(by), actions)?,
             Order::ScaleTo(to) => self.on_scale(i64::from(to), actions)?,
+            Order::Reload | Order::Drain => {}
             Order::Reopen => {
                 hold!(14, actions.contains(&Action::ReopenLog), "the log is not reopened");
                 let signal = WorkerSignal::Reopen;
@@ -303,7 +305,10 @@ impl Observer {
             | Action::StopHelper { .. }
             | Action::KillHelper { .. }
             | Action::EndStrays => self.on_helper_action(action),
-            Action::ReopenLog => Ok(()),
+            Action::ReadMemory { .. }
+            | Action::Load { .. }
+            | Action::AbandonLoad
+            | Action::ReopenLog => Ok(()),
             Action::Notify(notice) => self.on_notice(notice),
             Action::Exit(outcome) => self.on_exit(outcome, is_last),
         }

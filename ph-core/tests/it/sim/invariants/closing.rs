@@ -351,6 +351,9 @@ impl Observer {
             Action::Spawn { .. }
             | Action::Signal { .. }
             | Action::ReadHeartbeat { .. }
+            | Action::ReadMemory { .. }
+            | Action::Load { .. }
+            | Action::AbandonLoad
             | Action::ReopenLog
             | Action::Notify(_)
             | Action::Exit(_) => Ok(()),

@@ -106,7 +106,15 @@ impl Observer {
                 hold!(10, is_so, "it says it ends with {code}, and the cause is {cause:?}");
                 Ok(())
             }
-            Notice::CrashLoop { .. }
+            Notice::Loading { .. }
+            | Notice::LoadRefused { .. }
+            | Notice::Rolling { .. }
+            | Notice::CanaryProven { .. }
+            | Notice::Reloaded { .. }
+            | Notice::RollFailed { .. }
+            | Notice::RolledBack { .. }
+            | Notice::Draining
+            | Notice::CrashLoop { .. }
             | Notice::Recycling { .. }
             | Notice::Scaled { .. }
             | Notice::ScaleLimited { .. }
@@ -146,6 +154,7 @@ impl Observer {
                 let is_surplus = seen.slot.0 >= self.target || self.is_surplus_successor(worker);
                 hold!(1, is_surplus, "{worker:?} is not beyond the target");
             }
+            StopReason::Reload | StopReason::Rollback | StopReason::Drain => {}
             StopReason::Recycle => is_detached = self.check_recycle(worker, &seen)?,
             StopReason::Stuck => {
                 let timeout = self.policy.timeout.unwrap_or_default();

@@ -142,7 +142,7 @@ impl Mutant {
             }
             Mutation::StopsBeforeSuccessor => {
                 for worker in successors(arbiter, actions) {
-                    arbiter.step(now, Event::Ready { worker }, actions);
+                    arbiter.step(now, Event::Ready { worker, jitter: Jitter::default() }, actions);
                 }
             }
             Mutation::SignalsTheDead if is_known && arbiter.worker_is_gone(event) => {
@@ -258,12 +258,15 @@ impl Mutant {
 
 fn worker_of(event: Event) -> Option<WorkerId> {
     match event {
-        Event::Ready { worker }
+        Event::Ready { worker, .. }
+        | Event::MemoryRead { worker, .. }
         | Event::Heartbeat { worker, .. }
         | Event::RecycleDue { worker }
         | Event::SpawnFailed { worker, .. }
         | Event::Exited { worker, .. } => Some(worker),
         Event::Started
+        | Event::Loaded { .. }
+        | Event::LoadFailed { .. }
         | Event::Ordered(_)
         | Event::HelperEnded { .. }
         | Event::StraysCounted { .. }
@@ -309,7 +312,7 @@ fn successors(arbiter: &Arbiter, actions: &[Action]) -> Vec<WorkerId> {
     for action in actions {
         if let Action::Spawn { worker, slot, .. } = action {
             let mut others = arbiter.workers().filter(|(_, record)| record.slot == *slot);
-            if others.any(|(_, record)| matches!(record.state, State::Ready { .. })) {
+            if others.any(|(_, record)| matches!(record.state, State::Ready(_))) {
                 found.push(*worker);
             }
         }

@@ -1,0 +1,481 @@
+//! A reload, from the order to its verdict: one canary, then the rest, or everything back as it was.
+//!
+//! It is a wish beside the phase of the master. While the configuration is read nothing has changed
+//! (I15). Then one slot, the canary's, wants a worker of the new generation, and all others still want
+//! the old one. Once the canary has lived long enough, all want the new one; the first new worker
+//! that fails before it has lived long enough makes all want the old one again. What a slot wants is
+//! asked for by [`Arbiter::goal`], and `reconcile` does the rest: so a reload in the middle of crashes,
+//! scale orders and recycling has one answer.
+//!
+//! There are two generations at a time, and those that are stopping (I18): an order that comes meanwhile
+//! waits for the verdict, and however many came, they are one.
+
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::action::{Action, Notice, RollFault, StopReason};
+use super::event::{Generation, Slot, WorkerId};
+use super::policy::{LOAD_TIMEOUT, Policy, Readiness, is_too_late};
+use super::time::Time;
+use super::worker::{Record, State};
+use super::{Arbiter, Phase};
+
+/// What is wanted of a reload, and what is under way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Reload {
+    /// An order waits for the verdict of what is under way.
+    wanted: bool,
+    /// So does one to stop all workers until the next reload.
+    drain_wanted: bool,
+    stage: Option<Stage>,
+    /// The highest number a generation has had.
+    newest: Generation,
+}
+
+#[expect(clippy::large_enum_variant, reason = "there is one of these")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The configuration is read.
+    Loading { generation: Generation, since: Time, give_up_at: Time },
+    /// Workers of the new generation take the places of the old ones.
+    Rolling(Roll),
+    /// It has failed. Workers of it that serve are replaced in their turn.
+    Restoring { failed: Generation, pending: BTreeSet<Slot> },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Roll {
+    since: Time,
+    /// What comes back if this fails.
+    old: (Generation, Policy),
+    /// The slot that is alone in wanting the new generation, until its worker is proven.
+    canary: Option<Slot>,
+    /// Slots without a proven worker of the new generation.
+    pending: BTreeSet<Slot>,
+    /// Workers to keep alive from the proof of the canary on, if the configuration says otherwise.
+    target: Option<u32>,
+    /// What the target was before that, unless an operator has changed it since.
+    target_before: Option<u32>,
+}
+
+impl Reload {
+    pub(super) fn new(first: Generation) -> Self {
+        Self { wanted: false, drain_wanted: false, stage: None, newest: first }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Time> {
+        match self.stage {
+            Some(Stage::Loading { give_up_at, .. }) => Some(give_up_at),
+            Some(Stage::Rolling(_) | Stage::Restoring { .. }) | None => None,
+        }
+    }
+
+    pub(super) fn is_under_way(&self) -> bool {
+        self.stage.is_some()
+    }
+
+    fn roll(&self) -> Option<&Roll> {
+        match &self.stage {
+            Some(Stage::Rolling(roll)) => Some(roll),
+            Some(Stage::Loading { .. } | Stage::Restoring { .. }) | None => None,
+        }
+    }
+
+    fn roll_mut(&mut self) -> Option<&mut Roll> {
+        match &mut self.stage {
+            Some(Stage::Rolling(roll)) => Some(roll),
+            Some(Stage::Loading { .. } | Stage::Restoring { .. }) | None => None,
+        }
+    }
+
+    fn pending_mut(&mut self) -> Option<&mut BTreeSet<Slot>> {
+        match &mut self.stage {
+            Some(Stage::Rolling(roll)) => Some(&mut roll.pending),
+            Some(Stage::Restoring { pending, .. }) => Some(pending),
+            Some(Stage::Loading { .. }) | None => None,
+        }
+    }
+
+    fn canary(&self) -> Option<Slot> {
+        self.roll()?.canary
+    }
+}
+
+impl Arbiter {
+    /// The generation a slot's worker should have.
+    pub(super) fn goal(&self, slot: Slot) -> Generation {
+        match self.reload.roll() {
+            Some(Roll { canary: Some(canary), old, .. }) if *canary != slot => old.0,
+            Some(_) | None => self.generation,
+        }
+    }
+
+    /// The policy of a generation; of those that are only stopping any.
+    pub(super) fn policy_of(&self, generation: Generation) -> &Policy {
+        match self.reload.roll() {
+            Some(roll) if roll.old.0 == generation => &roll.old.1,
+            Some(_) | None => &self.policy,
+        }
+    }
+
+    /// Whether workers of this generation are started now or may have to be.
+    #[must_use]
+    pub fn is_needed(&self, generation: Generation) -> bool {
+        generation == self.generation
+            || self.reload.roll().is_some_and(|roll| roll.old.0 == generation)
+    }
+
+    /// The generation that is, or is to be, that of all workers.
+    #[must_use]
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// Whether a reload is under way: read, rolled or taken back.
+    #[must_use]
+    pub fn is_reloading(&self) -> bool {
+        self.reload.is_under_way()
+    }
+
+    /// Whether all workers are stopped until the next reload.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.drained
+    }
+
+    /// Whether a slot is to have a worker at all.
+    pub(super) fn is_wanted(&self, slot: Slot) -> bool {
+        slot.0 < self.target && (!self.drained || self.reload.canary() == Some(slot))
+    }
+
+    /// Whether the verdict of a roll hangs on workers of this generation.
+    pub(super) fn has_verdict(&self, generation: Generation) -> bool {
+        generation == self.generation && self.reload.roll().is_some()
+    }
+
+    /// Whether it hangs on this worker: it has not lived long enough.
+    pub(super) fn is_on_trial(&self, record: &Record) -> bool {
+        let is_proven = match record.state {
+            State::Ready(watch) => watch.proven_at.is_none(),
+            State::Booting { .. } | State::Stopping { .. } | State::Killed { .. } => false,
+        };
+        self.has_verdict(record.generation) && !is_proven
+    }
+
+    /// Whether the slot's new worker is to prove itself beside the old one.
+    pub(super) fn is_canary_on_trial(&self, slot: Slot) -> bool {
+        self.reload.canary() == Some(slot)
+    }
+
+    /// Why a worker whose generation is not the wanted one is stopped.
+    pub(super) fn reason_to_replace(&self, record: &Record) -> StopReason {
+        match (&self.reload.stage, record.generation == self.generation) {
+            (_, true) => StopReason::Recycle,
+            (Some(Stage::Restoring { .. }), false) => StopReason::Rollback,
+            (Some(Stage::Rolling(_) | Stage::Loading { .. }) | None, false) => StopReason::Reload,
+        }
+    }
+
+    /// When a worker that became ready now has lived long enough for the verdict.
+    pub(super) fn proven_at(&self, record: &Record) -> Option<Time> {
+        let roll = self.reload.roll().filter(|_| record.generation == self.generation)?;
+        // An executed command has lived `min_uptime` already, or it would not count as ready.
+        let least = match self.policy.readiness {
+            Readiness::Reported => self.policy.min_uptime,
+            Readiness::Spawned => Duration::ZERO,
+        };
+        let is_canary = roll.canary == Some(record.slot);
+        let hold = if is_canary { least.max(self.policy.canary_hold) } else { least };
+        Some(self.now.after(hold))
+    }
+
+    pub(super) fn on_reload(&mut self) {
+        if !self.is_stopping() {
+            self.reload.wanted = true;
+            self.reload.drain_wanted = false;
+        }
+    }
+
+    pub(super) fn on_drain(&mut self) {
+        self.reload.drain_wanted = !self.is_stopping() && !self.drained;
+    }
+
+    /// Takes up what waits, once nothing is under way. A drain that waits beside a reload came after it.
+    pub(super) fn begin_reload(&mut self, actions: &mut Vec<Action>) {
+        if self.reload.stage.is_some() {
+            return;
+        }
+        if core::mem::take(&mut self.reload.wanted) {
+            let generation = Generation(self.reload.newest.0.saturating_add(1));
+            let (since, give_up_at) = (self.now, self.now.after(LOAD_TIMEOUT));
+            self.reload.stage = Some(Stage::Loading { generation, since, give_up_at });
+            actions.push(Action::Notify(Notice::Loading { generation }));
+            actions.push(Action::Load { generation });
+        } else if core::mem::take(&mut self.reload.drain_wanted) {
+            self.drained = true;
+            self.dirty.extend((0..self.target).map(Slot));
+            actions.push(Action::Notify(Notice::Draining));
+        }
+    }
+
+    /// The reading takes too long. A look that comes far too late proves nothing.
+    pub(super) fn expire_load(&mut self, actions: &mut Vec<Action>) {
+        let Some(Stage::Loading { generation, give_up_at, .. }) = &mut self.reload.stage else {
+            return;
+        };
+        if *give_up_at > self.now {
+            return;
+        }
+        let late = self.now.since(*give_up_at);
+        if is_too_late(late, LOAD_TIMEOUT) {
+            *give_up_at = self.now.after(LOAD_TIMEOUT);
+            return self.tell_late_wake(late, actions);
+        }
+        let generation = *generation;
+        self.reload.stage = None;
+        actions.push(Action::AbandonLoad);
+        actions.push(Action::Notify(Notice::LoadRefused { generation, is_timeout: true }));
+    }
+
+    pub(super) fn on_load_failed(&mut self, generation: Generation, actions: &mut Vec<Action>) {
+        if self.loading_since(generation).is_some() {
+            self.reload.stage = None;
+            actions.push(Action::Notify(Notice::LoadRefused { generation, is_timeout: false }));
+        }
+    }
+
+    fn loading_since(&self, wanted: Generation) -> Option<Time> {
+        match self.reload.stage {
+            Some(Stage::Loading { generation, since, .. }) => {
+                (generation == wanted && self.phase == Phase::Running).then_some(since)
+            }
+            Some(Stage::Rolling(_) | Stage::Restoring { .. }) | None => None,
+        }
+    }
+
+    /// The configuration is good: the canary goes first. What holds for the whole life of a master
+    /// stays as it is.
+    pub(super) fn on_loaded(
+        &mut self,
+        generation: Generation,
+        policy: Policy,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(since) = self.loading_since(generation) else { return };
+        let Policy { max_workers, kind, exit_with, .. } = self.policy;
+        let policy = Policy { max_workers, kind, exit_with, ..policy };
+        let wanted = policy.target.clamp(1, max_workers.max(1));
+        let old = (self.generation, core::mem::replace(&mut self.policy, policy));
+        let target = (policy.target != old.1.target && wanted != self.target).then_some(wanted);
+        let canary = self.choose_canary(self.target.min(target.unwrap_or(self.target)));
+        let slots = (0..self.target).map(Slot);
+        let pending = slots.filter(|slot| !self.finished.contains(slot)).collect();
+        let roll = Roll { since, old, canary: Some(canary), pending, target, target_before: None };
+        self.generation = generation;
+        self.reload.newest = generation;
+        self.reload.stage = Some(Stage::Rolling(roll));
+        self.roster.set_wait(canary, None);
+        self.dirty.insert(canary);
+        self.ask_first(canary);
+        actions.push(Action::Notify(Notice::Rolling { generation, canary }));
+    }
+
+    /// A slot without a worker has nothing to lose, and one whose worker boots has little.
+    fn choose_canary(&self, below: u32) -> Slot {
+        let cost = |slot: &Slot| match self.current(*slot).map(|(_, record)| record.state) {
+            None => 0,
+            Some(State::Booting { .. }) => 1,
+            Some(State::Ready(_)) => 2,
+            Some(State::Stopping { .. } | State::Killed { .. }) => 3,
+        };
+        let slots = (0..below).map(Slot).filter(|slot| !self.finished.contains(slot));
+        slots.min_by_key(cost).unwrap_or(Slot(0))
+    }
+
+    /// A worker has lived long enough for the verdict.
+    pub(super) fn on_proven(
+        &mut self,
+        worker: WorkerId,
+        record: &Record,
+        actions: &mut Vec<Action>,
+    ) {
+        let slot = record.slot;
+        if !self.has_verdict(record.generation) {
+            return;
+        }
+        let Some(roll) = self.reload.roll_mut() else { return };
+        roll.pending.remove(&slot);
+        self.dirty.insert(slot);
+        if roll.canary != Some(slot) {
+            return;
+        }
+        roll.canary = None;
+        let target = roll.target.take();
+        actions.push(Action::Notify(Notice::CanaryProven { worker }));
+        self.drained = false;
+        if let Some(to) = target {
+            let from = self.set_target(to, actions);
+            if let Some(roll) = self.reload.roll_mut() {
+                roll.target_before = Some(from);
+            }
+        }
+        for slot in (0..self.target).map(Slot) {
+            // Whoever waits, waits for the faults of another configuration.
+            self.roster.set_wait(slot, None);
+            self.dirty.insert(slot);
+        }
+    }
+
+    /// The target follows an operator or a configuration; says what it was.
+    pub(super) fn set_target(&mut self, to: u32, actions: &mut Vec<Action>) -> u32 {
+        let from = core::mem::replace(&mut self.target, to);
+        if from == to {
+            return from;
+        }
+        actions.push(Action::Notify(Notice::Scaled { from, to }));
+        if self.phase == Phase::Running {
+            self.dirty.extend((from.min(to)..from.max(to)).map(Slot));
+        }
+        let _beyond = self.finished.split_off(&Slot(to));
+        if let Some(roll) = self.reload.roll_mut() {
+            roll.pending.extend((from..to).map(Slot));
+        }
+        if let Some(pending) = self.reload.pending_mut() {
+            let _beyond = pending.split_off(&Slot(to));
+        }
+        from
+    }
+
+    /// An operator has said how many there are to be: no configuration changes that now.
+    pub(super) fn on_scaled_by_hand(&mut self) {
+        if let Some(roll) = self.reload.roll_mut() {
+            (roll.target, roll.target_before) = (None, None);
+        }
+    }
+
+    /// Where the canary's slot is not wanted any more, another one goes first.
+    fn replace_canary(&mut self) {
+        let target = self.target;
+        let Some(canary) = self.reload.canary().filter(|canary| canary.0 >= target) else { return };
+        let next = self.choose_canary(target);
+        if let Some(roll) = self.reload.roll_mut() {
+            roll.canary = Some(next);
+        }
+        self.dirty.extend([canary, next]);
+        self.roster.set_wait(next, None);
+        self.ask_first(next);
+    }
+
+    /// A worker has failed. If that decides a reload, everything goes back.
+    pub(super) fn on_fault(
+        &mut self,
+        worker: WorkerId,
+        record: &Record,
+        cause: RollFault,
+        actions: &mut Vec<Action>,
+    ) {
+        if record.generation != self.generation || self.phase != Phase::Running {
+            return;
+        }
+        let is_on_trial = self.is_on_trial(record);
+        match &self.reload.stage {
+            Some(Stage::Rolling(_)) if is_on_trial => {
+                let (generation, slot) = (self.generation, record.slot);
+                let Some(back_to) = self.roll_back(actions) else { return };
+                let failed = Notice::RollFailed { generation, back_to, worker, slot, cause };
+                actions.push(Action::Notify(failed));
+            }
+            // What came back fails as well. To wait for it would keep a better one out.
+            Some(Stage::Restoring { failed, .. }) => {
+                let (generation, back_to) = (*failed, self.generation);
+                self.reload.stage = None;
+                actions.push(Action::Notify(Notice::RolledBack { generation, back_to }));
+            }
+            Some(Stage::Rolling(_) | Stage::Loading { .. }) | None => {}
+        }
+    }
+
+    /// Everything wants the former generation again.
+    fn roll_back(&mut self, actions: &mut Vec<Action>) -> Option<Generation> {
+        let Some(Stage::Rolling(roll)) = self.reload.stage.take() else { return None };
+        let failed = self.generation;
+        (self.generation, self.policy) = roll.old;
+        if let Some(before) = roll.target_before {
+            self.set_target(before, actions);
+        }
+        let mut pending = BTreeSet::new();
+        for slot in (0..self.target).map(Slot) {
+            let Some(place) = self.roster.place(slot) else { continue };
+            for worker in [place.successor, place.current].into_iter().flatten() {
+                let is_serving = place_of(self, worker, failed);
+                match is_serving {
+                    None => {}
+                    Some(true)
+                        if self.roster.place(slot).and_then(|it| it.current) == Some(worker) =>
+                    {
+                        pending.insert(slot);
+                    }
+                    Some(_) => {
+                        self.roster.vacate(worker, slot);
+                        self.stop(worker, StopReason::Rollback, actions);
+                    }
+                }
+            }
+            self.roster.set_wait(slot, None);
+            self.dirty.insert(slot);
+        }
+        self.reload.stage = Some(Stage::Restoring { failed, pending });
+        Some(self.generation)
+    }
+
+    /// Looks whether what is under way is over.
+    pub(super) fn settle_reload(&mut self, actions: &mut Vec<Action>) {
+        self.replace_canary();
+        match &self.reload.stage {
+            Some(Stage::Rolling(roll)) if roll.pending.is_empty() && roll.canary.is_none() => {
+                let (generation, took) = (self.generation, self.now.since(roll.since));
+                self.reload.stage = None;
+                actions.push(Action::Notify(Notice::Reloaded { generation, took }));
+            }
+            Some(Stage::Restoring { failed, pending }) if pending.is_empty() => {
+                let (generation, back_to) = (*failed, self.generation);
+                self.reload.stage = None;
+                actions.push(Action::Notify(Notice::RolledBack { generation, back_to }));
+            }
+            Some(Stage::Rolling(_) | Stage::Restoring { .. } | Stage::Loading { .. }) | None => {}
+        }
+    }
+
+    /// A slot's worker is not of the failed generation any more.
+    pub(super) fn note_restored(&mut self, slot: Slot) {
+        let Some(Stage::Restoring { failed, pending }) = &mut self.reload.stage else { return };
+        let holder = self.roster.place(slot).and_then(|place| place.current);
+        let record = holder.and_then(|worker| self.roster.worker(worker));
+        if record.is_none_or(|record| record.generation != *failed) {
+            pending.remove(&slot);
+        }
+    }
+
+    /// With [`ExitWith::All`](super::ExitWith::All): a slot that has finished has no part in it.
+    pub(super) fn forget_slot(&mut self, slot: Slot) {
+        if let Some(pending) = self.reload.pending_mut() {
+            pending.remove(&slot);
+        }
+    }
+
+    /// The master stops: nothing is reloaded any more.
+    pub(super) fn end_reload(&mut self, actions: &mut Vec<Action>) {
+        if self.reload.deadline().is_some() {
+            actions.push(Action::AbandonLoad);
+        }
+        self.reload = Reload::new(self.reload.newest);
+    }
+}
+
+/// Whether a worker of the failed generation serves; `None`: it is of another, or ends anyway.
+fn place_of(arbiter: &Arbiter, worker: WorkerId, failed: Generation) -> Option<bool> {
+    let record = arbiter.roster.worker(worker)?;
+    let is_it = record.generation == failed && record.state.reason().is_none();
+    is_it.then(|| record.state.is_ready())
+}
