@@ -54,7 +54,7 @@ pub(crate) struct Check {
     pub(crate) json: bool,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(after_help = RUN_HELP)]
 pub(crate) struct Run {
     #[command(flatten)]
@@ -229,7 +229,7 @@ impl From<ExitWhen> for ExitWith {
 }
 
 /// Where the configuration is.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct SourceArgs {
     /// Configuration file [default: $PH_CONFIG, else ph.toml, ph.ini, config.ini or conf/config.ini]
     #[arg(short, long, value_name = "FILE")]
@@ -245,7 +245,7 @@ pub(crate) struct SourceArgs {
 }
 
 /// Which of its sections is meant.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct SectionArgs {
     /// Section of the configuration file; not needed if it has only one
     #[arg(value_name = "SECTION", conflicts_with = "section_flag")]

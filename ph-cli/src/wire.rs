@@ -54,6 +54,15 @@ impl Service {
         Ok(master.policy(|policy| policy.exit_with = exit_with))
     }
 
+    /// A master of which only the workers count: what a reload makes of this configuration.
+    ///
+    /// # Errors
+    ///
+    /// Users, groups and variables that cannot be had.
+    pub(crate) fn next_generation(&self) -> Result<Master, Failure> {
+        Ok(self.silent_master(conditions::account(self)?))
+    }
+
     /// The master without its log.
     fn silent_master(&self, account: Option<Account>) -> Master {
         conditions::apply(self, self.plain_master(), account)

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use ph_config::{Loaded, Override, Source};
-use ph_core::{Command, ExitWith, Outcome};
+use ph_core::{Command, ExitWith, Master, Outcome};
 
-use crate::App;
 use crate::args::Run;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::source::Place;
 use crate::wire::{self, LogOfService, Service};
+use crate::{App, MakeMaster};
 use crate::{adhoc, source};
 
 /// Runs the service the arguments describe until it is told to stop.
@@ -20,32 +20,18 @@ pub(crate) fn run(app: &App, args: &Run) -> Result<ExitCode, Failure> {
     let (source, section) = (&args.source, args.section.name());
     let is_adhoc = !args.command.is_empty() && source.config.is_none() && section.is_none();
     let place = if is_adhoc { Place::without_file(source)? } else { Place::find(source)? };
-    let Loaded { settings, warnings } = load(args, &place)?;
-
-    let exit_with = args.exit_with.map(ExitWith::from);
-    let command = wire::command(&settings, &args.command);
-    let service = Service { settings, command, forked: app.forked.clone() };
-    if !service.has_workers() {
-        return Err(service.nothing_to_run(app.name));
-    }
-    if let Some(overwritten) = service.overwritten_programs().into_iter().next() {
-        return Err(overwritten);
-    }
+    let start = Start { program: app.name, forked: app.forked.clone(), args: args.clone(), place };
+    let (service, warnings) = start.service()?;
     let is_terminal = std::io::stderr().is_terminal();
     let (log, of_log) = LogOfService::open(&service.settings, is_terminal)
         .map_err(|error| service.log_failure(&error))?;
-    let warnings = warnings.iter().map(ToString::to_string);
-    for warning in warnings.chain(service.warnings()).chain(of_log) {
+    for warning in warnings.into_iter().chain(of_log) {
         tracing::warn!("{warning}");
     }
+    let exit_with = args.exit_with.map(ExitWith::from);
     let master = service.master(log, exit_with)?;
-    match service.untrusted(&master) {
-        Some(untrusted) if args.source.allow_writable || !service.runs_as_root() => {
-            tracing::warn!("{}", untrusted.why());
-        }
-        Some(untrusted) => return Err(untrusted),
-        None => {}
-    }
+    start.see_trust(&service, &master)?;
+    let master = master.on_reload(move || start.reload().map_err(|failure| failure.to_string()));
     let mut finished = master.run().map_err(|error| service.run_failure(&error))?;
     let (outcome, why) = (finished.outcome, finished.spawn_failure.take());
     #[expect(clippy::mem_forget, reason = "a signal on the way out must not change the exit code")]
@@ -55,6 +41,55 @@ pub(crate) fn run(app: &App, args: &Run) -> Result<ExitCode, Failure> {
             Err(service.command_failure(outcome.code(), &why))
         }
         (outcome, _) => Ok(Exit::Code(outcome.code()).into()),
+    }
+}
+
+/// What a start was told, and each reload is told again.
+struct Start {
+    program: &'static str,
+    forked: Option<MakeMaster>,
+    args: Run,
+    place: Place,
+}
+
+impl Start {
+    /// The service as the configuration has it now, and what is to be said about that.
+    fn service(&self) -> Result<(Service, Vec<String>), Failure> {
+        let Loaded { settings, warnings } = load(&self.args, &self.place)?;
+        let command = wire::command(&settings, &self.args.command);
+        let service = Service { settings, command, forked: self.forked.clone() };
+        if !service.has_workers() {
+            return Err(service.nothing_to_run(self.program));
+        }
+        if let Some(overwritten) = service.overwritten_programs().into_iter().next() {
+            return Err(overwritten);
+        }
+        let warnings = warnings.iter().map(ToString::to_string).chain(service.warnings());
+        let warnings = warnings.collect();
+        Ok((service, warnings))
+    }
+
+    /// Root executes nothing that others can write, unless it was told to.
+    fn see_trust(&self, service: &Service, master: &Master) -> Result<(), Failure> {
+        match service.untrusted(master) {
+            Some(untrusted) if self.args.source.allow_writable || !service.runs_as_root() => {
+                tracing::warn!("{}", untrusted.why());
+                Ok(())
+            }
+            Some(untrusted) => Err(untrusted),
+            None => Ok(()),
+        }
+    }
+
+    /// The same for a master that runs, in its loader.
+    fn reload(&self) -> Result<Master, Failure> {
+        let (service, warnings) = self.service()?;
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+        let master = service.next_generation()?;
+        self.see_trust(&service, &master)?;
+        Ok(master.explain(move |error| service.run_failure(error).to_string()))
     }
 }
 

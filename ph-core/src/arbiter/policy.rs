@@ -38,6 +38,7 @@ pub(super) fn is_too_late(late: Duration, period: Duration) -> bool {
 
 /// The numbers the arbiter decides by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Policy {
     /// Workers to keep alive, 1..=`max_workers`.
     pub target: u32,
@@ -119,6 +120,7 @@ impl Default for Policy {
 
 /// A number of workers, given as a count or as a part of the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Share {
     /// So many workers.
     Count(u32),
@@ -142,6 +144,7 @@ impl Share {
 
 /// What a worker process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum WorkerKind {
     /// Code of this program, after `fork`. It is known to reopen its log on request, and its exit
     /// codes 3 and 4 mean "cannot boot" (gunicorn's `WORKER_BOOT_ERROR` and `APP_LOAD_ERROR`).
@@ -153,6 +156,7 @@ pub enum WorkerKind {
 /// Whose end is the end of the service: for containers and batches, where a worker that is done is not
 /// to be replaced. Only ends that nobody ordered count; the others are told to stop, gracefully.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum ExitWith {
     /// The first worker to end; its code counts.
     Any,
@@ -166,6 +170,7 @@ pub enum ExitWith {
 
 /// What follows when a slot's workers keep dying.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum OnCrashLoop {
     /// The slot goes on trying, ever more slowly.
     Retry,
@@ -175,6 +180,7 @@ pub enum OnCrashLoop {
 
 /// What makes a worker ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Readiness {
     /// The worker reports it: the end of `init_process` for a forked one.
     Reported,

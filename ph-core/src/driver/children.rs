@@ -57,6 +57,8 @@ pub(super) struct Children {
     by_worker: BTreeMap<WorkerId, Child>,
     by_pid: HashMap<Pid, WorkerId>,
     by_seat: HashMap<usize, WorkerId>,
+    /// How many there are of each.
+    by_generation: BTreeMap<Generation, usize>,
     free_seats: BTreeSet<usize>,
     /// All seats, of which those from here on were never taken.
     fresh_seat: usize,
@@ -83,6 +85,7 @@ impl Children {
     }
 
     pub(super) fn insert(&mut self, worker: WorkerId, child: Child) {
+        *self.by_generation.entry(child.generation).or_default() += 1;
         self.by_pid.insert(child.pid, worker);
         self.by_seat.insert(child.seat, worker);
         self.by_worker.insert(worker, child);
@@ -91,6 +94,10 @@ impl Children {
     /// Forgets a reaped child, whose seat may still be held by what it left behind.
     pub(super) fn remove(&mut self, worker: WorkerId) -> Option<Child> {
         let child = self.by_worker.remove(&worker)?;
+        if let Some(count) = self.by_generation.get_mut(&child.generation) {
+            *count -= 1;
+        }
+        self.by_generation.retain(|_, count| *count > 0);
         // A worker started meanwhile may have the same pid already.
         if self.by_pid.get(&child.pid) == Some(&worker) {
             self.by_pid.remove(&child.pid);
@@ -116,6 +123,10 @@ impl Children {
 
     pub(super) fn worker_in(&self, seat: usize) -> Option<WorkerId> {
         self.by_seat.get(&seat).copied()
+    }
+
+    pub(super) fn has_generation(&self, generation: Generation) -> bool {
+        self.by_generation.contains_key(&generation)
     }
 
     pub(super) fn workers(&self) -> Vec<WorkerId> {

@@ -8,10 +8,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// A program and its arguments.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, serde::Serialize, serde::Deserialize)]
 pub struct Command {
     words: Vec<OsString>,
-    expand: Option<Expand>,
+    #[serde(skip)]
+    pub(super) expand: Option<Expand>,
 }
 
 /// Fills in what is known only per worker: (word or value, slot, generation).

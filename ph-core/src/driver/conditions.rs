@@ -19,7 +19,7 @@ use crate::sys::setup::{Cpus, Failure, ResourceLimit, Setup};
 use crate::sys::trial;
 
 /// The CPUs workers may run on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum CpuAffinity {
     /// One CPU each: slot i has CPU i mod n of the n this process may use (as nginx's
     /// `worker_cpu_affinity auto`).
@@ -29,7 +29,7 @@ pub enum CpuAffinity {
 }
 
 /// How far the SIGKILL of a worker, and the clearing up after it, reaches (systemd's `KillMode`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum KillMode {
     /// Everything it started, wherever that went: its cgroup where there may be one, else its group,
     /// its session, and what carries its mark in the environment.
@@ -42,8 +42,9 @@ pub enum KillMode {
 }
 
 /// See the builder methods of [`Master`].
-#[derive(Default)]
+#[derive(Clone, Default, serde::Serialize, serde::Deserialize)]
 pub(super) struct Conditions {
+    #[serde(with = "super::spec::path")]
     pub(super) directory: Option<PathBuf>,
     pub(super) kill_mode: KillMode,
     account: Option<Account>,
@@ -54,10 +55,19 @@ pub(super) struct Conditions {
     cpus: Option<CpuAffinity>,
     is_clear: bool,
     variables: Vec<Variable>,
+    /// What fills in what differs between workers. It is code of the program, and stays with it.
+    #[serde(skip)]
+    pub(super) expand: Option<Expand>,
 }
 
-/// Its name, its value, and what fills in what differs between workers.
-type Variable = (OsString, OsString, Option<Expand>);
+/// A variable of workers.
+#[derive(Clone, serde::Serialize, serde::Deserialize)]
+struct Variable {
+    name: OsString,
+    value: OsString,
+    /// Whether something is to be filled in.
+    is_late: bool,
+}
 
 impl Master {
     /// The workers' working directory. The default is the master's own.
@@ -65,20 +75,20 @@ impl Master {
         let directory = directory.into();
         // Made absolute now; without a current directory it stays relative, and `run` says why.
         let absolute = std::path::absolute(&directory).unwrap_or(directory);
-        self.0.conditions.directory = Some(absolute);
+        self.0.spec.conditions.directory = Some(absolute);
         self
     }
 
     /// User and groups of the workers; the master keeps its own. Anybody but the master's own user
     /// takes root: with the capabilities alone the way back would stay open, and is refused.
     pub fn account(mut self, account: Account) -> Self {
-        self.0.conditions.account = Some(account);
+        self.0.spec.conditions.account = Some(account);
         self
     }
 
     /// The workers' umask, 0..=0o777. The default is the master's own.
     pub fn umask(mut self, umask: u32) -> Self {
-        self.0.conditions.umask = Some(umask & 0o777);
+        self.0.spec.conditions.umask = Some(umask & 0o777);
         self
     }
 
@@ -89,33 +99,33 @@ impl Master {
         // The kernel knows sixteen resources.
         let resource = u8::try_from(resource as u32).unwrap_or(u8::MAX);
         let limit = ResourceLimit { resource, soft: or_none(soft), hard: or_none(hard) };
-        self.0.conditions.limits.push(limit);
+        self.0.spec.conditions.limits.push(limit);
         self
     }
 
     /// The workers' nice value, -20..=19. The default is the master's own.
     pub fn nice(mut self, nice: i32) -> Self {
-        self.0.conditions.nice = Some(nice);
+        self.0.spec.conditions.nice = Some(nice);
         self
     }
 
     /// How soon the kernel's out-of-memory killer picks a worker: -1000 (never) to 1000 (first). The
     /// default is the master's own.
     pub fn oom_score_adj(mut self, score: i32) -> Self {
-        self.0.conditions.oom_score_adj = Some(score);
+        self.0.spec.conditions.oom_score_adj = Some(score);
         self
     }
 
     /// The CPUs workers may run on. The default are the master's own.
     pub fn cpu_affinity(mut self, cpus: CpuAffinity) -> Self {
-        self.0.conditions.cpus = Some(cpus);
+        self.0.spec.conditions.cpus = Some(cpus);
         self
     }
 
     /// Whether workers get nothing of the master's own environment. The default is all but what
     /// speaks to the master alone: `PH_*`, `LISTEN_*`, `NOTIFY_SOCKET`, `WATCHDOG_*`.
     pub fn clear_env(mut self, is_clear: bool) -> Self {
-        self.0.conditions.is_clear = is_clear;
+        self.0.spec.conditions.is_clear = is_clear;
         self
     }
 
@@ -125,27 +135,25 @@ impl Master {
         mut self,
         variables: impl IntoIterator<Item = (impl Into<OsString>, impl Into<OsString>)>,
     ) -> Self {
-        let given = variables.into_iter().map(|(name, value)| (name.into(), value.into(), None));
-        self.0.conditions.add_variables(given);
+        self.0.spec.conditions.add_variables(variables, false);
         self
     }
 
     /// The same, but that each value is passed through `expand` before every spawn, with the worker's
-    /// slot and generation.
+    /// slot and generation. A master has one such function: of several the last counts.
     pub fn environment_expanded(
         mut self,
         variables: impl IntoIterator<Item = (impl Into<OsString>, impl Into<OsString>)>,
         expand: Expand,
     ) -> Self {
-        let given =
-            variables.into_iter().map(|(name, value)| (name.into(), value.into(), Some(expand)));
-        self.0.conditions.add_variables(given);
+        self.0.spec.conditions.expand = Some(expand);
+        self.0.spec.conditions.add_variables(variables, true);
         self
     }
 
     /// How far the end of a worker reaches. The default is its whole tree.
     pub fn kill_mode(mut self, kill_mode: KillMode) -> Self {
-        self.0.conditions.kill_mode = kill_mode;
+        self.0.spec.conditions.kill_mode = kill_mode;
         self
     }
 }
@@ -162,28 +170,38 @@ impl Conditions {
     }
 
     /// Those that are the master's to set are left to it.
-    fn add_variables(&mut self, given: impl Iterator<Item = Variable>) {
-        self.variables.extend(given.filter(|(name, _, _)| !environment::is_masters_own(name)));
+    fn add_variables(
+        &mut self,
+        given: impl IntoIterator<Item = (impl Into<OsString>, impl Into<OsString>)>,
+        is_late: bool,
+    ) {
+        let given = given.into_iter().map(|(name, value)| Variable {
+            name: name.into(),
+            value: value.into(),
+            is_late,
+        });
+        self.variables.extend(given.filter(|it| !environment::is_masters_own(&it.name)));
     }
 
     /// The variables all workers get, without those that are the master's to set.
     pub(super) fn common_variables(&self) -> Vec<(OsString, OsString)> {
         let inherited = environment::inherited().filter(|_| !self.is_clear);
-        let given = self.variables.iter().filter(|(_, _, expand)| expand.is_none());
-        let given = given.map(|(name, value, _)| (name.clone(), value.clone()));
+        let given = self.variables.iter().filter(|it| !it.is_late);
+        let given = given.map(|it| (it.name.clone(), it.value.clone()));
         let mut all: Vec<_> = inherited.chain(given).collect();
         // A name that is there twice means to most programs what it meant first.
-        all.retain(|(name, _)| !self.variables.iter().any(|it| it.2.is_some() && it.0 == *name));
+        all.retain(|(name, _)| !self.variables.iter().any(|it| it.is_late && it.name == *name));
         all
     }
 
     /// The variables that differ from worker to worker.
     pub(super) fn own_variables(&self, slot: u32, generation: u32) -> Vec<(OsString, OsString)> {
-        let expanded = self.variables.iter().filter_map(|(name, value, expand)| {
-            let expand = expand.as_ref()?;
-            Some((name.clone(), expand(value, slot, generation)))
-        });
-        expanded.collect()
+        let late = self.variables.iter().filter(|it| it.is_late);
+        let expanded = |value: &OsString| match self.expand {
+            Some(expand) => expand(value, slot, generation),
+            None => value.clone(),
+        };
+        late.map(|it| (it.name.clone(), expanded(&it.value))).collect()
     }
 
     /// Where a program is looked for: the `PATH` it will have itself.

@@ -246,7 +246,7 @@ impl Driver<'_> {
         fds::close_in_child(not_its.iter().copied());
         fds::close_in_child(self.callers_fds.iter().copied());
         fds::close_in_child(self.fds_of_workers());
-        title::set(&format!("ph: {name} [{}]", self.name));
+        title::set(&format!("ph: {name} [{}]", self.eras.current().name));
         self.settings.logging.enter_helper(name);
     }
 
@@ -254,14 +254,16 @@ impl Driver<'_> {
         let path = command
             .resolve(None, std::env::var_os("PATH").as_deref())
             .map_err(|error| std::io::Error::other(error.to_string()))?;
-        let common = environment::common(&self.name, self.instance, &self.settings.app);
+        let era = self.eras.current();
+        let common = environment::common(&era.name, self.instance, &era.app);
         let variables = environment::merged(environment::inherited().chain(common));
         let setup = crate::sys::setup::Setup::plain(self.nofile);
         let environment = Environment::new(variables)?;
         let ignored = self.signals.ignored();
         let program = Program::new(path.as_os_str(), environment, setup, &[], ignored)?;
         let words = command.words_of(0, 1);
-        let outputs = self.open_outputs(false)?;
+        let era = Rc::clone(self.eras.current());
+        let outputs = self.open_outputs(&era.spec)?;
         let inherited = (std::io::stdout(), std::io::stderr());
         let instance = Instance {
             slot: 0,

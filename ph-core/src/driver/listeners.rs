@@ -3,12 +3,14 @@
 use std::fmt;
 use std::fs::Metadata;
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
+use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs as _};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use nix::sys::stat::{Mode, umask};
+use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::RunError;
@@ -19,7 +21,7 @@ use crate::worker::Listener;
 const BACKLOG: i32 = 2048;
 
 /// Where to listen.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Address {
     /// A TCP port; without a host: on every IPv4 address of the machine.
     Tcp {
@@ -91,75 +93,145 @@ impl fmt::Display for Address {
     }
 }
 
-/// All listeners of a master. Dropping them removes the Unix sockets this master made, if the path
-/// still names them.
+/// The listeners of one generation, which may share some with others.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Listeners {
-    sockets: Vec<Listener>,
-    made: Vec<MadeSocket>,
-    /// Where they really listen, for people.
-    pub(super) shown: Vec<String>,
+    all: Vec<Rc<Opened>>,
 }
 
-struct MadeSocket {
-    path: PathBuf,
+/// A socket that listens. Dropping it removes the file of a Unix socket this master made, if the path
+/// still names that.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) address: Address,
+    socket: Listener,
+    pub(super) made: Option<MadeSocket>,
+    /// Where it really listens, for people.
+    pub(super) shown: String,
+}
+
+/// The file of a Unix socket.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct MadeSocket {
     device: u64,
     inode: u64,
 }
 
 impl Listeners {
-    /// Opens all, or none. Forked workers accept until there is nothing left, so their sockets are
-    /// non-blocking; a command gets blocking ones, as from systemd.
-    pub(super) fn open(addresses: &[Address], is_nonblocking: bool) -> Result<Self, RunError> {
-        let mut all = Self { sockets: Vec::new(), made: Vec::new(), shown: Vec::new() };
-        for address in addresses {
-            all.add(address, is_nonblocking).map_err(|source| {
+    /// Opens all, or none; of `existing` ones those that are wanted again. Forked workers accept until
+    /// there is nothing left, so their sockets are non-blocking; a command gets blocking ones, as from
+    /// systemd.
+    pub(super) fn open(
+        addresses: &[Address],
+        is_nonblocking: bool,
+        existing: &[Rc<Opened>],
+    ) -> Result<Self, RunError> {
+        let open = |address: &Address| {
+            let is_it = |opened: &&Rc<Opened>| opened.listens_on(address);
+            if let Some(opened) = existing.iter().find(is_it) {
+                return Ok(Rc::clone(opened));
+            }
+            let opened = Opened::open(address, is_nonblocking);
+            opened.map(Rc::new).map_err(|source| {
                 let address = address.to_string();
                 RunError::Listen { address, source }
-            })?;
-        }
-        Ok(all)
+            })
+        };
+        Ok(Self { all: addresses.iter().map(open).collect::<Result<_, _>>()? })
     }
 
-    pub(super) fn sockets(&self) -> &[Listener] {
-        &self.sockets
+    pub(super) fn of(all: Vec<Rc<Opened>>) -> Self {
+        Self { all }
+    }
+
+    pub(super) fn all(&self) -> &[Rc<Opened>] {
+        &self.all
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    pub(super) fn sockets(&self) -> Vec<&Listener> {
+        self.all.iter().map(|opened| &opened.socket).collect()
     }
 
     pub(super) fn fds(&self) -> Vec<BorrowedFd<'_>> {
-        self.sockets.iter().map(std::os::fd::AsFd::as_fd).collect()
+        self.all.iter().map(|opened| opened.socket.as_fd()).collect()
     }
 
-    fn add(&mut self, address: &Address, is_nonblocking: bool) -> io::Result<()> {
-        let (listener, shown) = match address {
+    /// Where they really listen, for people.
+    pub(super) fn shown(&self) -> impl Iterator<Item = &str> {
+        self.all.iter().map(|opened| opened.shown.as_str())
+    }
+}
+
+impl Opened {
+    fn open(address: &Address, is_nonblocking: bool) -> io::Result<Self> {
+        let address = address.clone();
+        match &address {
             Address::Tcp { host, port } => {
                 let socket = open_tcp(host.as_deref(), *port)?;
                 socket.set_nonblocking(is_nonblocking)?;
-                let listener = std::net::TcpListener::from(socket);
+                let listener = TcpListener::from(socket);
                 let shown = format!("tcp://{}", listener.local_addr()?);
-                (Listener::Tcp(listener), shown)
+                Ok(Self { address, socket: Listener::Tcp(listener), made: None, shown })
             }
             Address::Unix(path) => {
                 let socket = open_unix(path)?;
                 socket.set_nonblocking(is_nonblocking)?;
                 let metadata = std::fs::symlink_metadata(path)?;
-                let (device, inode) = (metadata.dev(), metadata.ino());
-                self.made.push(MadeSocket { path: path.clone(), device, inode });
-                (Listener::Unix(socket.into()), address.to_string())
+                let made = MadeSocket { device: metadata.dev(), inode: metadata.ino() };
+                let shown = address.to_string();
+                let socket = Listener::Unix(socket.into());
+                Ok(Self { address, socket, made: Some(made), shown })
             }
+        }
+    }
+
+    /// One that another process has opened for this one.
+    pub(super) fn received(
+        address: Address,
+        socket: OwnedFd,
+        made: Option<MadeSocket>,
+        shown: String,
+    ) -> Self {
+        let socket = match &address {
+            Address::Tcp { .. } => Listener::Tcp(socket.into()),
+            Address::Unix(_) => Listener::Unix(socket.into()),
         };
-        self.sockets.push(listener);
-        self.shown.push(shown);
-        Ok(())
+        Self { address, socket, made, shown }
+    }
+
+    /// Whether this is the listener of an address: the same words, or another name of the same place.
+    fn listens_on(&self, address: &Address) -> bool {
+        if self.address == *address {
+            return true;
+        }
+        match address {
+            Address::Tcp { host, port } => resolve(host.as_deref(), *port)
+                .is_ok_and(|found| found.iter().any(|it| format!("tcp://{it}") == self.shown)),
+            Address::Unix(path) => match &self.address {
+                Address::Unix(own) => folder::place(own) == folder::place(path),
+                Address::Tcp { .. } => false,
+            },
+        }
     }
 }
 
-impl Drop for Listeners {
+impl AsFd for Opened {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Drop for Opened {
     fn drop(&mut self) {
-        for made in &self.made {
-            let there = std::fs::symlink_metadata(&made.path);
-            if there.is_ok_and(|it| (it.dev(), it.ino()) == (made.device, made.inode)) {
-                // Left behind, it would be replaced as stale by the next master.
-                let _ = std::fs::remove_file(&made.path);
-            }
+        let (Some(made), Address::Unix(path)) = (self.made, &self.address) else { return };
+        let there = std::fs::symlink_metadata(path);
+        if there.is_ok_and(|it| (it.dev(), it.ino()) == (made.device, made.inode)) {
+            // Left behind, it would be replaced as stale by the next master.
+            let _ = std::fs::remove_file(path);
         }
     }
 }
@@ -339,7 +411,7 @@ mod tests {
     fn only_its_own_socket_file_is_removed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.sock");
-        let listeners = Listeners::open(&[Address::Unix(path.clone())], true).unwrap();
+        let listeners = Listeners::open(&[Address::Unix(path.clone())], true, &[]).unwrap();
         std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, "another's").unwrap();
         drop(listeners);

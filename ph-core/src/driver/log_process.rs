@@ -17,6 +17,7 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 use nix::unistd::Pid;
 use tracing::{error, warn};
 
+use super::spec::Spec;
 use super::{Driver, LOG, LOG_PIPE};
 pub use feed::{LogFeed, LogOrder};
 use message::{ENDED_MAX, FINISH, REOPEN, message_of};
@@ -200,13 +201,14 @@ impl Driver<'_> {
     }
 
     /// The pipes for a worker's outputs.
-    pub(super) fn open_outputs(&mut self, is_forked: bool) -> nix::Result<Outputs> {
+    pub(super) fn open_outputs(&mut self, spec: &Spec) -> nix::Result<Outputs> {
         if self.log_process().is_none() {
             return Ok(Outputs::default());
         }
         self.log.make_room();
-        let ids = self.settings.conditions.ids();
-        let is_captured = self.settings.capture_output.unwrap_or(!is_forked);
+        let ids = spec.conditions.ids();
+        let is_forked = spec.command.is_none();
+        let is_captured = spec.capture_output.unwrap_or(!is_forked);
         let outputs = Outputs::open(is_captured, is_forked && ids.is_some())?;
         if let Some(ids) = ids {
             for stream in [&outputs.stdout, &outputs.stderr].into_iter().flatten() {

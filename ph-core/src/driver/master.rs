@@ -1,7 +1,6 @@
 //! The front door: what a program says about its service, and `run`.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -12,22 +11,22 @@ use tracing::{error, info};
 
 use super::children::Children;
 use super::command::{Command, CommandError};
-use super::conditions::{Conditions, KillMode};
+use super::conditions::KillMode;
+use super::era::{Era, Eras, Makings};
 use super::error::{Finished, RunError, system};
 use super::helpers::{Helper, HelperPlace};
 use super::listeners::{Address, Listeners};
+use super::load::Loader;
 use super::log_process::LogPipes;
 use super::pidfile::Pidfile;
+use super::spec::Spec;
 use super::tree::Trees;
-use super::{Driver, WorkerSource, caught_signals, environment, new_epoll};
+use super::{Driver, caught_signals, new_epoll};
 use crate::arbiter::{Arbiter, Outcome, Policy, Readiness, WorkerKind};
-use crate::sys::environ::Environment;
 use crate::sys::fds::NofileLimit;
 use crate::sys::oom::OomCounter;
 use crate::sys::seats::Seats;
-use crate::sys::setup::Setup;
 use crate::sys::signals::{self, SignalQueue};
-use crate::sys::spawn::Program;
 use crate::sys::{fds, process, title};
 use crate::worker::{Context, Factory, Logging, Worker};
 
@@ -35,25 +34,19 @@ struct NoLogging;
 
 impl Logging for NoLogging {}
 
-/// All that was said about a master before it ran.
-pub(super) struct Settings {
-    pub(super) name: String,
-    pub(super) policy: Policy,
-    pub(super) addresses: Vec<Address>,
-    pub(super) pidfile: Option<Pidfile>,
-    pub(super) conditions: Conditions,
-    pub(super) helpers: Vec<Helper>,
-    pub(super) stop_signal: Signal,
-    pub(super) max_requests: u64,
-    pub(super) app: Rc<BTreeMap<String, String>>,
-    pub(super) logging: Arc<dyn Logging>,
-    pub(super) capture_output: Option<bool>,
-    pub(super) worker: WorkerSpec,
-}
+/// Says an error in the words of the program.
+type Explain = Rc<dyn Fn(&RunError) -> String>;
 
-pub(super) enum WorkerSpec {
-    Forked(Factory),
-    Command(Command),
+/// All that was said about a master before it ran: what a reload may bring another of, and what stays.
+pub(super) struct Settings {
+    pub(super) spec: Spec,
+    /// What makes forked workers; commands have none.
+    pub(super) factory: Option<Factory>,
+    pub(super) pidfile: Option<Pidfile>,
+    pub(super) helpers: Vec<Helper>,
+    pub(super) logging: Arc<dyn Logging>,
+    pub(super) loader: Option<Loader>,
+    pub(super) explain: Option<Explain>,
 }
 
 /// A master that has not started yet: a service's name, its workers, and the policy.
@@ -69,7 +62,7 @@ impl Master {
         factory: impl Fn(&Context) -> W + 'static,
     ) -> Self {
         let factory: Factory = Rc::new(move |ctx| Box::new(factory(ctx)));
-        Self::new(name.into(), WorkerSpec::Forked(factory), Policy::default())
+        Self::new(Some(factory), Spec::new(name.into(), None, Policy::default()))
     }
 
     /// A master of command workers: N processes of any program.
@@ -79,46 +72,35 @@ impl Master {
             readiness: Readiness::Spawned,
             ..Policy::default()
         };
-        Self::new(name.into(), WorkerSpec::Command(command), policy)
+        Self::new(None, Spec::new(name.into(), Some(command), policy))
     }
 
-    fn new(name: String, worker: WorkerSpec, policy: Policy) -> Self {
-        Self(Settings {
-            name,
-            policy,
-            addresses: Vec::new(),
-            pidfile: None,
-            conditions: Conditions::default(),
-            helpers: Vec::new(),
-            stop_signal: Signal::SIGTERM,
-            max_requests: 0,
-            app: Rc::default(),
-            logging: Arc::new(NoLogging),
-            capture_output: None,
-            worker,
-        })
+    fn new(factory: Option<Factory>, spec: Spec) -> Self {
+        let logging = Arc::new(NoLogging);
+        let (pidfile, helpers, loader, explain) = (None, Vec::new(), None, None);
+        Self(Settings { spec, factory, pidfile, helpers, logging, loader, explain })
     }
 
     /// How many workers to keep alive, 1..=`max_workers`. The default is 1.
     pub fn workers(mut self, target: u32) -> Self {
-        self.0.policy.target = target;
+        self.0.spec.policy.target = target;
         self
     }
 
     /// Changes the numbers the arbiter decides by. The kind of the workers and what makes them ready
     /// are given by how the master was made and stay as they are.
     pub fn policy(mut self, change: impl FnOnce(&mut Policy)) -> Self {
-        let (kind, readiness) = (self.0.policy.kind, self.0.policy.readiness);
-        change(&mut self.0.policy);
-        self.0.policy.kind = kind;
-        self.0.policy.readiness = readiness;
+        let (kind, readiness) = (self.0.spec.policy.kind, self.0.spec.policy.readiness);
+        change(&mut self.0.spec.policy);
+        self.0.spec.policy.kind = kind;
+        self.0.spec.policy.readiness = readiness;
         self
     }
 
     /// Adds a listener, shared by all workers. Commands find them from descriptor 3 on, with
     /// `LISTEN_FDS` and `LISTEN_PID` set, as systemd does it.
     pub fn bind(mut self, address: Address) -> Self {
-        self.0.addresses.push(address);
+        self.0.spec.addresses.push(address);
         self
     }
 
@@ -136,20 +118,20 @@ impl Master {
 
     /// The signal that asks a worker to stop. The default is SIGTERM.
     pub fn stop_signal(mut self, signal: Signal) -> Self {
-        self.0.stop_signal = signal;
+        self.0.spec.stop_signal = signal;
         self
     }
 
     /// Replaces a forked worker after so many calls of `handle_request`; 0, the default: never.
     pub fn max_requests(mut self, requests: u64) -> Self {
-        self.0.max_requests = requests;
+        self.0.spec.max_requests = requests;
         self
     }
 
     /// The application's own settings: [`Context::app`] in forked workers, `PH_APP_<KEY>` in the
     /// environment of all.
     pub fn app(mut self, app: BTreeMap<String, String>) -> Self {
-        self.0.app = Rc::new(app);
+        self.0.spec.app = app;
         self
     }
 
@@ -163,7 +145,25 @@ impl Master {
     /// Whether what workers print goes to the log, if that has a process of its own (see
     /// [`Logging::process`]). The default is yes for commands, and no for forked workers.
     pub fn capture_output(mut self, is_captured: bool) -> Self {
-        self.0.capture_output = Some(is_captured);
+        self.0.spec.capture_output = Some(is_captured);
+        self
+    }
+
+    /// How a reload (SIGHUP) gets the configuration: `load` is called in a process of its own and makes a
+    /// master, of which the workers of the next generation are made: their number, policy, command,
+    /// conditions, listeners. What else it says is the business of the next start: the pidfile, helpers,
+    /// the log, `max_workers`, and whether workers are forked. An error refuses the reload.
+    ///
+    /// Without this a reload replaces all workers by others of the same configuration.
+    pub fn on_reload(mut self, load: impl Fn() -> Result<Self, String> + 'static) -> Self {
+        self.0.loader = Some(Rc::new(load));
+        self
+    }
+
+    /// How people are told what keeps a configuration from being run; the default is the error itself.
+    /// Called in the loader, for the master that it has made.
+    pub fn explain(mut self, explain: impl Fn(&RunError) -> String + 'static) -> Self {
+        self.0.explain = Some(Rc::new(explain));
         self
     }
 
@@ -202,73 +202,75 @@ impl Settings {
         let is_bad = move |key: &str, value: &str| {
             key.is_empty() || key.contains('=') || has_nul(key) || has_nul(value)
         };
-        let bad = self.app.iter().filter(move |(key, value)| is_bad(key, value));
+        let bad = self.spec.app.iter().filter(move |(key, value)| is_bad(key, value));
         bad.map(|(key, _)| RunError::AppKey { key: key.clone() })
     }
 
     /// Finds the program of a command where its workers will look for it.
     pub(super) fn find(&self, command: &Command) -> Result<PathBuf, CommandError> {
-        let search = self.conditions.search_path();
-        command.resolve(self.conditions.directory.as_deref(), search.as_deref())
+        let search = self.spec.conditions.search_path();
+        command.resolve(self.spec.conditions.directory.as_deref(), search.as_deref())
     }
 
     /// Everything between taking the lock and giving it up. The pidfile is written once signals are
     /// caught, because whoever reads it may send one at once; and they stay caught until the files
     /// are gone, because one that came in between must not leave them behind.
     fn run(&self, signals: &mut Option<SignalQueue>) -> Result<Ran, RunError> {
-        let is_forked = matches!(self.worker, WorkerSpec::Forked(_));
+        let is_forked = self.factory.is_some();
         let mut pidfile = self.pidfile.as_ref().map(Pidfile::claim).transpose()?;
-        let listeners = Listeners::open(&self.addresses, is_forked)?;
+        let listeners = Listeners::open(&self.spec.addresses, is_forked, &[])?;
         let nofile = fds::raise_limit().map_err(system("setrlimit"))?;
         let mask = signals::mask().map_err(system("sigprocmask"))?;
         let _restored = Restored { nofile, mask };
         process::become_subreaper().map_err(system("prctl(PR_SET_CHILD_SUBREAPER)"))?;
         let instance = pidfile.as_ref().map_or(1, |held| held.instance);
-        let common = environment::common(&self.name, instance, &self.app);
         let callers_children = process::children().map_err(|source| RunError::System {
             call: "read /proc/thread-self/children",
             source,
         })?;
         let callers_fds = fds::inherited();
-        let stop_signal = is_forked.then_some(self.stop_signal);
+        let stop_signal = is_forked.then_some(self.spec.stop_signal);
         let signals = SignalQueue::install(&caught_signals(), stop_signal)
             .map_err(|source| RunError::System { call: "catch the signals", source })
             .map(|queue| &*signals.insert(queue))?;
-        let setup = self.conditions.setup(nofile, self.name.as_ref())?;
-        let seats = self.seats();
-        let trees =
-            Trees::new(self.conditions.kill_mode, seats, !is_forked).map_err(system("mmap"))?;
-        let source = self.source(&listeners, setup, signals, common)?;
+        let setup = self.spec.conditions.setup(nofile, self.spec.name.as_ref())?;
+        let seats_of_all = self.seats();
+        let kill_mode = self.spec.conditions.kill_mode;
+        let trees = Trees::new(kill_mode, seats_of_all, !is_forked).map_err(system("mmap"))?;
+        let path = self.spec.command.as_ref().map(|command| self.find(command)).transpose()?;
+        let makings =
+            Makings { factory: self.factory.as_ref(), instance, ignored: signals.ignored() };
+        let shown = listeners.clone();
+        let era = Era::new(self.spec.clone(), listeners, setup, path, &makings)?;
+        let seats =
+            is_forked.then(|| Seats::map(seats_of_all)).transpose().map_err(system("mmap"))?;
         // What the caller had blocked must reach the master all the same.
         signals::set_mask(&SigSet::empty()).map_err(system("sigprocmask"))?;
         if let Some(pidfile) = &mut pidfile {
             pidfile.write()?;
         }
         title::prepare();
-        title::set(&format!("ph: master [{}]", self.name));
-        self.announce(&listeners, instance);
-        let mut policy = self.policy;
-        if !is_forked {
-            // Nothing can be heard of a command's heart, so its silence means nothing.
-            policy.timeout = None;
-        }
+        title::set(&format!("ph: master [{}]", self.spec.name));
+        self.announce(&shown, instance);
         let has_log_process = self.logging.process().is_some();
-        let log = LogPipes::new(has_log_process, sources(seats, nofile)).map_err(system("pipe"))?;
+        let log = LogPipes::new(has_log_process, sources(seats_of_all, nofile))
+            .map_err(system("pipe"))?;
         let helpers: Vec<_> = self.all_helpers().map(HelperPlace::new).collect();
         let roles: Vec<_> = self.all_helpers().map(|helper| helper.role()).collect();
         let mut driver = Driver {
             settings: self,
-            name: self.name.as_str().into(),
             instance,
-            source,
-            listeners: &listeners,
+            eras: Eras::new(era),
+            seats: seats.map(Rc::new),
+            dev_null: fds::dev_null().map_err(system("open /dev/null"))?,
+            loading: None,
             pidfile: pidfile.as_ref(),
             signals,
             epoll: new_epoll().map_err(system("epoll_create"))?,
             nofile,
             log,
-            arbiter: Arbiter::new(policy).with_helpers(&roles),
-            children: Children::with_seats(seats),
+            arbiter: Arbiter::new(self.spec.policy_of_arbiter()).with_helpers(&roles),
+            children: Children::with_seats(seats_of_all),
             helpers,
             trees,
             oom: OomCounter::find(),
@@ -283,51 +285,15 @@ impl Settings {
         driver.run_to_the_end()
     }
 
-    fn source(
-        &self,
-        listeners: &Listeners,
-        setup: Setup,
-        signals: &SignalQueue,
-        common: Vec<(OsString, OsString)>,
-    ) -> Result<WorkerSource, RunError> {
-        let variables = self.conditions.common_variables().into_iter().chain(common);
-        let refused = |source| RunError::System { call: "prepare the environment", source };
-        match &self.worker {
-            WorkerSpec::Forked(factory) => {
-                let environment = Environment::new(environment::merged(variables));
-                Ok(WorkerSource::Forked {
-                    factory: Rc::clone(factory),
-                    seats: Rc::new(Seats::map(self.seats()).map_err(system("mmap"))?),
-                    environment: environment.map_err(refused)?,
-                    setup,
-                    dev_null: fds::dev_null().map_err(system("open /dev/null"))?,
-                    max_requests: self.max_requests,
-                })
-            }
-            WorkerSpec::Command(command) => {
-                let path = self.find(command)?;
-                let listening = environment::listening(&self.name, listeners.sockets().len());
-                let variables = environment::merged(variables.chain(listening));
-                let environment = Environment::new(variables).map_err(refused)?;
-                let ignored = signals.ignored();
-                let name = path.as_os_str();
-                let program = Program::new(name, environment, setup, &listeners.fds(), ignored)
-                    .map_err(|source| RunError::System { call: "prepare the command", source })?;
-                let command = command.clone();
-                Ok(WorkerSource::Command { program, path, command })
-            }
-        }
-    }
-
     /// Twice `max_workers` processes at most, and some the kernel does not let go.
     fn seats(&self) -> usize {
-        (self.policy.max_workers.max(1) as usize).saturating_mul(3)
+        (self.spec.policy.max_workers.max(1) as usize).saturating_mul(3)
     }
 
     /// The warden first, so that nobody ever lives without one, where there is anything for it to do;
     /// then whoever writes the log.
     pub(super) fn all_helpers(&self) -> impl Iterator<Item = Helper> {
-        let is_needed = self.conditions.kill_mode != KillMode::Process;
+        let is_needed = self.spec.conditions.kill_mode != KillMode::Process;
         let warden = is_needed.then(Helper::warden);
         let log = self.logging.process().map(|_| Helper::log());
         warden.into_iter().chain(log).chain(self.helpers.iter().cloned())
@@ -337,9 +303,9 @@ impl Settings {
         let pid = std::process::id();
         let side_by_side =
             if instance > 1 { format!(", instance {instance}") } else { String::new() };
-        let workers = self.policy.target;
+        let workers = self.spec.policy.target;
         info!("master started with pid {pid}{side_by_side}, workers wanted: {workers}");
-        for address in &listeners.shown {
+        for address in listeners.shown() {
             info!("listening on {address}");
         }
     }

@@ -10,6 +10,7 @@ mod command;
 mod conditions;
 mod elf;
 mod environment;
+mod era;
 mod error;
 mod formats;
 mod helpers;
@@ -26,13 +27,13 @@ mod prospect;
 mod reap;
 mod rehearsal;
 mod report;
+mod spec;
 mod strays;
 mod tree;
 mod warden;
 
 use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::str::FromStr as _;
 
@@ -53,18 +54,17 @@ pub use pidfile::{Pidfile, Running};
 pub use rehearsal::{Finding, Rehearsal};
 
 use crate::arbiter::{Action, Arbiter, Event, ORDERS, Order, Outcome, Time, WorkerId};
-use crate::sys::clock;
-use crate::sys::environ::Environment;
 use crate::sys::fds::NofileLimit;
 use crate::sys::oom::OomCounter;
 use crate::sys::seats::Seats;
-use crate::sys::setup::{Failure, Setup};
+use crate::sys::setup::Failure;
 use crate::sys::signals::{Arrived, Sender, SignalQueue};
-use crate::sys::spawn::{self, Program, SpawnOutcome};
-use crate::worker::Factory;
+use crate::sys::spawn::{self, SpawnOutcome};
+use crate::sys::{clock, process, title};
 use children::Children;
+use era::Eras;
 use helpers::HelperPlace;
-use listeners::Listeners;
+use load::Loading;
 use log_process::LogPipes;
 use master::Settings;
 use pidfile::HeldPidfile;
@@ -77,6 +77,7 @@ const BELL: u64 = 1;
 const LOG: u64 = 2;
 const LOG_PIPE: u64 = 3;
 const REPORTS_FROM: u64 = 4;
+const LOADER: u64 = 1 << 62;
 const WATCHES_FROM: u64 = 1 << 63;
 
 /// Events taken in one wait; more are found in the next.
@@ -86,30 +87,16 @@ const EVENTS_A_TURN: usize = 64;
 /// from a stop order.
 const REAPS_A_TURN: usize = 64;
 
-/// What the workers are made of.
-enum WorkerSource {
-    Forked {
-        factory: Factory,
-        seats: Rc<Seats>,
-        environment: Environment,
-        setup: Setup,
-        dev_null: OwnedFd,
-        max_requests: u64,
-    },
-    Command {
-        program: Program,
-        path: PathBuf,
-        command: Command,
-    },
-}
-
 /// Everything a running master holds.
 struct Driver<'a> {
     settings: &'a Settings,
-    name: Rc<str>,
     instance: u32,
-    source: WorkerSource,
-    listeners: &'a Listeners,
+    eras: Eras,
+    /// The shared memory of forked workers.
+    seats: Option<Rc<Seats>>,
+    dev_null: OwnedFd,
+    /// The configuration that is being read.
+    loading: Option<Loading>,
     pidfile: Option<&'a HeldPidfile>,
     signals: &'a SignalQueue,
     epoll: Epoll,
@@ -141,7 +128,7 @@ impl Driver<'_> {
     fn run(&mut self) -> nix::Result<Outcome> {
         let wake = EpollFlags::EPOLLIN;
         self.epoll.add(self.signals.wake_fd(), EpollEvent::new(wake, SIGNAL))?;
-        if let WorkerSource::Forked { seats, .. } = &self.source {
+        if let Some(seats) = &self.seats {
             self.epoll.add(seats.bell_fd(), EpollEvent::new(wake, BELL))?;
         }
         self.step(now(), Event::Started);
@@ -165,13 +152,14 @@ impl Driver<'_> {
         let mut orders = Vec::new();
         let mut rung = false;
         let mut started = Vec::new();
-        let mut is_emptied = false;
+        let (mut is_emptied, mut is_loaded) = (false, false);
         for event in &ready[..found] {
             match event.data() {
                 SIGNAL => self.take_signals(&mut orders),
                 BELL => rung = true,
                 LOG => self.on_log_channel(),
                 LOG_PIPE => self.on_log_room(),
+                LOADER => is_loaded = true,
                 watch if watch >= WATCHES_FROM => is_emptied = true,
                 report => started.push(WorkerId(report - REPORTS_FROM)),
             }
@@ -192,10 +180,14 @@ impl Driver<'_> {
         if is_emptied {
             self.look_at_trees(now);
         }
+        if is_loaded {
+            self.on_loader(now);
+        }
         for order in orders {
             self.step(now, Event::Ordered(order));
         }
         self.step(now, Event::Tick);
+        self.follow_generations();
         self.look_at_memory(now);
         self.watch_log_room();
         Ok(())
@@ -244,7 +236,7 @@ impl Driver<'_> {
 
     /// Looks at the seats workers rang for. A ring is a hint; what counts is what the seat says.
     fn on_bell(&mut self, now: Time) {
-        let WorkerSource::Forked { seats, .. } = &self.source else { return };
+        let Some(seats) = &self.seats else { return };
         let workers = match seats.rung() {
             Some(rung) => rung.iter().filter_map(|seat| self.children.worker_in(*seat)).collect(),
             None => self.children.workers(),
@@ -255,7 +247,7 @@ impl Driver<'_> {
     }
 
     fn look_at_seat(&mut self, worker: WorkerId, now: Time) {
-        let WorkerSource::Forked { seats, .. } = &self.source else { return };
+        let Some(seats) = &self.seats else { return };
         let Some(child) = self.children.get_mut(worker) else { return };
         let seat = seats.seat(child.seat);
         let is_ready =
@@ -299,22 +291,31 @@ impl Driver<'_> {
         own.extend(self.trees.raw_fds());
         own.extend(self.helpers.iter().flat_map(HelperPlace::fds).map(AsRawFd::as_raw_fd));
         own.extend(self.pidfile.map(HeldPidfile::raw_fd));
-        if let WorkerSource::Forked { seats, dev_null, .. } = &self.source {
-            own.extend([seats.raw_fd(), dev_null.as_raw_fd()]);
-        }
+        own.extend(self.seats.iter().map(|seats| seats.raw_fd()));
+        own.push(self.dev_null.as_raw_fd());
+        own.extend(self.loading.iter().map(Loading::raw_fd));
         own
+    }
+
+    /// The arbiter may have decided for another generation, and the last worker of one may be gone.
+    fn follow_generations(&mut self) {
+        if self.eras.len() == 1 {
+            return;
+        }
+        if self.eras.set_current(self.arbiter.generation()) {
+            title::set(&format!("ph: master [{}]", self.eras.current().name));
+        }
+        let (arbiter, children) = (&self.arbiter, &self.children);
+        self.eras.keep(|it| arbiter.is_needed(it) || children.has_generation(it));
     }
 
     /// What the master keeps open for its workers, which a helper has no use for.
     fn fds_of_workers(&self) -> Vec<RawFd> {
-        let mut all: Vec<_> = self.listeners.fds().iter().map(AsRawFd::as_raw_fd).collect();
+        let mut all: Vec<_> = self.eras.iter().flat_map(|era| era.raw_fds()).collect();
         all.extend(
             self.children.iter().filter_map(|child| child.report.as_ref()?.as_raw_fd().into()),
         );
-        match &self.source {
-            WorkerSource::Forked { seats, .. } => all.extend(seats.raw_fds()),
-            WorkerSource::Command { program, .. } => all.extend(program.raw_fds()),
-        }
+        all.extend(self.seats.iter().flat_map(|seats| seats.raw_fds()));
         all
     }
 }
@@ -337,9 +338,11 @@ impl std::fmt::Display for Received {
     }
 }
 
-/// The signals a master catches.
+/// The signals a master catches. On a terminal SIGWINCH says that the window has another size.
 fn caught_signals() -> Vec<Signal> {
-    ORDERS.iter().filter_map(|row| Signal::from_str(row.signal).ok()).collect()
+    let has_terminal = process::has_controlling_terminal();
+    let all = ORDERS.iter().filter_map(|row| Signal::from_str(row.signal).ok());
+    all.filter(|signal| *signal != Signal::SIGWINCH || !has_terminal).collect()
 }
 
 fn new_epoll() -> nix::Result<Epoll> {

@@ -14,10 +14,11 @@ use tracing::{error, warn};
 
 use super::children::Child;
 use super::conditions::KillMode;
+use super::era::{Era, WorkerSource};
 use super::helpers::HelperPlace;
 use super::log_process::Outputs;
 use super::strays::Census;
-use super::{Driver, REPORTS_FROM, WorkerSource, environment, report};
+use super::{Driver, REPORTS_FROM, environment, report};
 use crate::arbiter::{
     Action, Event, Generation, Jitter, Slot, SpawnFault, Time, WorkerId, WorkerSignal,
 };
@@ -66,7 +67,7 @@ impl Driver<'_> {
             Action::Notify(notice) => {
                 let names = self.helpers.iter().map(HelperPlace::name).collect();
                 let who = report::People { children: &self.children, helpers: names };
-                report::report(notice, &who, self.settings.stop_signal);
+                report::report(notice, &who, self.eras.current().spec.stop_signal);
                 None
             }
             Action::Exit(outcome) => {
@@ -105,8 +106,9 @@ impl Driver<'_> {
     }
 
     fn spawn(&mut self, worker: WorkerId, slot: Slot, generation: Generation) -> Option<Event> {
+        let era = Rc::clone(self.eras.of(generation));
         let identity = Identity {
-            name: Rc::clone(&self.name),
+            name: Rc::clone(&era.name),
             slot: slot.0,
             generation: generation.0,
             worker_id: worker.0,
@@ -115,7 +117,7 @@ impl Driver<'_> {
         let spawned = self.with_signals_blocked(|driver| {
             let seat = driver.children.take_seat().or_else(|| driver.trees.give_up_remnant());
             let seat = seat.ok_or_else(|| io::Error::other("no seat is free"))?;
-            let spawned = driver.spawn_in(seat, worker, identity);
+            let spawned = driver.spawn_in(seat, worker, &era, identity);
             if spawned.is_err() {
                 driver.trees.spoil(seat);
                 driver.children.give_seat_back(seat);
@@ -126,7 +128,7 @@ impl Driver<'_> {
             Ok(child) => {
                 self.trees.on_spawned(child.seat, child.pid);
                 // A command whose start cannot be watched counts as executed; its exit will tell.
-                let is_command = matches!(self.source, WorkerSource::Command { .. });
+                let is_command = !era.is_forked();
                 let is_unwatched = is_command && child.report.is_none();
                 self.children.insert(worker, child);
                 is_unwatched.then(|| Event::Ready { worker, jitter: jitter() })
@@ -139,13 +141,19 @@ impl Driver<'_> {
         }
     }
 
-    fn spawn_in(&mut self, seat: usize, worker: WorkerId, identity: Identity) -> io::Result<Child> {
+    fn spawn_in(
+        &mut self,
+        seat: usize,
+        worker: WorkerId,
+        era: &Era,
+        identity: Identity,
+    ) -> io::Result<Child> {
         let (slot, generation) = (identity.slot, identity.generation);
-        let is_forked = matches!(self.source, WorkerSource::Forked { .. });
-        let mut outputs = self.open_outputs(is_forked)?;
+        let is_forked = era.is_forked();
+        let mut outputs = self.open_outputs(&era.spec)?;
         let child = match is_forked {
-            true => self.fork_worker(seat, identity, &mut outputs),
-            false => self.exec_worker(worker, seat, &identity, &outputs),
+            true => self.fork_worker(seat, era, identity, &mut outputs),
+            false => self.exec_worker(worker, seat, era, &identity, &outputs),
         }?;
         let pid = child.pid.as_raw().unsigned_abs();
         let origin = |stream| LogOrigin::Worker { slot, generation, pid, stream };
@@ -156,16 +164,17 @@ impl Driver<'_> {
     fn fork_worker(
         &mut self,
         seat: usize,
+        era: &Era,
         identity: Identity,
         outputs: &mut Outputs,
     ) -> io::Result<Child> {
-        let WorkerSource::Forked { factory, seats, environment, setup, dev_null, max_requests } =
-            &self.source
+        let (WorkerSource::Forked { factory, environment, setup }, Some(seats)) =
+            (&era.source, &self.seats)
         else {
             return Err(Errno::EINVAL.into());
         };
         let (slot, generation) = (identity.slot, identity.generation);
-        let own = self.own_variables(&identity);
+        let own = own_variables(era, &identity);
         let environment = environment.table(&own, None)?;
         seats.seat(seat).reset();
         let mark = self.trees.mark.of(identity.worker_id);
@@ -174,46 +183,47 @@ impl Driver<'_> {
             Fork::Master(pid) => Ok(Child::new(pid, Slot(slot), Generation(generation), seat)),
             Fork::Child => worker::enter(Boot {
                 environment: &environment,
-                dev_null,
+                dev_null: &self.dev_null,
                 identity,
                 master,
                 factory,
-                listeners: self.listeners.sockets(),
+                listeners: &era.listeners.sockets(),
                 seats,
                 seat_index: seat,
                 signals: self.signals,
-                not_mine: self.fds_not_for_workers(),
+                not_mine: self.fds_not_for_workers(era),
                 setup,
                 mark,
                 logging: &self.settings.logging,
                 outputs: std::mem::take(outputs),
-                timeout: self.settings.policy.timeout,
-                max_requests: *max_requests,
-                app: &self.settings.app,
+                timeout: era.spec.policy.timeout,
+                max_requests: era.spec.max_requests,
+                app: &era.app,
             }),
         }
     }
 
     /// What a caller let slip into the master stays with whoever has the caller's rights.
-    fn fds_not_for_workers(&self) -> Vec<RawFd> {
-        let is_other = self.settings.conditions.is_another_account();
+    fn fds_not_for_workers(&self, era: &Era) -> Vec<RawFd> {
+        let is_other = era.spec.conditions.is_another_account();
         let callers = if is_other { self.callers_fds.clone() } else { Vec::new() };
-        [self.own_fds(), self.fds_of_log(), self.trees.hold_fds(), callers].concat()
-    }
-
-    fn own_variables(&self, identity: &Identity) -> Vec<(OsString, OsString)> {
-        let given = self.settings.conditions.own_variables(identity.slot, identity.generation);
-        environment::merged(given.into_iter().chain(environment::own(identity)))
+        let its = era.raw_fds();
+        let of_eras = self.eras.iter().flat_map(|other| other.raw_fds());
+        let of_others = of_eras.filter(|fd| !its.contains(fd)).collect();
+        [self.own_fds(), self.fds_of_log(), self.trees.hold_fds(), callers, of_others].concat()
     }
 
     fn exec_worker(
         &mut self,
         worker: WorkerId,
         seat: usize,
+        era: &Era,
         identity: &Identity,
         outputs: &Outputs,
     ) -> io::Result<Child> {
-        let WorkerSource::Command { program, command, .. } = &self.source else {
+        let (WorkerSource::Command { program, .. }, Some(command)) =
+            (&era.source, &era.spec.command)
+        else {
             return Err(Errno::EINVAL.into());
         };
         let cgroup = self.trees.cgroup_of(seat);
@@ -221,7 +231,7 @@ impl Driver<'_> {
         let (pid, report) = program.spawn(&Instance {
             slot: identity.slot,
             words: &command.words_of(identity.slot, identity.generation),
-            own: &self.own_variables(identity),
+            own: &own_variables(era, identity),
             outputs: outputs.or(&inherited),
             cgroup: cgroup.as_ref().map(AsFd::as_fd),
             mark: Some(self.trees.mark.of(worker.0)),
@@ -242,8 +252,9 @@ impl Driver<'_> {
     fn signal(&mut self, worker: WorkerId, signal: WorkerSignal) {
         let Some(child) = self.children.get(worker) else { return };
         let pid = child.pid;
-        let is_command = matches!(self.source, WorkerSource::Command { .. });
-        let is_group_told = is_command && self.trees.kill_mode != KillMode::Process;
+        let era = self.eras.of(child.generation);
+        let stop_signal = era.spec.stop_signal;
+        let is_group_told = !era.is_forked() && self.trees.kill_mode != KillMode::Process;
         let sent = match signal {
             WorkerSignal::Kill => {
                 // If it is reaped, its end is about to be told, or its tree still stops.
@@ -251,8 +262,8 @@ impl Driver<'_> {
                 Ok(())
             }
             _ if child.reaped.is_some() => Ok(()),
-            WorkerSignal::Stop if is_group_told => stop_group(pid, self.settings.stop_signal),
-            WorkerSignal::Stop => wake_and_send(pid, self.settings.stop_signal),
+            WorkerSignal::Stop if is_group_told => stop_group(pid, stop_signal),
+            WorkerSignal::Stop => wake_and_send(pid, stop_signal),
             WorkerSignal::Abort => wake_and_send(pid, Signal::SIGABRT),
             WorkerSignal::Reopen => process::signal(pid, Signal::SIGUSR1),
         };
@@ -263,10 +274,15 @@ impl Driver<'_> {
 
     fn read_heartbeat(&self, worker: WorkerId) -> Option<Event> {
         let seat = self.children.get(worker)?.seat;
-        let WorkerSource::Forked { seats, .. } = &self.source else { return None };
+        let seats = self.seats.as_ref()?;
         let beat = Time::from_nanos(seats.seat(seat).last_beat());
         Some(Event::Heartbeat { worker, beat })
     }
+}
+
+fn own_variables(era: &Era, identity: &Identity) -> Vec<(OsString, OsString)> {
+    let given = era.spec.conditions.own_variables(identity.slot, identity.generation);
+    environment::merged(given.into_iter().chain(environment::own(identity)))
 }
 
 /// A command may be a script that waits for the program it started, so the whole group is told. A

@@ -3,10 +3,11 @@
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
+use super::era::WorkerSource;
 use super::helpers::HelperPlace;
 use super::strays::Census;
 use super::tree::Leader;
-use super::{Driver, REAPS_A_TURN, WorkerSource, perform, report};
+use super::{Driver, REAPS_A_TURN, perform, report};
 use crate::arbiter::{Event, ExitStatus, Time, WorkerId};
 use crate::sys::process::{self, Ended};
 
@@ -33,6 +34,7 @@ impl Driver<'_> {
             } else if let Some(helper) = self.helper_of(pid) {
                 helpers.extend(process::reap(pid).map(|ended| (helper, ended)));
             } else {
+                self.note_loader_ended(pid);
                 process::reap(pid);
                 // Its number may be another's from now on.
                 self.callers_children.retain(|child| *child != pid);
@@ -78,12 +80,9 @@ impl Driver<'_> {
         // The last words first: it may have been ready, or never executed.
         self.look_at_seat(worker, now);
         self.on_report(worker, now);
-        let is_graceful = match self.source {
-            WorkerSource::Forked { .. } => false,
-            WorkerSource::Command { .. } => self.arbiter.is_within_grace(worker),
-        };
+        let is_graceful = self.seats.is_none() && self.arbiter.is_within_grace(worker);
         let Some(child) = self.children.get_mut(worker) else { return Some(false) };
-        let seat = child.seat;
+        let (seat, generation) = (child.seat, child.generation);
         if !is_graceful {
             self.trees.kill(seat, pid, Leader::Ended);
         }
@@ -94,7 +93,8 @@ impl Driver<'_> {
         if self.trees.has_ended(seat, pid, &self.epoll) {
             return Some(true);
         }
-        self.trees.tell_rest(seat, pid, self.settings.stop_signal);
+        let stop_signal = self.eras.of(generation).spec.stop_signal;
+        self.trees.tell_rest(seat, pid, stop_signal);
         None
     }
 
@@ -103,9 +103,10 @@ impl Driver<'_> {
         let Some(ended) = child.reaped else { return };
         let jitter = perform::jitter();
         let mut is_unexplained = false;
-        let event = match (child.failure, &self.source) {
+        let era = self.eras.of(child.generation);
+        let event = match (child.failure, &era.source) {
             (Some(failure), WorkerSource::Command { path, .. }) => {
-                let why = report::describe_failure(failure, path, &self.settings.conditions);
+                let why = report::describe_failure(failure, path, &era.spec.conditions);
                 tracing::error!("worker {}: {why}", child.slot);
                 let fault = perform::fault_of(failure, path);
                 self.spawn_failure = Some((failure, why));

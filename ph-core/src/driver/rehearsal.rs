@@ -19,7 +19,7 @@ use super::Master;
 use super::command::CommandError;
 use super::error::RunError;
 use super::listeners::Address;
-use super::master::{Settings, WorkerSpec};
+use super::master::Settings;
 use super::pidfile::{Pidfile, Running};
 use super::prospect::{Prospect, prospect};
 use crate::sys::fds::NofileLimit;
@@ -64,10 +64,7 @@ impl Master {
     ///
     /// There is none, or it cannot be executed.
     pub fn program(&self) -> Option<Result<PathBuf, CommandError>> {
-        match &self.0.worker {
-            WorkerSpec::Forked(_) => None,
-            WorkerSpec::Command(command) => Some(self.0.find(command)),
-        }
+        self.0.spec.command.as_ref().map(|command| self.0.find(command))
     }
 }
 
@@ -109,13 +106,13 @@ impl Settings {
 
     fn look_at_addresses(&self, running: &[Running]) -> Vec<Finding> {
         let masters: Vec<_> = running.iter().filter_map(|it| it.pid).map(Pid::from_raw).collect();
-        let indexed = self.addresses.iter().enumerate();
+        let indexed = self.spec.addresses.iter().enumerate();
         indexed.filter_map(|(index, address)| self.look_at(index, address, &masters)).collect()
     }
 
     fn look_at(&self, index: usize, address: &Address, masters: &[Pid]) -> Option<Finding> {
         let shown = address.to_string();
-        if let Some(other) = self.addresses[..index].iter().find(|it| it.overlaps(address)) {
+        if let Some(other) = self.spec.addresses[..index].iter().find(|it| it.overlaps(address)) {
             return Some(Finding::Twice { address: shown, other: other.to_string() });
         }
         let is_only_one = self.pidfile.as_ref().is_none_or(|pidfile| pidfile.single_instance);
@@ -137,7 +134,7 @@ impl Settings {
     fn count_descriptors(&self, findings: &mut Vec<Finding>) {
         let Ok(own) = NofileLimit::now() else { return };
         let limit = own.hard();
-        let (target, most) = (self.policy.target, self.policy.max_workers);
+        let (target, most) = (self.spec.policy.target, self.spec.policy.max_workers);
         let too_many =
             [(target, true), (most, false)].into_iter().find_map(|(workers, is_target)| {
                 let needed = self.descriptors_of_master(workers.into());
@@ -147,13 +144,13 @@ impl Settings {
                 (needed > limit).then_some(finding)
             });
         findings.extend(too_many);
-        let limit = self.conditions.descriptors().unwrap_or_else(|| own.soft());
+        let limit = self.spec.conditions.descriptors().unwrap_or_else(|| own.soft());
         let needed = self.descriptors_of_worker();
         if needed > limit {
             // Whether a command needs any is for its dynamic linker to say, and that is tried.
-            let is_certain = match &self.worker {
-                WorkerSpec::Forked(_) => limit < LEAST_OF_FORKED,
-                WorkerSpec::Command(_) => limit <= self.addresses.len() as u64 + 3,
+            let is_certain = match &self.spec.command {
+                None => limit < LEAST_OF_FORKED,
+                Some(_) => limit <= self.spec.addresses.len() as u64 + 3,
             };
             findings.push(Finding::WorkerDescriptors { needed, is_certain, limit });
         }
@@ -164,7 +161,7 @@ impl Settings {
     fn least_of_master(&self) -> u64 {
         const ALWAYS: u64 = 3 + 2 + 1 + 1 + 2;
         let lock = u64::from(self.pidfile.is_some());
-        ALWAYS + lock + self.all_helpers().count() as u64 + self.addresses.len() as u64
+        ALWAYS + lock + self.all_helpers().count() as u64 + self.spec.addresses.len() as u64
     }
 
     /// What a master may have open at once. Always: the standard streams, the log and the workers' copy
@@ -177,10 +174,10 @@ impl Settings {
         const ALWAYS: u64 = 3 + 2 + 1 + 2 + 1 + 4 + 3 + 1 + 2;
         const FOR_A_MOMENT: u64 = 6 + 3;
         let helpers = self.all_helpers().count() as u64;
-        let listeners = self.addresses.len() as u64;
-        let of_workers = match &self.worker {
-            WorkerSpec::Forked(_) => listeners,
-            WorkerSpec::Command(_) => 2 * listeners + workers,
+        let listeners = self.spec.addresses.len() as u64;
+        let of_workers = match &self.spec.command {
+            None => listeners,
+            Some(_) => 2 * listeners + workers,
         };
         ALWAYS + FOR_A_MOMENT + helpers + of_workers
     }
@@ -189,11 +186,11 @@ impl Settings {
     /// some more for what the dynamic linker opens one after the other; a forked worker its log, its stop
     /// pipe, its bell, and epoll.
     fn descriptors_of_worker(&self) -> u64 {
-        let own = match &self.worker {
-            WorkerSpec::Forked(_) => 6,
-            WorkerSpec::Command(_) => 2,
+        let own = match &self.spec.command {
+            None => 6,
+            Some(_) => 2,
         };
-        3 + self.addresses.len() as u64 + own
+        3 + self.spec.addresses.len() as u64 + own
     }
 }
 

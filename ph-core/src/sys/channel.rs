@@ -3,12 +3,17 @@
 
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
     sendmsg, socketpair,
 };
+
+/// How long a sender that waits does so.
+const ROOM_LIMIT: Duration = Duration::from_secs(60);
 
 /// One end of a channel.
 #[derive(Debug)]
@@ -32,6 +37,26 @@ impl Channel {
             match sendmsg::<()>(self.0.as_raw_fd(), &parts, rights.as_slice(), flags, None) {
                 Err(Errno::EINTR) => {}
                 sent => return sent.map(drop),
+            }
+        }
+    }
+
+    /// The same, for a process that has nothing else to do: waits for room, if need be.
+    pub(crate) fn send_in_time(
+        &self,
+        message: &[u8],
+        fd: Option<BorrowedFd<'_>>,
+    ) -> nix::Result<()> {
+        loop {
+            match self.send(message, fd) {
+                Err(Errno::EAGAIN) => {}
+                done => return done,
+            }
+            let mut wait = [PollFd::new(self.as_fd(), PollFlags::POLLOUT)];
+            match poll(&mut wait, PollTimeout::try_from(ROOM_LIMIT).unwrap_or(PollTimeout::MAX)) {
+                Ok(0) => return Err(Errno::ETIMEDOUT),
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno),
             }
         }
     }

@@ -13,11 +13,11 @@ use super::environ::c_string;
 use super::setup::{Failure, Step};
 
 /// Who workers are.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Account {
-    user: Option<Uid>,
-    group: Gid,
-    groups: Vec<Gid>,
+    user: Option<u32>,
+    group: u32,
+    groups: Vec<u32>,
 }
 
 /// Why an account cannot be used.
@@ -61,7 +61,7 @@ impl Account {
         let group = group.map(find_group).transpose()?;
         let Some(name) = user else {
             let group = group.unwrap_or_else(getegid);
-            return Ok(Self { user: None, group, groups: vec![group] });
+            return Ok(Self::new(None, group, &[group]));
         };
         match (find_user(name)?, group) {
             (Found::Entry(entry), group) => {
@@ -69,21 +69,26 @@ impl Account {
                 let unanswered = |errno| AccountError::Unanswered { name: name.to_owned(), errno };
                 let login = c_string(&entry.name).map_err(|_| unanswered(Errno::EINVAL))?;
                 let groups = getgrouplist(&login, group).map_err(unanswered)?;
-                Ok(Self { user: Some(entry.uid), group, groups })
+                Ok(Self::new(Some(entry.uid), group, &groups))
             }
-            (Found::Number(uid), Some(group)) => {
-                Ok(Self { user: Some(uid), group, groups: vec![group] })
-            }
+            (Found::Number(uid), Some(group)) => Ok(Self::new(Some(uid), group, &[group])),
             (Found::Number(uid), None) => Err(AccountError::NoEntry(uid.as_raw())),
         }
+    }
+
+    fn new(user: Option<Uid>, group: Gid, groups: &[Gid]) -> Self {
+        let groups = groups.iter().map(|group| group.as_raw()).collect();
+        Self { user: user.map(Uid::as_raw), group: group.as_raw(), groups }
     }
 
     /// What a child has to do to be this account; `None`: nothing, it is already. Whether it may is for
     /// the kernel to say.
     pub(crate) fn ids(&self) -> Option<Ids> {
-        let user = self.user.unwrap_or_else(geteuid);
-        let is_already = !geteuid().is_root() && user == geteuid() && self.group == getegid();
-        (!is_already).then(|| Ids { user, group: self.group, groups: self.groups.clone() })
+        let user = self.user.map_or_else(geteuid, Uid::from_raw);
+        let group = Gid::from_raw(self.group);
+        let is_already = !geteuid().is_root() && user == geteuid() && group == getegid();
+        let groups = self.groups.iter().copied().map(Gid::from_raw);
+        (!is_already).then(|| Ids { user, group, groups: groups.collect() })
     }
 }
 

@@ -6,7 +6,9 @@ use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::stat::Mode;
 use nix::unistd::{ForkResult, Pid};
 
 use super::{clock, procfs};
@@ -242,6 +244,12 @@ pub(crate) fn at_exit(flush: extern "C" fn()) {
     // SAFETY: registering a function with the C signature; it fails only for want of memory, and
     // then the lines in the queue are what is lost.
     unsafe { libc::atexit(flush) };
+}
+
+/// Whether a terminal sends this process its signals.
+pub(crate) fn has_controlling_terminal() -> bool {
+    let flags = OFlag::O_RDONLY | OFlag::O_NOCTTY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    nix::fcntl::open("/dev/tty", flags, Mode::empty()).is_ok()
 }
 
 /// The pid of this process.

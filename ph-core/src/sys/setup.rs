@@ -129,7 +129,7 @@ impl Failure {
 }
 
 /// One resource limit.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
 pub(crate) struct ResourceLimit {
     /// The kernel's number of the resource.
     pub(crate) resource: u8,
@@ -320,7 +320,7 @@ fn resource_name(resource: u8) -> &'static str {
         (libc::RLIMIT_SIGPENDING, "RLIMIT_SIGPENDING"),
         (libc::RLIMIT_STACK, "RLIMIT_STACK"),
     ];
-    let named = names.into_iter().find(|(number, _)| *number == resource.into());
+    let named = names.into_iter().find(|(number, _)| *number == u32::from(resource));
     named.map_or("a resource limit", |(_, name)| name)
 }
 

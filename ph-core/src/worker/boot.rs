@@ -45,7 +45,7 @@ pub(crate) struct Boot<'a> {
     pub(crate) identity: Identity,
     pub(crate) master: Pid,
     pub(crate) factory: &'a Factory,
-    pub(crate) listeners: &'a [Listener],
+    pub(crate) listeners: &'a [&'a Listener],
     pub(crate) seats: &'a Rc<Seats>,
     pub(crate) seat_index: usize,
     pub(crate) signals: &'a SignalQueue,
@@ -150,7 +150,7 @@ fn live(mut boot: Boot<'_>) -> u8 {
 }
 
 /// The four calls of a worker's life.
-fn work(ctx: &Context, factory: &Factory, listeners: &[Listener]) -> u8 {
+fn work(ctx: &Context, factory: &Factory, listeners: &[&Listener]) -> u8 {
     let booted = caught(|| {
         let mut worker = factory(ctx);
         worker.setup(ctx).and_then(|()| worker.init_process(ctx)).map(|()| worker)

@@ -42,7 +42,7 @@ impl AsFd for Listener {
 }
 
 /// Calls `handle_request` until the worker is to stop.
-pub(super) fn run(worker: &mut dyn Worker, ctx: &Context, listeners: &[Listener]) -> Result {
+pub(super) fn run(worker: &mut dyn Worker, ctx: &Context, listeners: &[&Listener]) -> Result {
     if listeners.is_empty() { run_jobs(worker, ctx) } else { serve(worker, ctx, listeners) }
 }
 
@@ -56,7 +56,7 @@ fn run_jobs(worker: &mut dyn Worker, ctx: &Context) -> Result {
 
 /// Takes connections while there are any, one system call each, and sleeps only when there are
 /// none. Idle workers sleep on the listeners exclusively: a connection wakes one of them.
-fn serve(worker: &mut dyn Worker, ctx: &Context, listeners: &[Listener]) -> Result {
+fn serve(worker: &mut dyn Worker, ctx: &Context, listeners: &[&Listener]) -> Result {
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
     for listener in listeners {
         let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLEXCLUSIVE;
@@ -90,7 +90,7 @@ fn serve(worker: &mut dyn Worker, ctx: &Context, listeners: &[Listener]) -> Resu
 
 /// A connection from the first listener that has one, starting behind the one that gave the last, so
 /// that a busy listener does not starve the others.
-fn accept_one(listeners: &[Listener], next: &mut usize) -> io::Result<Option<Connection>> {
+fn accept_one(listeners: &[&Listener], next: &mut usize) -> io::Result<Option<Connection>> {
     for _ in 0..listeners.len() {
         let listener = &listeners[*next % listeners.len()];
         *next = next.wrapping_add(1);

@@ -7,7 +7,7 @@ use super::{Finding, sizes};
 use crate::driver::command::{Command, CommandError};
 use crate::driver::environment;
 use crate::driver::error::{RunError, system};
-use crate::driver::master::{Settings, WorkerSpec};
+use crate::driver::master::Settings;
 use crate::driver::program::{self, Chain, Part};
 use crate::sys::environ::{Environment, c_string};
 use crate::sys::fds::NofileLimit;
@@ -19,7 +19,7 @@ impl Settings {
     /// Conditions, variables and program.
     pub(super) fn rehearse_workers(&self, findings: &mut Vec<Finding>) {
         let setup = NofileLimit::now().map_err(system("getrlimit"));
-        let setup = setup.and_then(|nofile| self.conditions.lay_out(nofile));
+        let setup = setup.and_then(|nofile| self.spec.conditions.lay_out(nofile));
         let setup = setup.map_err(|error| findings.push(Finding::Refused(error))).ok();
         if let Err(source) = self.lay_out_environment() {
             let error = RunError::System { call: "prepare the environment", source };
@@ -30,10 +30,8 @@ impl Settings {
             findings.extend(self.program_error().map(|it| Finding::Refused(it.into())));
             return;
         }
-        let chain = match &self.worker {
-            WorkerSpec::Forked(_) => None,
-            WorkerSpec::Command(command) => Some((command, self.trace(command))),
-        };
+        let command = self.spec.command.as_ref();
+        let chain = command.map(|command| (command, self.trace(command)));
         let parts = chain.as_ref().and_then(|(_, chain)| Some(chain.as_ref().ok()?.parts()));
         if let Some(setup) = &setup {
             self.try_out(setup, parts.unwrap_or_default(), findings);
@@ -46,17 +44,17 @@ impl Settings {
     }
 
     fn program_error(&self) -> Option<CommandError> {
-        match &self.worker {
-            WorkerSpec::Forked(_) => None,
-            WorkerSpec::Command(command) => self.find(command).err(),
+        match &self.spec.command {
+            None => None,
+            Some(command) => self.find(command).err(),
         }
     }
 
     /// Finds a program, and all that is needed to execute it.
     fn trace(&self, command: &Command) -> Result<Chain, CommandError> {
         let path = self.find(command)?;
-        let directory = self.conditions.directory.as_deref();
-        let search = self.conditions.search_path();
+        let directory = self.spec.conditions.directory.as_deref();
+        let search = self.spec.conditions.search_path();
         Ok(program::trace(path, directory, search.as_deref()))
     }
 
@@ -83,7 +81,9 @@ impl Settings {
     fn finding_of(&self, failure: Failure, parts: &[Part]) -> Finding {
         let part = parts.get(usize::from(failure.detail)).filter(|_| failure.step == Step::Exec);
         let (Some(part), Some(first)) = (part, parts.first()) else {
-            return Finding::Refused(self.conditions.refused(failure, self.name.as_ref()));
+            return Finding::Refused(
+                self.spec.conditions.refused(failure, self.spec.name.as_ref()),
+            );
         };
         let source = io::Error::from_raw_os_error(failure.errno);
         let path = part.name.clone();
@@ -92,7 +92,7 @@ impl Settings {
             Use::Execute if failure.detail > 0 => {
                 Finding::Interpreter { program: first.name.clone(), interpreter: path, source }
             }
-            Use::Execute if self.conditions.is_another_account() => {
+            Use::Execute if self.spec.conditions.is_another_account() => {
                 Finding::Forbidden { program: path, source }
             }
             Use::Execute => Finding::Refused(CommandError { path, source }.into()),
@@ -109,7 +109,7 @@ impl Settings {
             findings.push(Finding::Refused(error));
         }
         let variables = environment::merged(self.variables());
-        let stack = self.conditions.stack();
+        let stack = self.spec.conditions.stack();
         if let Some((call, source)) = sizes::refused(program.as_ref(), &words, &variables, stack) {
             findings.push(Finding::Refused(RunError::System { call, source }));
         }
@@ -130,10 +130,11 @@ impl Settings {
 
     /// The variables of one worker.
     fn variables(&self) -> Vec<(OsString, OsString)> {
-        let common = environment::common(&self.name, 1, &self.app);
-        let listening = environment::listening(&self.name, self.addresses.len());
-        let all = self.conditions.common_variables().into_iter().chain(common).chain(listening);
-        all.chain(self.conditions.own_variables(0, 1)).collect()
+        let common = environment::common(&self.spec.name, 1, &self.spec.app);
+        let listening = environment::listening(&self.spec.name, self.spec.addresses.len());
+        let all =
+            self.spec.conditions.common_variables().into_iter().chain(common).chain(listening);
+        all.chain(self.spec.conditions.own_variables(0, 1)).collect()
     }
 
     /// Every variable is one that an environment can hold.

@@ -1,0 +1,96 @@
+//! What a configuration says of workers. A reload brings another, from the process that has read it, so
+//! all of it can be written down; what is code of the program stays with the master.
+
+use std::collections::BTreeMap;
+
+use nix::sys::signal::Signal;
+use serde::{Deserialize, Serialize};
+
+use super::command::Command;
+use super::conditions::Conditions;
+use super::listeners::Address;
+use crate::arbiter::Policy;
+
+/// All that may differ between two generations.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct Spec {
+    pub(super) name: String,
+    pub(super) policy: Policy,
+    pub(super) addresses: Vec<Address>,
+    pub(super) conditions: Conditions,
+    #[serde(with = "signal")]
+    pub(super) stop_signal: Signal,
+    pub(super) max_requests: u64,
+    pub(super) app: BTreeMap<String, String>,
+    pub(super) capture_output: Option<bool>,
+    /// What workers execute; forked ones have none.
+    pub(super) command: Option<Command>,
+}
+
+impl Spec {
+    pub(super) fn new(name: String, command: Option<Command>, policy: Policy) -> Self {
+        Self {
+            name,
+            policy,
+            addresses: Vec::new(),
+            conditions: Conditions::default(),
+            stop_signal: Signal::SIGTERM,
+            max_requests: 0,
+            app: BTreeMap::new(),
+            capture_output: None,
+            command,
+        }
+    }
+
+    /// What the arbiter decides by.
+    pub(super) fn policy_of_arbiter(&self) -> Policy {
+        // Nothing can be heard of a command's heart, so its silence means nothing.
+        let timeout = self.policy.timeout.filter(|_| self.command.is_none());
+        Policy { timeout, ..self.policy }
+    }
+
+    /// The code of the program comes back to what was written down without it.
+    pub(super) fn adopt_code_of(&mut self, former: &Self) {
+        self.conditions.expand = former.conditions.expand;
+        if let (Some(command), Some(of_former)) = (&mut self.command, &former.command) {
+            command.expand = of_former.expand;
+        }
+    }
+}
+
+/// A signal, by its number.
+mod signal {
+    use nix::sys::signal::Signal;
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+    pub(super) fn serialize<S: Serializer>(signal: &Signal, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_i32(*signal as i32)
+    }
+
+    pub(super) fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<Signal, D::Error> {
+        Signal::try_from(i32::deserialize(from)?).map_err(D::Error::custom)
+    }
+}
+
+/// A path, which need not be text.
+pub(super) mod path {
+    use std::ffi::{OsStr, OsString};
+    use std::path::{Path, PathBuf};
+
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    #[expect(clippy::ref_option, reason = "serde passes references")]
+    pub(in super::super) fn serialize<S: Serializer>(
+        path: &Option<PathBuf>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        path.as_deref().map(Path::as_os_str).map(OsStr::to_owned).serialize(to)
+    }
+
+    pub(in super::super) fn deserialize<'a, D: Deserializer<'a>>(
+        from: D,
+    ) -> Result<Option<PathBuf>, D::Error> {
+        Ok(Option::<OsString>::deserialize(from)?.map(PathBuf::from))
+    }
+}
