@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use ph_config::{Amount, Bind, Settings};
 use ph_core::{
-    Account, Address, Command, ExitWith, KillMode, Master, Pidfile, RunError, Share, Signal,
+    Account, Address, Command, ExitWith, KillMode, Master, OnCrashLoop, Pidfile, RunError, Share,
+    Signal,
 };
 
 use crate::MakeMaster;
@@ -92,7 +93,7 @@ impl Service {
         let timeout = match settings.timeout {
             None if is_forked && has_listeners => Some(DEFAULT_TIMEOUT),
             None => None,
-            Some(timeout) => (!timeout.is_zero()).then_some(timeout),
+            Some(timeout) => above_zero(timeout),
         };
         addresses
             .into_iter()
@@ -108,9 +109,16 @@ impl Service {
                 policy.backoff_max = settings.backoff_max;
                 policy.max_restarts = settings.max_restarts;
                 policy.restart_window = settings.restart_window;
-                policy.reload_surge = match settings.reload_surge {
-                    Amount::Count(count) => Share::Count(count),
-                    Amount::Percent(percent) => Share::Percent(percent.into()),
+                policy.reload_surge = share(settings.reload_surge);
+                policy.max_unavailable = share(settings.max_unavailable);
+                policy.canary_hold = settings.canary_hold;
+                policy.max_age = above_zero(settings.kill_interval);
+                policy.max_age_jitter = settings.kill_interval_jitter;
+                policy.max_memory = Some(settings.max_memory).filter(|bytes| *bytes > 0);
+                policy.memory_check_interval = settings.memory_check_interval;
+                policy.on_crash_loop = match settings.on_crash_loop {
+                    ph_config::OnCrashLoop::Retry => OnCrashLoop::Retry,
+                    ph_config::OnCrashLoop::Exit => OnCrashLoop::Exit,
                 };
             })
             .pidfile(self.pidfile())
@@ -122,6 +130,7 @@ impl Service {
             })
             .stop_signal(stop_signal(settings))
             .max_requests(settings.max_requests)
+            .max_requests_jitter(settings.max_requests_jitter)
             .capture_output(settings.capture_output.unwrap_or(!is_forked))
             .app(settings.app.clone())
     }
@@ -217,6 +226,18 @@ pub(crate) fn command(settings: &Settings, words: &[OsString]) -> Option<Command
 /// Where the pids of a service's masters go.
 pub(crate) fn pidfile(settings: &Settings) -> Pidfile {
     Pidfile { path: settings.pidfile.clone(), single_instance: settings.single_instance }
+}
+
+/// A span of which zero means that there is none.
+fn above_zero(span: Duration) -> Option<Duration> {
+    Some(span).filter(|span| !span.is_zero())
+}
+
+fn share(amount: Amount) -> Share {
+    match amount {
+        Amount::Count(count) => Share::Count(count),
+        Amount::Percent(percent) => Share::Percent(percent.into()),
+    }
 }
 
 fn address(bind: &Bind) -> Address {

@@ -41,9 +41,12 @@ pub(crate) fn together(settings: &Settings, configuration: &[Whereabouts], repor
         let mend = "raise max_workers or lower number_workers";
         report.error(disagree(settings, ["number_workers", "max_workers"], message, mend));
     }
-    if matches!(settings.reload_surge, Amount::Count(0) | Amount::Percent(0)) {
-        let message = "expected room for at least one new worker, got 0".to_owned();
-        report.error(disagree(settings, ["reload_surge"; 2], message, "write 1 or more"));
+    let is_none = |amount| matches!(amount, Amount::Count(0) | Amount::Percent(0));
+    if is_none(settings.reload_surge) && is_none(settings.max_unavailable) {
+        let message = "expected one worker more or one fewer in a roll, got 0 of both".to_owned();
+        let mend =
+            "set reload_surge = 1 or, if two workers cannot be there at once, max_unavailable = 1";
+        report.error(disagree(settings, ["reload_surge", "max_unavailable"], message, mend));
     }
     one_group(settings, report);
     name_of_default_pidfile(settings, report);

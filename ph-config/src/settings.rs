@@ -29,9 +29,9 @@ use crate::value::{
     ExtraKeys, FILE, FOLDER, GLOBS, GROUP, Id, KILL_MODE, KillMode, LIMIT_COUNT,
     LIMIT_MICROSECONDS, LIMIT_NICE, LIMIT_PRIORITY, LIMIT_SECONDS, LIMIT_SIZE, LINE_SIZE,
     LOG_COMPRESS, LOG_FORMAT, LOG_LEVEL, LOG_OVERFLOW, LOG_ROTATE, LOG_TARGET, LogCompress,
-    LogFormat, LogLevel, LogOverflow, LogRotate, LogTarget, NAME, NICE, OOM_SCORE,
-    OPTIONAL_BOOLEAN, OPTIONAL_DURATION, OPTIONAL_FILE, OPTIONAL_FOLDER, Rlimit, SIZE, STOP_SIGNAL,
-    StopSignal, UMASK, USER, UserSpec, WORKER_COUNT, WORKER_LIMIT, WorkerCount,
+    LogFormat, LogLevel, LogOverflow, LogRotate, LogTarget, NAME, NICE, ON_CRASH_LOOP, OOM_SCORE,
+    OPTIONAL_BOOLEAN, OPTIONAL_DURATION, OPTIONAL_FILE, OPTIONAL_FOLDER, OnCrashLoop, Rlimit, SIZE,
+    STOP_SIGNAL, StopSignal, UMASK, USER, UserSpec, WORKER_COUNT, WORKER_LIMIT, WorkerCount,
 };
 
 /// The row of a key, if it is in the table.
@@ -178,6 +178,16 @@ settings! {
         "The most workers that any order can ask for.";
     max_requests: u64 = "0", Live, COUNT_U64,
         "Recycle a worker after so many requests; 0 is never.";
+    max_requests_jitter: u64 = "0", Live, COUNT_U64,
+        "Up to so many requests more, another number for each worker, so that they are not all recycled together.";
+    kill_interval: Duration = "0", Live, DURATION,
+        "Recycle a worker at this age, its successor first; 0 is never.";
+    kill_interval_jitter: Duration = "0", Live, DURATION,
+        "Up to so much is added to `kill_interval`, another part for each worker.";
+    max_memory: u64 = "0", Live, SIZE,
+        "Recycle a worker that three looks in a row found above this: with all it started, where the kernel counts that for its cgroup, else its own resident memory; 0 is never.";
+    memory_check_interval: Duration = "5s", Live, DURATION_ABOVE_ZERO,
+        "The time between two looks at the memory of workers.";
     "Listening":
     bind: Vec<Bind> = "", Roll, ADDRESSES,
         "The sockets to listen on, shared by all workers.";
@@ -259,9 +269,15 @@ settings! {
         "More deaths of one slot than this within `restart_window` put the slot into backoff.";
     restart_window: Duration = "60s", Live, DURATION_ABOVE_ZERO,
         "The time in which `max_restarts` counts.";
+    on_crash_loop: OnCrashLoop = "retry", Live, ON_CRASH_LOOP,
+        "What follows when a slot's workers keep dying: `retry` ever more slowly, or `exit` with code 155.";
     "Reload":
     reload_surge: Amount = "25%", Live, AMOUNT,
         "How many workers, or which share of them, a roll may start beyond the target.";
+    max_unavailable: Amount = "0", Live, AMOUNT,
+        "How many workers, or which share of them, may be missing in a roll: so many old ones stop before their successors are ready.";
+    canary_hold: Duration = "0", Live, DURATION,
+        "How long the first new worker of a roll must have been ready before others follow; at least `min_uptime` in any case.";
 }
 
 impl Settings {

@@ -26,7 +26,7 @@ mod sys;
 #[cfg(feature = "driver")]
 mod worker;
 
-pub use arbiter::{ExitWith, Outcome, Policy, Readiness, Share, WorkerKind};
+pub use arbiter::{ExitWith, OnCrashLoop, Outcome, Policy, Readiness, Share, WorkerKind};
 #[cfg(feature = "driver")]
 pub use driver::{
     Address, Command, CommandError, CpuAffinity, Expand, Finding, Finished, Helper, HelperContext,

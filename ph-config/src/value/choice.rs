@@ -80,6 +80,16 @@ choice! {
 }
 
 choice! {
+    /// What follows from a crash loop: `on_crash_loop`.
+    OnCrashLoop {
+        /// Try again, ever more slowly.
+        Retry = "retry",
+        /// End the service: whoever keeps it decides.
+        Exit = "exit",
+    }
+}
+
+choice! {
     /// The least grave log line that is still written: `log_level`.
     LogLevel {
         /// Only what failed; gunicorn's `critical` is read as this too.
@@ -183,6 +193,17 @@ pub(crate) const KILL_MODE: Kind<KillMode> = Kind {
             .ok_or_else(|| ValueError::new(KillMode::expected(), "write one of these words"))
     },
     write: KillMode::to_string,
+};
+
+pub(crate) const ON_CRASH_LOOP: Kind<OnCrashLoop> = Kind {
+    name: "retry or exit",
+    shape: Shape::Line,
+    schema: Schema::Choice { words: OnCrashLoop::WORDS, aliases: &[] },
+    parse: |text, _| {
+        OnCrashLoop::named(text)
+            .ok_or_else(|| ValueError::new(OnCrashLoop::expected(), "write one of these words"))
+    },
+    write: OnCrashLoop::to_string,
 };
 
 pub(crate) const LOG_LEVEL: Kind<LogLevel> = Kind {

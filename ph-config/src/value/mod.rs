@@ -23,7 +23,8 @@ mod words;
 
 pub use address::Bind;
 pub use choice::{
-    ExtraKeys, KillMode, LogCompress, LogFormat, LogLevel, LogOverflow, LogRotate, StopSignal,
+    ExtraKeys, KillMode, LogCompress, LogFormat, LogLevel, LogOverflow, LogRotate, OnCrashLoop,
+    StopSignal,
 };
 pub use environment::EnvFile;
 pub use identity::{Id, UserSpec};
@@ -35,7 +36,7 @@ pub use schema::Schema;
 pub(crate) use address::ADDRESSES;
 pub(crate) use choice::{
     EXTRA_KEYS, KILL_MODE, LOG_COMPRESS, LOG_FORMAT, LOG_LEVEL, LOG_OVERFLOW, LOG_ROTATE,
-    STOP_SIGNAL,
+    ON_CRASH_LOOP, STOP_SIGNAL,
 };
 pub(crate) use environment::{
     ENV_FILES, ENVIRONMENT, MAX_VARIABLES, check as check_variable, quoted, variables,

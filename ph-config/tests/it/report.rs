@@ -143,7 +143,7 @@ fn settings_that_do_not_fit_together() {
         "app.ini:5: [web] min_uptime: expected min_uptime < boot_timeout, got 120s and 60s",
         "/x\" for pidfile and log_file",
         "/y\" for unix_socket and bind",
-        "app.ini:10: [web] reload_surge: expected room for at least one new worker",
+        "app.ini:10: [web] reload_surge: expected one worker more or one fewer in a roll",
     ] {
         assert!(report.contains(expected), "{expected}\n---\n{report}");
     }

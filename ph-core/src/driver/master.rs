@@ -128,6 +128,12 @@ impl Master {
         self
     }
 
+    /// Adds up to so many requests to `max_requests`, another number for each worker (as gunicorn does).
+    pub fn max_requests_jitter(mut self, requests: u64) -> Self {
+        self.0.spec.max_requests_jitter = requests;
+        self
+    }
+
     /// The application's own settings: [`Context::app`] in forked workers, `PH_APP_<KEY>` in the
     /// environment of all.
     pub fn app(mut self, app: BTreeMap<String, String>) -> Self {

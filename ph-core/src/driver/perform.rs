@@ -197,7 +197,7 @@ impl Driver<'_> {
                 logging: &self.settings.logging,
                 outputs: std::mem::take(outputs),
                 timeout: era.spec.policy.timeout,
-                max_requests: era.spec.max_requests,
+                max_requests: era.spec.requests_of(jitter()),
                 app: &era.app,
             }),
         }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::command::Command;
 use super::conditions::Conditions;
 use super::listeners::Address;
-use crate::arbiter::Policy;
+use crate::arbiter::{Jitter, Policy};
 
 /// All that may differ between two generations.
 #[derive(Clone, Serialize, Deserialize)]
@@ -21,6 +21,7 @@ pub(super) struct Spec {
     #[serde(with = "signal")]
     pub(super) stop_signal: Signal,
     pub(super) max_requests: u64,
+    pub(super) max_requests_jitter: u64,
     pub(super) app: BTreeMap<String, String>,
     pub(super) capture_output: Option<bool>,
     /// What workers execute; forked ones have none.
@@ -36,6 +37,7 @@ impl Spec {
             conditions: Conditions::default(),
             stop_signal: Signal::SIGTERM,
             max_requests: 0,
+            max_requests_jitter: 0,
             app: BTreeMap::new(),
             capture_output: None,
             command,
@@ -47,6 +49,14 @@ impl Spec {
         // Nothing can be heard of a command's heart, so its silence means nothing.
         let timeout = self.policy.timeout.filter(|_| self.command.is_none());
         Policy { timeout, ..self.policy }
+    }
+
+    /// After how many requests a worker with this randomness is recycled; 0: never.
+    pub(super) fn requests_of(&self, jitter: Jitter) -> u64 {
+        let wide =
+            u128::from(self.max_requests_jitter) * u128::from(jitter.0) / u128::from(u32::MAX);
+        let more = u64::try_from(wide).unwrap_or(u64::MAX);
+        if self.max_requests == 0 { 0 } else { self.max_requests.saturating_add(more) }
     }
 
     /// The code of the program comes back to what was written down without it.
