@@ -33,7 +33,7 @@ pub use driver::{
     KillMode, LogFeed, LogOrder, Master, Pidfile, Rehearsal, RunError, Running,
 };
 #[cfg(feature = "driver")]
-pub use sys::{Account, AccountError, Resource, Signal, reopen_count};
+pub use sys::{Account, AccountError, Resource, Signal, reopen_count, wiped_by_fork};
 #[cfg(feature = "driver")]
 pub use worker::{
     Connection, Context, Error, LogOrigin, LogProcess, LogSource, Logging, OutputStream, Peer,

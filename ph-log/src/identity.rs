@@ -1,9 +1,10 @@
 //! Who writes: the part of a line that says which process it comes from.
 //!
 //! A fork makes a new writer out of an old one without anybody's leave, so the identity is split
-//! in two. The **pid** is asked of the kernel for every line, in the process that writes it: a
-//! copy would be wrong in a process that forked without telling us, and a `getpid` costs little
-//! beside the clock and the formatting. The **role** (master, a helper's name, or a worker's slot and
+//! in two. The **pid** is looked up for every line, in the process that writes it: a
+//! plain copy would be wrong in a process that forked without telling us. The kernel is asked once in a
+//! process if there is memory that it wipes at every fork, and otherwise each time, which takes as long
+//! as all the rest of a line. The **role** (master, a helper's name, or a worker's slot and
 //! generation) is told by `enter_worker` or `enter_helper` and kept in plain atomics, so that reading it takes no lock that a
 //! fork could have frozen.
 //!
@@ -33,6 +34,8 @@ pub(crate) enum Role {
 pub(crate) struct Identity {
     name: String,
     owner: AtomicU32,
+    /// The pid of the calling process, or 0 if it has not asked for it yet.
+    pid: Option<&'static AtomicU32>,
     is_worker: AtomicBool,
     /// Its lines are records: somebody else puts a head before them.
     is_headless: AtomicBool,
@@ -43,12 +46,13 @@ pub(crate) struct Identity {
 
 impl Identity {
     /// The identity of the calling process, as a master.
-    pub(crate) fn master(name: &str) -> Identity {
+    pub(crate) fn master(name: &str, pid: Option<&'static AtomicU32>) -> Identity {
         let mut escaped = String::with_capacity(name.len());
         format::escape(&mut escaped, name);
         Identity {
             name: escaped,
             owner: AtomicU32::new(std::process::id()),
+            pid,
             is_worker: AtomicBool::new(false),
             is_headless: AtomicBool::new(false),
             slot: AtomicU32::new(0),
@@ -63,7 +67,7 @@ impl Identity {
         self.slot.store(slot, Ordering::Relaxed);
         self.generation.store(generation, Ordering::Relaxed);
         self.is_worker.store(true, Ordering::Relaxed);
-        self.owner.store(std::process::id(), Ordering::Release);
+        self.own();
     }
 
     /// Makes the calling process the owner, as a helper. A process is that once and for good, so its
@@ -72,7 +76,27 @@ impl Identity {
         let mut escaped = String::with_capacity(name.len());
         format::escape(&mut escaped, name);
         let _ = self.helper.set(escaped.leak());
-        self.owner.store(std::process::id(), Ordering::Release);
+        self.own();
+    }
+
+    fn own(&self) {
+        self.owner.store(self.ask_pid(), Ordering::Release);
+    }
+
+    /// The pid of the calling process.
+    pub(crate) fn pid(&self) -> u32 {
+        match self.pid.map_or(0, |pid| pid.load(Ordering::Relaxed)) {
+            0 => self.ask_pid(),
+            pid => pid,
+        }
+    }
+
+    fn ask_pid(&self) -> u32 {
+        let asked = std::process::id();
+        if let Some(pid) = self.pid {
+            pid.store(asked, Ordering::Relaxed);
+        }
+        asked
     }
 
     /// From now on the lines of this process are records.

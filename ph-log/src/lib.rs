@@ -110,6 +110,10 @@ pub struct LogOptions {
     /// raises it by one. That may happen in a signal handler. Where one rotation is to reach all
     /// processes, either the signal reaches all of them or the counter is in shared memory.
     pub reopen: &'static AtomicU32,
+    /// Where the pid is kept, so that the kernel need not be asked for every line. It must be 0 at
+    /// first and 0 again in every forked process, whoever forked it: memory that the kernel wipes at
+    /// a fork (`MADV_WIPEONFORK`). Without it the kernel is asked.
+    pub pid: Option<&'static AtomicU32>,
 }
 
 /// Where lines go.
@@ -170,6 +174,7 @@ impl fmt::Debug for WorkerPath {
 ///     level: ph_log::Level::Info,
 ///     format: ph_log::Format::Text,
 ///     reopen: &REOPEN,
+///     pid: None,
 /// })?;
 /// tracing::info!(workers = 4, "ready");
 /// log.set_level(ph_log::Level::Debug);

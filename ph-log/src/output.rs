@@ -51,7 +51,7 @@ pub(crate) struct Writer {
 impl Writer {
     pub(crate) fn new(options: LogOptions) -> Writer {
         Writer {
-            identity: Identity::master(&options.name),
+            identity: Identity::master(&options.name, options.pid),
             also_stderr: options.also_stderr && options.target != Target::Stderr,
             target: options.target,
             format: options.format,
@@ -83,7 +83,7 @@ impl Writer {
     /// Appends a warning of the log about itself. It cannot be an event: that would come back
     /// here.
     pub(crate) fn notice(&self, into: &mut String, message: &str, fields: &[(&str, &str)]) {
-        let head = self.head(tracing::Level::WARN, std::process::id());
+        let head = self.head(tracing::Level::WARN, self.identity.pid());
         self.format.notice(into, head, message, fields);
     }
 
@@ -359,7 +359,7 @@ impl Output {
 
 /// How many lines end in these bytes.
 pub(crate) fn lines_in(bytes: &[u8]) -> u64 {
-    bytes.iter().filter(|&&byte| byte == b'\n').count() as u64
+    memchr::memchr_iter(b'\n', bytes).count() as u64
 }
 
 pub(crate) fn monotonic() -> Duration {

@@ -1,9 +1,12 @@
 //! The background writer of a worker: a bounded queue, a thread, and batches of whole lines.
 //!
-//! Queue and thread are `tracing-appender`'s; three things it does not do are done here.
+//! Queue and thread are `tracing-appender`'s; four things it does not do are done here.
 //!
-//! * **Batches.** Its thread writes line by line and calls `flush` when the queue is empty. The
-//!   [`Batch`] joins lines up to [`BATCH_LIMIT`] and writes them with one `write(2)` when the next
+//! * **Messages of many lines.** Its queue carries every line as an allocation of its own. Here a line
+//!   is a message only if the thread sleeps; otherwise lines gather until there is a batch of them,
+//!   or until the thread comes for them (`gathering`).
+//! * **Batches.** Its thread writes message by message and calls `flush` when the queue is empty. The
+//!   [`Batch`] joins them up to [`BATCH_LIMIT`] and writes them with one `write(2)` when the next
 //!   does not fit, or at that `flush`. A line never waits while the thread sleeps.
 //! * **The account.** Its guard waits one second and then drops what is queued, and a line sent
 //!   behind its shutdown message vanishes. The [`Ledger`] counts lines accepted and lines settled
@@ -17,6 +20,8 @@
 //! `tracing-appender` has no setting for it, and `RUST_MIN_STACK` would shrink the threads of the
 //! user's program too.
 
+mod gathering;
+
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,10 +33,13 @@ use nix::sys::signal::{SigSet, SigmaskHow};
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 
 use crate::format::LINE_LIMIT;
+use crate::output::lines_in;
 use crate::shared::{SharedOutput, lock};
+use gathering::{Gathering, LINES_LIMIT};
 
-/// The most lines that wait; with one more, whoever logs waits too.
-const QUEUE_LIMIT: usize = 1000;
+/// As many messages as there can be, so that none has to wait for room.
+const MESSAGES_LIMIT: usize = 1000;
+const _: () = assert!(MESSAGES_LIMIT as u64 >= LINES_LIMIT);
 
 /// The most bytes of one write. No line is longer.
 const BATCH_LIMIT: usize = LINE_LIMIT;
@@ -83,29 +91,46 @@ impl Ledger {
     }
 }
 
+/// The way of a worker's lines to the thread.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    gathering: Arc<Gathering>,
+    messages: NonBlocking,
+}
+
+impl Queue {
+    /// Takes one whole line that is in the ledger, and waits while there are too many. Gives back
+    /// lines, of which this is the last, if the thread is gone and will take none of them: by a bug.
+    pub(crate) fn push(&self, line: &[u8]) -> Result<(), Vec<u8>> {
+        self.gathering.push(line, |lines| self.messages.clone().write_all(lines).is_ok())
+    }
+}
+
 /// Starts the thread, with every signal blocked in it: signals are for the threads of the program.
 /// `None` if the system gives no thread.
 pub(crate) fn start(
     output: &Arc<SharedOutput>,
     ledger: &Arc<Ledger>,
-) -> Option<(NonBlocking, WorkerGuard)> {
+) -> Option<(Queue, WorkerGuard)> {
+    let gathering = Arc::<Gathering>::default();
     let batch = Batch {
+        gathering: Arc::clone(&gathering),
         output: Arc::clone(output),
         ledger: Arc::clone(ledger),
         bytes: Vec::with_capacity(BATCH_LIMIT),
-        lines: 0,
     };
     let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK).ok()?;
     let started = can_start_a_thread().then(|| {
         let builder = NonBlockingBuilder::default()
             .lossy(false)
-            .buffered_lines_limit(QUEUE_LIMIT)
+            .buffered_lines_limit(MESSAGES_LIMIT)
             .thread_name(THREAD_NAME);
         catch_unwind(AssertUnwindSafe(|| builder.finish(batch))).ok()
     });
     // Setting a mask the system itself gave cannot fail.
     let _ = before.thread_set_mask();
-    started.flatten()
+    let (messages, guard) = started.flatten()?;
+    Some((Queue { gathering, messages }, guard))
 }
 
 fn can_start_a_thread() -> bool {
@@ -113,40 +138,52 @@ fn can_start_a_thread() -> bool {
     probe.is_ok_and(|thread| thread.join().is_ok())
 }
 
-/// Joins lines to batches. Errors end in the output's account: one returned from here would make
+/// Joins messages to batches. Errors end in the output's account: one returned from here would make
 /// the thread forget the lines behind it.
 struct Batch {
+    gathering: Arc<Gathering>,
     output: Arc<SharedOutput>,
     ledger: Arc<Ledger>,
     bytes: Vec<u8>,
-    lines: u64,
 }
 
 impl Batch {
     fn commit(&mut self) {
-        if self.lines == 0 {
+        if self.bytes.is_empty() {
             return;
         }
         self.output.write(&self.bytes);
+        let lines = lines_in(&self.bytes);
         self.bytes.clear();
-        self.ledger.settle(std::mem::take(&mut self.lines));
+        self.gathering.settle(lines);
+        self.ledger.settle(lines);
     }
 }
 
 impl Write for Batch {
-    /// Takes one whole line, always.
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.bytes.len() + line.len() > BATCH_LIMIT {
+    /// Takes one message, which is of whole lines, always.
+    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        self.gathering.receive();
+        if self.bytes.len() + lines.len() > BATCH_LIMIT {
             self.commit();
         }
-        self.bytes.extend_from_slice(line);
-        self.lines += 1;
-        Ok(line.len())
+        self.bytes.extend_from_slice(lines);
+        Ok(lines.len())
     }
 
+    /// Writes all there is, for the queue was empty.
     fn flush(&mut self) -> io::Result<()> {
         self.commit();
+        while self.gathering.take(&mut self.bytes) {
+            self.commit();
+        }
         Ok(())
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        self.gathering.leave();
     }
 }
 
@@ -173,10 +210,12 @@ mod tests {
             level: Level::Info,
             format: Format::Text,
             reopen: &REOPEN,
+            pid: None,
         }));
         let output = Arc::new(SharedOutput::new(Output::open(&writer).expect("an output")));
         let ledger = Arc::new(Ledger::default());
-        let mut batch = Batch { output, ledger: Arc::clone(&ledger), bytes: Vec::new(), lines: 0 };
+        let gathering = Arc::default();
+        let mut batch = Batch { gathering, output, ledger: Arc::clone(&ledger), bytes: Vec::new() };
         let size = || usize::try_from(std::fs::metadata(&path).expect("the log").len());
         let (mut all, mut ends, mut before) = (Vec::new(), vec![0], 0);
         for n in 0..2000 {

@@ -16,7 +16,8 @@ use crate::format::{self, Format, Head, LINE_LIMIT, json};
 use crate::identity::Role;
 
 thread_local! {
-    static SCRATCH: Cell<Scratch> = const { Cell::new(Scratch::new()) };
+    // A box, for they are handed around by value.
+    static SCRATCH: Cell<Option<Box<Scratch>>> = const { Cell::new(None) };
 }
 
 /// The texts of one event, kept from event to event for their memory.
@@ -45,10 +46,6 @@ struct KeptHead {
 }
 
 impl KeptHead {
-    const fn new() -> KeptHead {
-        KeptHead { text: String::new(), of: None, name: String::new() }
-    }
-
     fn text(&mut self, head: Head<'_>, format: Format) -> &str {
         let since = head.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let of = Some((since.as_millis(), head.level, head.pid, head.role, format));
@@ -62,27 +59,15 @@ impl KeptHead {
 }
 
 impl Scratch {
-    const fn new() -> Scratch {
-        Scratch {
-            format: Format::Text,
-            message: String::new(),
-            fields: String::new(),
-            json_fields: json::Fields::new(),
-            line: String::new(),
-            value: String::new(),
-            head: KeptHead::new(),
-        }
-    }
-
     /// The buffers of this thread, with the texts of `event` in them.
-    pub(crate) fn of(event: &Event<'_>, format: Format) -> Scratch {
+    pub(crate) fn of(event: &Event<'_>, format: Format) -> Box<Scratch> {
         // Fails only while the thread is being taken down.
-        let mut scratch = SCRATCH.try_with(Cell::take).unwrap_or_default();
+        let mut scratch = SCRATCH.try_with(Cell::take).ok().flatten().unwrap_or_default();
         scratch.format = format;
         scratch.message.clear();
         scratch.fields.clear();
         scratch.json_fields.clear();
-        event.record(&mut scratch);
+        event.record(&mut *scratch);
         if scratch.message.is_empty() && scratch.fields.is_empty() && scratch.json_fields.is_empty()
         {
             escape(&mut scratch.message, event.metadata().name(), format);
@@ -104,8 +89,8 @@ impl Scratch {
     }
 
     /// Gives the buffers back to the thread.
-    pub(crate) fn put_back(self) {
-        let _ = SCRATCH.try_with(|place| place.set(self));
+    pub(crate) fn put_back(self: Box<Self>) {
+        let _ = SCRATCH.try_with(|place| place.set(Some(self)));
     }
 
     fn plain_field(&mut self, field: &Field, value: impl fmt::Display) {

@@ -18,17 +18,17 @@
 //! the queue's thread is not in it. It writes directly, and if the fork froze the output's lock,
 //! on a descriptor opened for that line.
 
-use std::io::{self, Write};
+use std::io;
 use std::mem::{self, ManuallyDrop};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
+use tracing_appender::non_blocking::WorkerGuard;
 
-use crate::output::{Output, Writer};
-use crate::queue::{self, Ledger};
+use crate::output::{Output, Writer, lines_in};
+use crate::queue::{self, Ledger, Queue};
 use crate::relay::{self, Relay};
 use crate::shared::{SharedOutput, lock};
 use crate::{LogError, LogOptions};
@@ -46,7 +46,7 @@ enum Route {
     /// Somebody is starting the thread; meanwhile lines are written where they are logged.
     Starting,
     Queue {
-        queue: NonBlocking,
+        queue: Arc<Queue>,
         guard: WorkerGuard,
     },
 }
@@ -92,6 +92,17 @@ impl Sink {
         if !self.writer.identity.is_owner(pid) {
             return self.write_as_stranger(line);
         }
+        let Some(queue) = self.enter_queue() else {
+            return self.write_here(line);
+        };
+        if let Err(lines) = queue.push(line) {
+            self.ledger.settle(lines_in(&lines));
+            self.output.write(&lines);
+        }
+    }
+
+    /// Where the process itself writes: into the pipe of its log process, or into the output.
+    fn write_here(&self, line: &[u8]) {
         if let Some(relay) = &mut *lock(&self.relay) {
             let report = |lost| {
                 let mut report = String::new();
@@ -102,14 +113,7 @@ impl Sink {
             self.writer.dropped.fetch_add(lost, Ordering::Relaxed);
             return;
         }
-        let Some(mut queue) = self.enter_queue() else {
-            return self.output.write(line);
-        };
-        if queue.write_all(line).is_err() {
-            // The thread is gone, by a bug: its receiver lives as long as it does.
-            self.ledger.settle(1);
-            self.output.write(line);
-        }
+        self.output.write(line);
     }
 
     /// Sends the lines of this process through a pipe from now on.
@@ -168,13 +172,13 @@ impl Sink {
     }
 
     pub(crate) fn compress_pending(&self) {
-        if self.writer.identity.is_owner(std::process::id()) {
+        if self.is_owner() {
             self.output.compress();
         }
     }
 
     pub(crate) fn flush(&self) {
-        if !self.writer.identity.is_owner(std::process::id()) {
+        if !self.is_owner() {
             return;
         }
         let old = self.switch(|route| match route {
@@ -192,13 +196,13 @@ impl Sink {
     }
 
     /// A way into the queue for one line that is now in the ledger, or `None`: write it directly.
-    fn enter_queue(&self) -> Option<NonBlocking> {
+    fn enter_queue(&self) -> Option<Arc<Queue>> {
         for _ in 0..2 {
             match &*self.route.read().unwrap_or_else(PoisonError::into_inner) {
                 Route::Direct | Route::Starting => return None,
                 Route::Queue { queue, .. } => {
                     self.ledger.accept();
-                    return Some(queue.clone());
+                    return Some(Arc::clone(queue));
                 }
                 Route::Idle => {}
             }
@@ -218,12 +222,16 @@ impl Sink {
         let mut started = queue::start(&self.output, &self.ledger);
         self.switch(|route| match route {
             Route::Starting => Some(match started.take() {
-                Some((queue, guard)) => Route::Queue { queue, guard },
+                Some((queue, guard)) => Route::Queue { queue: Arc::new(queue), guard },
                 None => Route::Direct,
             }),
             // A flush came in between, and its promise is kept: the new thread ends unused.
             Route::Direct | Route::Idle | Route::Queue { .. } => None,
         });
+    }
+
+    fn is_owner(&self) -> bool {
+        self.writer.identity.is_owner(self.writer.identity.pid())
     }
 
     /// Replaces the route if `next` wants another, and returns the old one. It is not dropped by
@@ -243,7 +251,7 @@ impl Sink {
 
     /// A descriptor for a program that writes to the log by itself.
     pub(crate) fn append_fd(&self) -> io::Result<OwnedFd> {
-        match self.writer.identity.is_owner(std::process::id()) {
+        match self.is_owner() {
             true => self.output.lock().append_fd(),
             false => self.as_stranger(Output::append_fd)?,
         }

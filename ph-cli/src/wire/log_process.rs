@@ -66,6 +66,7 @@ impl LogOfService {
             level: level(settings.log_level),
             format,
             reopen: ph_core::reopen_count(),
+            pid: ph_core::wiped_by_fork(),
         })?;
         let capture = CaptureOptions {
             name: settings.proc_name.clone(),

@@ -25,8 +25,10 @@ pub(crate) mod spawn;
 pub(crate) mod title;
 pub(crate) mod trial;
 pub(crate) mod unix_sockets;
+pub(crate) mod wiped;
 
 pub use nix::sys::resource::Resource;
 pub use nix::sys::signal::Signal;
 pub use privileges::{Account, AccountError};
 pub use signals::reopen_count;
+pub use wiped::wiped_by_fork;

@@ -32,6 +32,7 @@ fn whole_text(format: Format, level: Level, run: impl FnOnce(&Log)) -> String {
         level,
         format,
         reopen: &REOPEN,
+        pid: None,
     })
     .expect("a log");
     tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || run(&log));

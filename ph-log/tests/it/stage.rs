@@ -117,6 +117,7 @@ pub(crate) fn options(folder: &Path) -> LogOptions {
         level: Level::Info,
         format: Format::Text,
         reopen: &REOPEN,
+        pid: Some(wiped_by_fork()),
     }
 }
 
@@ -162,12 +163,15 @@ pub(crate) fn expect_exit(child: Pid, code: i32) {
     assert_eq!(waitpid(child, None), Ok(WaitStatus::Exited(child, code)));
 }
 
-pub(crate) use process::{exit_now, fork, set_signal_default, set_signal_ignored};
+pub(crate) use process::{exit_now, fork, set_signal_default, set_signal_ignored, wiped_by_fork};
 
-#[expect(unsafe_code, reason = "fork, _exit and signal have no safe form; used on stage alone")]
+#[expect(unsafe_code, reason = "fork, _exit, signal and mmap have no safe form; for the stage")]
 mod process {
+    use std::num::NonZeroUsize;
     use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::atomic::AtomicU32;
 
+    use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous};
     use nix::sys::signal::{SigHandler, Signal, signal};
     use nix::unistd::{ForkResult, Pid, alarm};
 
@@ -190,6 +194,19 @@ mod process {
     pub(crate) fn exit_now(code: i32) -> ! {
         // SAFETY: has no precondition.
         unsafe { nix::libc::_exit(code) }
+    }
+
+    /// A number that is 0 in every process that has not written it.
+    pub(crate) fn wiped_by_fork() -> &'static AtomicU32 {
+        let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        let length = NonZeroUsize::new(size_of::<AtomicU32>()).expect("a size");
+        // SAFETY: a mapping of its own.
+        let start = unsafe { mmap_anonymous(None, length, prot, MapFlags::MAP_PRIVATE) };
+        let start = start.expect("memory");
+        // SAFETY: the range is that mapping, whole.
+        unsafe { madvise(start, length.get(), MmapAdvise::MADV_WIPEONFORK) }.expect("Linux 4.14");
+        // SAFETY: the mapping is page-aligned, holds one number, and is never unmapped.
+        unsafe { start.cast().as_ref() }
     }
 
     pub(crate) fn set_signal_default(of: Signal) {

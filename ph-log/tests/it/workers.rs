@@ -4,9 +4,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{Signal, raise};
+use nix::sys::wait::{WaitStatus, waitpid};
+use ph_log::{Log, LogOptions};
 use tracing::info;
 
-use crate::stage::{self, Scenario, exit_now, expect_exit, fork, fork_worker, threads, wait_until};
+use crate::stage::{
+    self, Left, Scenario, exit_now, expect_exit, fork, fork_worker, threads, wait_until,
+};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
     ("eight_workers", eight_workers),
@@ -16,6 +21,8 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ("flush_among_threads", flush_among_threads),
     ("no_thread", no_thread),
     ("strangers", strangers),
+    ("strangers_who_ask", strangers_who_ask),
+    ("threads_in_order", threads_in_order),
     ("debug_that_logs", debug_that_logs),
 ];
 
@@ -245,7 +252,15 @@ fn without_a_thread_lines_are_written_directly() {
 }
 
 fn strangers(folder: &Path) {
-    let log = stage::log(folder);
+    among_strangers(&stage::log(folder));
+}
+
+fn strangers_who_ask(folder: &Path) {
+    let options = LogOptions { pid: None, ..stage::options(folder) };
+    among_strangers(&ph_log::init(options).expect("a log"));
+}
+
+fn among_strangers(log: &Log) {
     expect_exit(
         fork(|| {
             info!("a helper");
@@ -253,7 +268,7 @@ fn strangers(folder: &Path) {
         }),
         0,
     );
-    let worker = fork_worker(&log, 1, || {
+    let worker = fork_worker(log, 1, || {
         info!("the worker");
         wait_until(|| log.queued() == 0);
         for _ in 0..20 {
@@ -272,7 +287,13 @@ fn strangers(folder: &Path) {
 
 #[test]
 fn a_fork_without_enter_worker_writes_directly_under_its_own_pid() {
-    let left = stage::run("strangers");
+    // With memory that a fork wipes, and where there is none.
+    for scenario in ["strangers", "strangers_who_ask"] {
+        judge_strangers(&stage::run(scenario));
+    }
+}
+
+fn judge_strangers(left: &Left) {
     let lines = left.lines("log");
     let mut pids: BTreeMap<String, Vec<u32>> = BTreeMap::new();
     for (pid, text) in lines.iter().map(|line| stage::parse(line)) {
@@ -284,6 +305,50 @@ fn a_fork_without_enter_worker_writes_directly_under_its_own_pid() {
     let strangers = &pids["worker 1 gen 1: a stranger"];
     assert_eq!(strangers.len(), 20 * 1100);
     assert!(!strangers.contains(&worker));
+}
+
+const LINES_OF_A_THREAD: usize = 4000;
+
+fn threads_in_order(folder: &Path) {
+    let log = stage::log(folder);
+    let worker = fork_worker(&log, 1, || {
+        std::thread::scope(|scope| {
+            for t in 0..4 {
+                let log = &log;
+                scope.spawn(move || {
+                    for n in 0..LINES_OF_A_THREAD {
+                        let pad = "x".repeat(n * 7 % 300);
+                        info!(t, n, pad, "w");
+                        // Sometimes the queue runs dry, and its thread falls asleep.
+                        if n % (500 + t) == 0 {
+                            wait_until(|| log.queued() < 4);
+                        }
+                    }
+                });
+            }
+        });
+        // No flush: whatever was logged comes to the file by itself.
+        wait_until(|| log.queued() == 0);
+        raise(Signal::SIGKILL).expect("an end");
+    });
+    let end = WaitStatus::Signaled(worker, Signal::SIGKILL, false);
+    assert_eq!(waitpid(worker, None), Ok(end));
+}
+
+#[test]
+fn the_lines_of_a_thread_stay_in_order_and_wait_for_no_flush() {
+    let left = stage::run("threads_in_order");
+    let mut seen = [0; 4];
+    for text in left.texts("log") {
+        let number = |name: &str| -> usize {
+            let (_, rest) = text.split_once(name).expect(name);
+            rest.split(' ').next().and_then(|number| number.parse().ok()).expect("a number")
+        };
+        let next = &mut seen[number(" t=")];
+        assert_eq!(number(" n="), *next, "{text}");
+        *next += 1;
+    }
+    assert_eq!(seen, [LINES_OF_A_THREAD; 4]);
 }
 
 fn debug_that_logs(folder: &Path) {

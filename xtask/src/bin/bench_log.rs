@@ -138,6 +138,7 @@ impl Job {
             level: Level::Info,
             format: Format::Text,
             reopen: &REOPEN,
+            pid: ph_core::wiped_by_fork(),
         })?;
         log.enter_worker(u32::try_from(self.writer).unwrap_or(0), 1);
         self.log()?;
