@@ -103,6 +103,7 @@ impl App {
         match done {
             Ok(code) => code,
             Err(failure) => {
+                ph_core::tell_predecessor(&failure.to_string());
                 // A stdout that cannot be written has nobody to tell.
                 if !is_json || output::print_json(&failure.to_json()).is_err() {
                     failure.print(self.name);

@@ -116,6 +116,7 @@ impl Service {
                 policy.max_age_jitter = settings.kill_interval_jitter;
                 policy.max_memory = Some(settings.max_memory).filter(|bytes| *bytes > 0);
                 policy.memory_check_interval = settings.memory_check_interval;
+                policy.upgrade_timeout = settings.upgrade_timeout;
                 policy.on_crash_loop = match settings.on_crash_loop {
                     ph_config::OnCrashLoop::Retry => OnCrashLoop::Retry,
                     ph_config::OnCrashLoop::Exit => OnCrashLoop::Exit,

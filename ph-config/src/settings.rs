@@ -278,6 +278,8 @@ settings! {
         "How many workers, or which share of them, may be missing in a roll: so many old ones stop before their successors are ready.";
     canary_hold: Duration = "0", Live, DURATION,
         "How long the first new worker of a roll must have been ready before others follow; at least `min_uptime` in any case.";
+    upgrade_timeout: Duration = "60s", Live, DURATION_ABOVE_ZERO,
+        "How long the successor of an upgrade may take to have its workers ready.";
 }
 
 impl Settings {

@@ -44,6 +44,15 @@ pub enum Action {
     },
     /// It takes too long, or is not wanted any more: end the reading. No answer is waited for.
     AbandonLoad,
+    /// Start another master, of the program that is on disk now. Answered by `SuccessorReady` or
+    /// `SuccessorEnded`.
+    SpawnSuccessor,
+    /// Tell the successor to take over. Answered by `TakenOver` or `SuccessorEnded`.
+    CommitUpgrade,
+    /// SIGKILL to the successor. Answered by `SuccessorEnded`.
+    KillSuccessor,
+    /// Hand the order to reload on to the successor, which has taken over.
+    ForwardReload,
     /// Start a helper. Answered by `HelperEnded` when it ends, or cannot be started.
     SpawnHelper {
         /// Which one; it has no process.
@@ -110,6 +119,17 @@ pub enum RollFault {
     Stuck,
 }
 
+/// What went wrong with a successor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpgradeFault {
+    /// There is none: it could not be started, or must not be.
+    NotStarted,
+    /// It ended.
+    Ended(ExitStatus),
+    /// It was not ready, or did not take over, in time.
+    TimedOut,
+}
+
 /// Why a worker was told to end. Every kill has one, and it reaches the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopReason {
@@ -173,6 +193,10 @@ pub enum Outcome {
     NotFound,
     /// A slot's workers keep dying, and the policy is to end the service then.
     CrashLoop,
+    /// The first boot failed, and somebody waited for it.
+    NotBooted,
+    /// A successor has taken over.
+    Upgraded,
 }
 
 impl Outcome {
@@ -180,8 +204,8 @@ impl Outcome {
     #[must_use]
     pub const fn code(self) -> u8 {
         match self {
-            Self::Stopped => 0,
-            Self::Unreaped { .. } => 1,
+            Self::Stopped | Self::Upgraded => 0,
+            Self::Unreaped { .. } | Self::NotBooted => 1,
             Self::BootFailed { code } | Self::WorkersEnded { code } => code,
             Self::NotExecutable => 126,
             Self::NotFound => 127,
@@ -321,6 +345,28 @@ pub enum Notice {
     },
     /// Workers are stopped until the next reload.
     Draining,
+    /// An upgrade began.
+    Upgrading,
+    /// A successor has taken over; this master stops.
+    Upgraded {
+        /// Since the order was taken up.
+        took: Duration,
+    },
+    /// Nothing has come of an upgrade, and nothing has changed.
+    UpgradeFailed {
+        /// Why.
+        fault: UpgradeFault,
+    },
+    /// All workers of the first boot are ready.
+    Booted {
+        /// Since the start.
+        took: Duration,
+    },
+    /// The first boot has failed; the master stops.
+    NotBooted {
+        /// Not all workers were ready in time; else each slot's worker has died.
+        is_timeout: bool,
+    },
     /// The number of workers to keep alive changed.
     Scaled {
         /// Before.

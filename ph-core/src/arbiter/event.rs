@@ -86,6 +86,15 @@ pub enum Event {
         /// The one that was asked for.
         generation: Generation,
     },
+    /// The workers of the successor are ready.
+    SuccessorReady,
+    /// The successor has taken over.
+    TakenOver,
+    /// The successor has ended, or there is none.
+    SuccessorEnded {
+        /// How; `None`: it could not be started.
+        status: Option<ExitStatus>,
+    },
     /// No process came of a [`Action::Spawn`](super::Action::Spawn), or it ended before it was the
     /// worker's program; what there was of it is reaped.
     SpawnFailed {

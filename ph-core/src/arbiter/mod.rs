@@ -11,6 +11,7 @@
 
 mod action;
 mod backoff;
+mod boot;
 mod event;
 mod helpers;
 mod order;
@@ -21,13 +22,16 @@ mod reload;
 mod roster;
 mod stop;
 mod time;
+mod upgrade;
 mod worker;
 
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-pub use action::{Action, Notice, Outcome, RecycleReason, RollFault, StopReason, WorkerSignal};
+pub use action::{
+    Action, Notice, Outcome, RecycleReason, RollFault, StopReason, UpgradeFault, WorkerSignal,
+};
 pub use backoff::Jitter;
 pub use event::{Event, ExitStatus, Generation, HelperId, Slot, SpawnFault, WorkerId};
 pub use helpers::{HelperEnd, HelperRole};
@@ -35,16 +39,18 @@ pub use order::{ORDERS, Order, OrderRow};
 pub use policy::{
     ABORT_GRACE, CLOSING_GRACE, CRASH_LOOP_STRIKES, ExitWith, HEAVY_LOOKS, LATE_TOLERANCE,
     LEAST_WAIT, LOAD_TIMEOUT, OnCrashLoop, Policy, REAP_GRACE, Readiness, SPAWN_BATCH, Share,
-    WorkerKind,
+    TAKEOVER_TIMEOUT, WorkerKind,
 };
 pub use roster::Counts;
 pub use time::Time;
 pub use worker::{Pulse, Record, State, Watch};
 
+use boot::Boot;
 use helpers::Helpers;
 use reload::Reload;
 use roster::Roster;
 use stop::Stop;
+use upgrade::Upgrade;
 use worker::{Verdict, earliest};
 
 /// The state machine of a master.
@@ -57,6 +63,10 @@ pub struct Arbiter {
     target: u32,
     generation: Generation,
     reload: Reload,
+    upgrade: Upgrade,
+    /// The verdict on the first boot is to be told.
+    needs_boot_verdict: bool,
+    boot: Option<Boot>,
     /// Nobody is to serve until the next reload.
     drained: bool,
     next_worker: u64,
@@ -104,6 +114,9 @@ impl Arbiter {
             phase: Phase::New,
             generation: Generation(1),
             reload: Reload::new(Generation(1)),
+            upgrade: Upgrade::default(),
+            needs_boot_verdict: false,
+            boot: None,
             drained: false,
             next_worker: 1,
             roster: Roster::default(),
@@ -152,6 +165,9 @@ impl Arbiter {
             Event::MemoryRead { worker, bytes } => self.on_memory_read(worker, bytes, actions),
             Event::Loaded { generation, policy } => self.on_loaded(generation, policy, actions),
             Event::LoadFailed { generation } => self.on_load_failed(generation, actions),
+            Event::SuccessorReady => self.on_successor_ready(actions),
+            Event::TakenOver => self.on_taken_over(actions),
+            Event::SuccessorEnded { status } => self.on_successor_ended(status, actions),
             Event::SpawnFailed { worker, fault, jitter } => {
                 self.on_spawn_failed(worker, fault, jitter, actions);
             }
@@ -182,8 +198,14 @@ impl Arbiter {
     }
 
     fn earliest(&self) -> Option<Time> {
-        let of_others = earliest(self.helpers.earliest(), self.reload.deadline());
-        earliest(self.roster.earliest().map(|(at, _)| at), of_others)
+        let all = [
+            self.roster.earliest().map(|(at, _)| at),
+            self.helpers.earliest(),
+            self.reload.deadline(),
+            self.upgrade.deadline(),
+            self.boot.as_ref().map(Boot::deadline),
+        ];
+        all.into_iter().flatten().min()
     }
 
     /// The numbers it decides by.
@@ -252,6 +274,7 @@ impl Arbiter {
         if self.phase == Phase::New {
             self.phase = Phase::Running;
             self.helpers.start(self.now);
+            self.begin_boot();
             self.dirty.extend((0..self.target).map(Slot));
         }
     }
@@ -262,7 +285,8 @@ impl Arbiter {
         match record.state {
             State::Booting { proven_at: None, .. } => {
                 let min_uptime = policy.min_uptime;
-                let has_verdict = !self.proven || self.has_verdict(record.generation);
+                let has_verdict =
+                    !self.proven || self.is_first_boot() || self.has_verdict(record.generation);
                 let must_prove = policy.readiness == Readiness::Spawned && has_verdict;
                 self.roster.set_jitter(worker, jitter);
                 if must_prove {
@@ -300,6 +324,7 @@ impl Arbiter {
         self.proven = true;
         self.dirty.insert(slot);
         actions.push(Action::Notify(Notice::WorkerReady { worker, after }));
+        self.note_booted(slot, actions);
         if let Some(reason) = recycle_due {
             actions.push(Action::Notify(Notice::Recycling { worker, reason }));
         }
@@ -423,7 +448,7 @@ impl Arbiter {
             actions.push(Action::Notify(Notice::CrashLoop { slot, deaths }));
         }
         if is_news && self.policy.on_crash_loop == OnCrashLoop::Exit {
-            self.end_in_crash_loop();
+            self.end(Outcome::CrashLoop);
         }
         let not_before = (!wait.is_zero()).then(|| self.now.after(wait));
         self.roster.set_wait(slot, not_before);

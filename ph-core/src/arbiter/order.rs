@@ -21,6 +21,8 @@ pub enum Order {
     Reload,
     /// Stop all workers and wait for a reload.
     Drain,
+    /// Start another master, of the program that is on disk now, and let it take over.
+    Upgrade,
 }
 
 impl Order {
@@ -29,9 +31,12 @@ impl Order {
     pub const fn is_urgent(self) -> bool {
         match self {
             Self::Stop => true,
-            Self::ScaleBy(_) | Self::ScaleTo(_) | Self::Reopen | Self::Reload | Self::Drain => {
-                false
-            }
+            Self::ScaleBy(_)
+            | Self::ScaleTo(_)
+            | Self::Reopen
+            | Self::Reload
+            | Self::Drain
+            | Self::Upgrade => false,
         }
     }
 }
@@ -58,7 +63,7 @@ pub const ORDERS: &[OrderRow] = &[
     row("SIGUSR1", Some(Order::Reopen), "reopen the log files"),
     row("SIGHUP", Some(Order::Reload), "reload: read the configuration anew, replace all workers"),
     row("SIGWINCH", Some(Order::Drain), "drain: stop all workers until the next reload"),
-    row("SIGUSR2", None, "nothing: this version cannot upgrade; the master is not ended by it"),
+    row("SIGUSR2", Some(Order::Upgrade), "upgrade: let a master of the program on disk take over"),
 ];
 
 const fn row(signal: &'static str, order: Option<Order>, meaning: &'static str) -> OrderRow {
@@ -74,6 +79,7 @@ impl Arbiter {
             Order::Reopen => self.on_reopen(actions),
             Order::Reload => self.on_reload(),
             Order::Drain => self.on_drain(),
+            Order::Upgrade => self.on_upgrade(),
         }
     }
 

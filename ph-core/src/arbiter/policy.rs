@@ -28,6 +28,9 @@ pub const LATE_TOLERANCE: Duration = Duration::from_millis(10);
 /// How long the reading of a configuration may take, look-ups and trials included.
 pub const LOAD_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How long a successor may take to take over once it was told to.
+pub const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Looks in a row that must find a worker above `max_memory` (as granian does it).
 pub const HEAVY_LOOKS: u8 = 3;
 
@@ -80,6 +83,8 @@ pub struct Policy {
     pub max_memory: Option<u64>,
     /// Time between these looks.
     pub memory_check_interval: Duration,
+    /// How long a successor may take to have its workers ready (tableflip's `UpgradeTimeout`).
+    pub upgrade_timeout: Duration,
     /// What follows from a crash loop.
     pub on_crash_loop: OnCrashLoop,
     /// Whether workers run this program's own code or another program.
@@ -110,6 +115,7 @@ impl Default for Policy {
             max_age_jitter: Duration::ZERO,
             max_memory: None,
             memory_check_interval: Duration::from_secs(5),
+            upgrade_timeout: Duration::from_secs(60),
             on_crash_loop: OnCrashLoop::Retry,
             kind: WorkerKind::Forked,
             readiness: Readiness::Reported,

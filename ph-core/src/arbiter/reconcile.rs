@@ -17,6 +17,8 @@ impl Arbiter {
     /// removes it, so the loop ends and a second call at the same time does nothing (I13).
     pub(super) fn expire(&mut self, actions: &mut Vec<Action>) {
         self.expire_load(actions);
+        self.expire_upgrade(actions);
+        self.expire_boot(actions);
         while let Some((at, due)) = self.roster.earliest() {
             if at > self.now {
                 break;
@@ -148,6 +150,7 @@ impl Arbiter {
             Phase::Running => {
                 self.helpers.expire(self.now, actions);
                 self.begin_reload(actions);
+                self.begin_upgrade(actions);
                 let mut spawns = 0;
                 loop {
                     self.fill_slots(&mut spawns, actions);

@@ -144,6 +144,11 @@ impl Arbiter {
         self.drained
     }
 
+    /// Whether an order to reload waits.
+    pub(super) fn reload_waits(&self) -> bool {
+        self.reload.wanted
+    }
+
     /// Whether a slot is to have a worker at all.
     pub(super) fn is_wanted(&self, slot: Slot) -> bool {
         slot.0 < self.target && (!self.drained || self.reload.canary() == Some(slot))
@@ -203,7 +208,7 @@ impl Arbiter {
 
     /// Takes up what waits, once nothing is under way. A drain that waits beside a reload came after it.
     pub(super) fn begin_reload(&mut self, actions: &mut Vec<Action>) {
-        if self.reload.stage.is_some() {
+        if self.reload.stage.is_some() || self.is_upgrading() {
             return;
         }
         if core::mem::take(&mut self.reload.wanted) {
@@ -338,6 +343,7 @@ impl Arbiter {
             self.dirty.extend((from.min(to)..from.max(to)).map(Slot));
         }
         let _beyond = self.finished.split_off(&Slot(to));
+        self.settle_boot(actions);
         if let Some(roll) = self.reload.roll_mut() {
             roll.pending.extend((from..to).map(Slot));
         }
@@ -378,6 +384,7 @@ impl Arbiter {
         if record.generation != self.generation || self.phase != Phase::Running {
             return;
         }
+        self.note_boot_fault(record.slot, actions);
         let is_on_trial = self.is_on_trial(record);
         match &self.reload.stage {
             Some(Stage::Rolling(_)) if is_on_trial => {

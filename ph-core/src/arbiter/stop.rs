@@ -92,10 +92,10 @@ impl Arbiter {
         });
     }
 
-    /// A slot's workers keep dying, and that is to be the end of the service.
-    pub(super) fn end_in_crash_loop(&mut self) {
+    /// The master ends of itself, gracefully.
+    pub(super) fn end(&mut self, outcome: Outcome) {
         if !self.is_stopping() {
-            self.begin_stop(false, Outcome::CrashLoop);
+            self.begin_stop(false, outcome);
         }
     }
 
@@ -183,6 +183,8 @@ impl Arbiter {
         self.vacating.clear();
         self.recycle_queue.clear();
         self.end_reload(actions);
+        self.end_upgrade(actions);
+        self.boot = None;
         let workers = self.roster.counts().live();
         actions.push(Action::Notify(match pace {
             Pace::Graceful => Notice::Stopping { workers },
@@ -257,7 +259,9 @@ impl Arbiter {
             | Outcome::BootFailed { .. }
             | Outcome::NotExecutable
             | Outcome::NotFound
-            | Outcome::CrashLoop => stop.outcome,
+            | Outcome::CrashLoop
+            | Outcome::NotBooted
+            | Outcome::Upgraded => stop.outcome,
         };
         actions.push(Action::Notify(Notice::Leaving { outcome }));
         stop.closing = Closing::Last { outcome };

@@ -1,5 +1,6 @@
 //! Listening sockets: opened once by the master, before the first fork, shared by all workers.
 
+use std::cell::Cell;
 use std::fmt;
 use std::fs::Metadata;
 use std::io;
@@ -105,7 +106,8 @@ pub(super) struct Listeners {
 pub(super) struct Opened {
     pub(super) address: Address,
     socket: Listener,
-    pub(super) made: Option<MadeSocket>,
+    /// Its file, if that is this master's to remove.
+    pub(super) made: Cell<Option<MadeSocket>>,
     /// Where it really listens, for people.
     pub(super) shown: String,
 }
@@ -175,7 +177,8 @@ impl Opened {
                 socket.set_nonblocking(is_nonblocking)?;
                 let listener = TcpListener::from(socket);
                 let shown = format!("tcp://{}", listener.local_addr()?);
-                Ok(Self { address, socket: Listener::Tcp(listener), made: None, shown })
+                let made = Cell::new(None);
+                Ok(Self { address, socket: Listener::Tcp(listener), made, shown })
             }
             Address::Unix(path) => {
                 let socket = open_unix(path)?;
@@ -184,7 +187,7 @@ impl Opened {
                 let made = MadeSocket { device: metadata.dev(), inode: metadata.ino() };
                 let shown = address.to_string();
                 let socket = Listener::Unix(socket.into());
-                Ok(Self { address, socket, made: Some(made), shown })
+                Ok(Self { address, socket, made: Cell::new(Some(made)), shown })
             }
         }
     }
@@ -200,7 +203,7 @@ impl Opened {
             Address::Tcp { .. } => Listener::Tcp(socket.into()),
             Address::Unix(_) => Listener::Unix(socket.into()),
         };
-        Self { address, socket, made, shown }
+        Self { address, socket, made: Cell::new(made), shown }
     }
 
     /// Whether this is the listener of an address: the same words, or another name of the same place.
@@ -227,7 +230,7 @@ impl AsFd for Opened {
 
 impl Drop for Opened {
     fn drop(&mut self) {
-        let (Some(made), Address::Unix(path)) = (self.made, &self.address) else { return };
+        let (Some(made), Address::Unix(path)) = (self.made.get(), &self.address) else { return };
         let there = std::fs::symlink_metadata(path);
         if there.is_ok_and(|it| (it.dev(), it.ino()) == (made.device, made.inode)) {
             // Left behind, it would be replaced as stale by the next master.

@@ -277,7 +277,7 @@ impl Settings {
             |opened: &Rc<Opened>| match existing.iter().position(|other| Rc::ptr_eq(other, opened))
             {
                 Some(index) => Place::Kept(index),
-                None => Place::New { shown: opened.shown.clone(), made: opened.made },
+                None => Place::New { shown: opened.shown.clone(), made: opened.made.get() },
             };
         let places = listeners.all().iter().map(place).collect();
         let path = path.map(PathBuf::into_os_string);

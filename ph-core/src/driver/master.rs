@@ -1,5 +1,6 @@
 //! The front door: what a program says about its service, and `run`.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ use super::load::Loader;
 use super::log_process::LogPipes;
 use super::pidfile::Pidfile;
 use super::spec::Spec;
+use super::successor::Predecessor;
 use super::tree::Trees;
 use super::{Driver, caught_signals, new_epoll};
 use crate::arbiter::{Arbiter, Outcome, Policy, Readiness, WorkerKind};
@@ -27,6 +29,7 @@ use crate::sys::fds::NofileLimit;
 use crate::sys::oom::OomCounter;
 use crate::sys::seats::Seats;
 use crate::sys::signals::{self, SignalQueue};
+use crate::sys::successor::Origin;
 use crate::sys::{fds, process, title};
 use crate::worker::{Context, Factory, Logging, Worker};
 
@@ -223,13 +226,23 @@ impl Settings {
     /// are gone, because one that came in between must not leave them behind.
     fn run(&self, signals: &mut Option<SignalQueue>) -> Result<Ran, RunError> {
         let is_forked = self.factory.is_some();
-        let mut pidfile = self.pidfile.as_ref().map(Pidfile::claim).transpose()?;
-        let listeners = Listeners::open(&self.spec.addresses, is_forked, &[])?;
+        let origin = Origin::of_process()
+            .map_err(|source| RunError::System { call: "read /proc/self/cmdline", source })?;
+        let mut predecessor = Predecessor::find()?;
+        let claim = |pidfile: &Pidfile| match &mut predecessor {
+            Some(predecessor) => predecessor.claim(pidfile),
+            None => pidfile.claim(),
+        };
+        let pidfile = self.pidfile.as_ref().map(claim).transpose()?.map(RefCell::new);
+        let existing = predecessor.as_ref().map(Predecessor::listeners).unwrap_or_default();
+        let listeners = Listeners::open(&self.spec.addresses, is_forked, &existing)?;
+        drop(existing);
         let nofile = fds::raise_limit().map_err(system("setrlimit"))?;
         let mask = signals::mask().map_err(system("sigprocmask"))?;
         let _restored = Restored { nofile, mask };
         process::become_subreaper().map_err(system("prctl(PR_SET_CHILD_SUBREAPER)"))?;
-        let instance = pidfile.as_ref().map_or(1, |held| held.instance);
+        let handed = predecessor.as_ref().map_or(1, |predecessor| predecessor.instance);
+        let instance = pidfile.as_ref().map_or(handed, |held| held.borrow().instance);
         let callers_children = process::children().map_err(|source| RunError::System {
             call: "read /proc/thread-self/children",
             source,
@@ -252,8 +265,8 @@ impl Settings {
             is_forked.then(|| Seats::map(seats_of_all)).transpose().map_err(system("mmap"))?;
         // What the caller had blocked must reach the master all the same.
         signals::set_mask(&SigSet::empty()).map_err(system("sigprocmask"))?;
-        if let Some(pidfile) = &mut pidfile {
-            pidfile.write()?;
+        if let Some(pidfile) = &pidfile {
+            pidfile.borrow_mut().write_first()?;
         }
         title::prepare();
         title::set(&format!("ph: master [{}]", self.spec.name));
@@ -263,6 +276,11 @@ impl Settings {
             .map_err(system("pipe"))?;
         let helpers: Vec<_> = self.all_helpers().map(HelperPlace::new).collect();
         let roles: Vec<_> = self.all_helpers().map(|helper| helper.role()).collect();
+        let arbiter = Arbiter::new(self.spec.policy_of_arbiter()).with_helpers(&roles);
+        let arbiter = match &predecessor {
+            Some(_) => arbiter.with_boot_verdict(),
+            None => arbiter,
+        };
         let mut driver = Driver {
             settings: self,
             instance,
@@ -271,11 +289,14 @@ impl Settings {
             dev_null: fds::dev_null().map_err(system("open /dev/null"))?,
             loading: None,
             pidfile: pidfile.as_ref(),
+            origin: &origin,
+            predecessor,
+            succession: None,
             signals,
             epoll: new_epoll().map_err(system("epoll_create"))?,
             nofile,
             log,
-            arbiter: Arbiter::new(self.spec.policy_of_arbiter()).with_helpers(&roles),
+            arbiter,
             children: Children::with_seats(seats_of_all),
             helpers,
             trees,

@@ -13,6 +13,7 @@ mod environment;
 mod era;
 mod error;
 mod formats;
+mod handover;
 mod helpers;
 mod listeners;
 mod load;
@@ -29,9 +30,12 @@ mod rehearsal;
 mod report;
 mod spec;
 mod strays;
+mod successor;
 mod tree;
+mod upgrade;
 mod warden;
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
@@ -60,6 +64,7 @@ use crate::sys::seats::Seats;
 use crate::sys::setup::Failure;
 use crate::sys::signals::{Arrived, Sender, SignalQueue};
 use crate::sys::spawn::{self, SpawnOutcome};
+use crate::sys::successor::Origin;
 use crate::sys::{clock, process, title};
 use children::Children;
 use era::Eras;
@@ -68,7 +73,10 @@ use load::Loading;
 use log_process::LogPipes;
 use master::Settings;
 use pidfile::HeldPidfile;
+use successor::Predecessor;
+pub use successor::tell_predecessor;
 use tree::Trees;
+use upgrade::Succession;
 
 /// What an epoll event is about: a signal came, a worker rang, the log process has said something or
 /// has room, a command's start is decided, or a cgroup is empty.
@@ -78,6 +86,9 @@ const LOG: u64 = 2;
 const LOG_PIPE: u64 = 3;
 const REPORTS_FROM: u64 = 4;
 const LOADER: u64 = 1 << 62;
+const SUCCESSOR: u64 = LOADER + 1;
+const SUCCESSOR_START: u64 = LOADER + 2;
+const PREDECESSOR: u64 = LOADER + 3;
 const WATCHES_FROM: u64 = 1 << 63;
 
 /// Events taken in one wait; more are found in the next.
@@ -97,7 +108,13 @@ struct Driver<'a> {
     dev_null: OwnedFd,
     /// The configuration that is being read.
     loading: Option<Loading>,
-    pidfile: Option<&'a HeldPidfile>,
+    pidfile: Option<&'a RefCell<HeldPidfile>>,
+    /// How this process was started.
+    origin: &'a Origin,
+    /// The master that this one is to replace, until it has.
+    predecessor: Option<Predecessor>,
+    /// The one that is to replace this one.
+    succession: Option<Succession>,
     signals: &'a SignalQueue,
     epoll: Epoll,
     nofile: NofileLimit,
@@ -131,6 +148,9 @@ impl Driver<'_> {
         if let Some(seats) = &self.seats {
             self.epoll.add(seats.bell_fd(), EpollEvent::new(wake, BELL))?;
         }
+        if let Some(predecessor) = &self.predecessor {
+            self.epoll.add(predecessor.channel(), EpollEvent::new(wake, PREDECESSOR))?;
+        }
         self.step(now(), Event::Started);
         loop {
             if let Some(outcome) = self.outcome {
@@ -153,6 +173,7 @@ impl Driver<'_> {
         let mut rung = false;
         let mut started = Vec::new();
         let (mut is_emptied, mut is_loaded) = (false, false);
+        let (mut has_successor_news, mut has_predecessor_news) = (false, false);
         for event in &ready[..found] {
             match event.data() {
                 SIGNAL => self.take_signals(&mut orders),
@@ -160,6 +181,9 @@ impl Driver<'_> {
                 LOG => self.on_log_channel(),
                 LOG_PIPE => self.on_log_room(),
                 LOADER => is_loaded = true,
+                SUCCESSOR => has_successor_news = true,
+                SUCCESSOR_START => self.on_successor_start(),
+                PREDECESSOR => has_predecessor_news = true,
                 watch if watch >= WATCHES_FROM => is_emptied = true,
                 report => started.push(WorkerId(report - REPORTS_FROM)),
             }
@@ -182,6 +206,12 @@ impl Driver<'_> {
         }
         if is_loaded {
             self.on_loader(now);
+        }
+        if has_successor_news {
+            self.on_successor(now);
+        }
+        if has_predecessor_news {
+            self.on_predecessor(now);
         }
         for order in orders {
             self.step(now, Event::Ordered(order));
@@ -290,7 +320,8 @@ impl Driver<'_> {
         own.extend(self.signals.raw_fds());
         own.extend(self.trees.raw_fds());
         own.extend(self.helpers.iter().flat_map(HelperPlace::fds).map(AsRawFd::as_raw_fd));
-        own.extend(self.pidfile.map(HeldPidfile::raw_fd));
+        own.extend(self.pidfile.map(|held| held.borrow().raw_fd()));
+        own.extend(self.succession.iter().flat_map(Succession::raw_fds));
         own.extend(self.seats.iter().map(|seats| seats.raw_fd()));
         own.push(self.dev_null.as_raw_fd());
         own.extend(self.loading.iter().map(Loading::raw_fd));

@@ -18,9 +18,10 @@ use super::era::{Era, WorkerSource};
 use super::helpers::HelperPlace;
 use super::log_process::Outputs;
 use super::strays::Census;
+use super::successor::Predecessor;
 use super::{Driver, REPORTS_FROM, environment, report};
 use crate::arbiter::{
-    Action, Event, Generation, Jitter, Slot, SpawnFault, Time, WorkerId, WorkerSignal,
+    Action, Event, Generation, Jitter, Notice, Slot, SpawnFault, Time, WorkerId, WorkerSignal,
 };
 use crate::sys::process::{self, Fork};
 use crate::sys::setup::{Failure, Step};
@@ -47,6 +48,19 @@ impl Driver<'_> {
                 self.abandon_load();
                 None
             }
+            Action::SpawnSuccessor => self.spawn_successor(),
+            Action::CommitUpgrade => {
+                self.commit_upgrade();
+                None
+            }
+            Action::KillSuccessor => {
+                self.kill_successor();
+                None
+            }
+            Action::ForwardReload => {
+                self.forward_reload();
+                None
+            }
             Action::SpawnHelper { helper } => self.spawn_helper(helper),
             Action::StopHelper { helper } => {
                 self.stop_helper(helper);
@@ -68,6 +82,9 @@ impl Driver<'_> {
                 let names = self.helpers.iter().map(HelperPlace::name).collect();
                 let who = report::People { children: &self.children, helpers: names };
                 report::report(notice, &who, self.eras.current().spec.stop_signal);
+                if let Notice::Booted { .. } = notice {
+                    self.on_booted();
+                }
                 None
             }
             Action::Exit(outcome) => {
@@ -210,7 +227,10 @@ impl Driver<'_> {
         let its = era.raw_fds();
         let of_eras = self.eras.iter().flat_map(|other| other.raw_fds());
         let of_others = of_eras.filter(|fd| !its.contains(fd)).collect();
-        [self.own_fds(), self.fds_of_log(), self.trees.hold_fds(), callers, of_others].concat()
+        let of_predecessor = self.predecessor.iter().flat_map(Predecessor::raw_fds);
+        let of_predecessor = of_predecessor.filter(|fd| !its.contains(fd)).collect();
+        let own = [self.own_fds(), self.fds_of_log(), self.trees.hold_fds()];
+        [own.concat(), callers, of_others, of_predecessor].concat()
     }
 
     fn exec_worker(

@@ -7,7 +7,7 @@
 use std::ffi::OsString;
 use std::fs::{OpenOptions, Permissions};
 use std::io::{self, Write as _};
-use std::os::fd::RawFd;
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -47,6 +47,8 @@ pub(super) struct HeldPidfile {
     /// Which instance this is, from 1.
     pub(super) instance: u32,
     is_written: bool,
+    /// Another master has it, or may still have it: the files stay.
+    is_shared: bool,
 }
 
 impl Pidfile {
@@ -58,7 +60,8 @@ impl Pidfile {
             match Lock::acquire(&lock_path) {
                 Ok(lock) => {
                     let path = self.file_of(instance);
-                    let held = HeldPidfile { lock, path, instance, is_written: false };
+                    let held =
+                        HeldPidfile { lock, path, instance, is_written: false, is_shared: false };
                     return match see_replaceable(&held.path) {
                         Ok(()) => Ok(held),
                         Err(source) => {
@@ -128,7 +131,7 @@ impl Pidfile {
         }
     }
 
-    fn file_of(&self, instance: u32) -> PathBuf {
+    pub(super) fn file_of(&self, instance: u32) -> PathBuf {
         match instance {
             1 => self.path.clone(),
             _ => self.path_of(instance, "pid"),
@@ -159,6 +162,50 @@ impl HeldPidfile {
         Ok(())
     }
 
+    /// The same at a start; one whose lock another master has too is written when that goes.
+    pub(super) fn write_first(&mut self) -> Result<(), RunError> {
+        if self.is_shared { Ok(()) } else { self.write() }
+    }
+
+    /// What the master that runs hands over to its successor. Until this one takes over, the files are
+    /// that one's.
+    pub(super) fn adopt(
+        lock: OwnedFd,
+        path: PathBuf,
+        instance: u32,
+        of: &Pidfile,
+    ) -> Result<Self, RunError> {
+        let lock_path = of.path_of(instance, "lock");
+        let lock = Lock::adopt(lock, &lock_path).map_err(|source| {
+            let path = lock_path.clone();
+            RunError::File { what: "lock", path, source }
+        })?;
+        Ok(Self { lock, path, instance, is_written: false, is_shared: true })
+    }
+
+    /// From now on the files are this master's.
+    pub(super) fn take_over(&mut self) -> Result<(), RunError> {
+        self.write()?;
+        self.is_shared = false;
+        self.lock.name_holder().map_err(|source| {
+            let path = self.path.clone();
+            RunError::File { what: "lock", path, source }
+        })
+    }
+
+    /// From now on they are the successor's.
+    pub(super) fn hand_over(&mut self) {
+        self.is_shared = true;
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn lock_fd(&self) -> BorrowedFd<'_> {
+        self.lock.as_fd()
+    }
+
     /// The lock's descriptor, which a worker closes.
     pub(super) fn raw_fd(&self) -> RawFd {
         self.lock.raw_fd()
@@ -168,6 +215,9 @@ impl HeldPidfile {
 impl Drop for HeldPidfile {
     /// Removes pidfile and lock file, the former only if it still names this process.
     fn drop(&mut self) {
+        if self.is_shared {
+            return;
+        }
         if self.is_written && names_this_process(&self.path) {
             // What cannot be removed is stale, and the lock says so.
             let _ = std::fs::remove_file(&self.path);

@@ -20,7 +20,7 @@ impl Driver<'_> {
             return;
         }
         let mut ended = Vec::new();
-        let mut helpers = Vec::new();
+        let (mut helpers, mut successor) = (Vec::new(), None);
         for _ in 0..REAPS_A_TURN {
             let Some(pid) = process::next_ended() else {
                 self.reap_pending = false;
@@ -31,6 +31,8 @@ impl Driver<'_> {
                     Some(is_empty) => ended.push((worker, is_empty)),
                     None => self.lingering.push(worker),
                 }
+            } else if self.succession.as_ref().is_some_and(|it| it.pid() == pid) {
+                successor = process::reap(pid);
             } else if let Some(helper) = self.helper_of(pid) {
                 helpers.extend(process::reap(pid).map(|ended| (helper, ended)));
             } else {
@@ -39,6 +41,9 @@ impl Driver<'_> {
                 // Its number may be another's from now on.
                 self.callers_children.retain(|child| *child != pid);
             }
+        }
+        if let Some(ended) = successor {
+            self.successor_ended(status_of(ended), now);
         }
         for (helper, ended) in helpers {
             let event = self.helper_ended(helper, status_of(ended));
@@ -146,6 +151,7 @@ impl Driver<'_> {
         for child in self.children.iter() {
             self.trees.kill(child.seat, child.pid, child.leader());
         }
+        self.kill_successor();
         let is_needed = |place: &&HelperPlace| place.is_warden() || place.is_log();
         let helpers = self.helpers.iter().filter(|place| !is_needed(place));
         for pid in helpers.filter_map(|place| place.process) {

@@ -11,7 +11,7 @@ use super::command::describe;
 use super::conditions::Conditions;
 use super::log_process::LOG_NAME;
 use crate::arbiter::{
-    ExitStatus, Notice, RecycleReason, RollFault, SpawnFault, StopReason, WorkerId,
+    ExitStatus, Notice, RecycleReason, RollFault, SpawnFault, StopReason, UpgradeFault, WorkerId,
 };
 use crate::sys::setup::{Failure, Step};
 
@@ -87,6 +87,18 @@ pub(super) fn report(notice: Notice, people: &People<'_>, stop_signal: Signal) {
         | Notice::RollFailed { .. }
         | Notice::RolledBack { .. }
         | Notice::Draining => report_reload(notice, children),
+        Notice::Upgrading => info!("upgrading: starting a successor"),
+        Notice::Upgraded { took } => {
+            info!("upgraded in {}: the successor has taken over", span(took))
+        }
+        Notice::UpgradeFailed { fault } => {
+            error!("upgrade failed: {}; this master serves on", describe_upgrade_fault(fault));
+        }
+        Notice::Booted { took } => info!("all workers are ready after {}", span(took)),
+        Notice::NotBooted { is_timeout: true } => {
+            error!("not all workers were ready in time: giving up");
+        }
+        Notice::NotBooted { .. } => error!("the worker of every slot has died: giving up"),
         Notice::Scaled { from, to } => info!("workers wanted: {to} (was {from})"),
         Notice::ScaleLimited { wanted, limit } => {
             warn!("{wanted} workers were asked for, the limit is {limit}");
@@ -172,6 +184,11 @@ fn report_reload(notice: Notice, children: &Children) {
         | Notice::Stopping { .. }
         | Notice::Quitting { .. }
         | Notice::Leaving { .. }
+        | Notice::Upgrading
+        | Notice::Upgraded { .. }
+        | Notice::UpgradeFailed { .. }
+        | Notice::Booted { .. }
+        | Notice::NotBooted { .. }
         | Notice::Bug(_) => {}
     }
 }
@@ -183,6 +200,14 @@ fn describe_recycling(reason: RecycleReason) -> String {
         RecycleReason::Memory { bytes } => {
             format!("holds {} MiB, more than it may", bytes / (1024 * 1024))
         }
+    }
+}
+
+fn describe_upgrade_fault(fault: UpgradeFault) -> String {
+    match fault {
+        UpgradeFault::NotStarted => "there is no successor".to_owned(),
+        UpgradeFault::Ended(status) => format!("the successor {}", describe_status(status)),
+        UpgradeFault::TimedOut => "the successor was not ready in time".to_owned(),
     }
 }
 

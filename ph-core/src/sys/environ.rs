@@ -59,6 +59,12 @@ impl Table {
     }
 }
 
+/// Takes a variable out of this process's own environment.
+pub(crate) fn forget(name: &str) {
+    // SAFETY: a master has one thread, so nobody reads the environment meanwhile.
+    unsafe { std::env::remove_var(name) };
+}
+
 /// A C string without its NUL byte inside, or an error that says so.
 pub(crate) fn c_string(text: impl AsRef<OsStr>) -> io::Result<CString> {
     CString::new(text.as_ref().as_bytes())

@@ -1,7 +1,7 @@
 //! Descriptors: pipes, /dev/null, the descriptor limit, and closing what a child must not keep.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -92,6 +92,28 @@ pub(crate) fn inherited() -> Vec<RawFd> {
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let numbers = names.filter_map(|name| name.parse().ok()).filter(|number| *number > 2);
     numbers.filter(|number| is_kept_over_exec(*number)).collect()
+}
+
+/// Takes over a descriptor that was kept over this program's `exec` on purpose, if it is one: from now on it
+/// is close-on-exec.
+pub(crate) fn adopt(number: RawFd) -> Option<OwnedFd> {
+    if number <= 2 || !is_kept_over_exec(number) {
+        return None;
+    }
+    // SAFETY: it was open when this program began, and whoever started it has named it to be taken; all
+    // that this program opens itself is close-on-exec from birth, and this is not.
+    let fd = unsafe { OwnedFd::from_raw_fd(number) };
+    fcntl(&fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).ok()?;
+    Some(fd)
+}
+
+/// A close-on-exec copy of a descriptor that was kept over this program's `exec`.
+pub(crate) fn copy_of(number: RawFd) -> Option<OwnedFd> {
+    if number <= 2 || !is_kept_over_exec(number) {
+        return None;
+    }
+    // SAFETY: it was open a moment ago, and nobody closes it: this program has not taken it yet.
+    duplicate_above(unsafe { BorrowedFd::borrow_raw(number) }, 3).ok()
 }
 
 fn is_kept_over_exec(fd: RawFd) -> bool {

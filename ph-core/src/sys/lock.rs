@@ -6,7 +6,7 @@
 use std::ffi::OsStr;
 use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileExt as _, MetadataExt, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -108,6 +108,26 @@ impl Lock {
         Ok(Sight::Free)
     }
 
+    /// A lock that another master has handed over: it is held by both until the other is gone.
+    pub(crate) fn adopt(file: OwnedFd, path: &Path) -> io::Result<Self> {
+        let lock = Self { file: file.into(), path: path.to_owned() };
+        match is_at(&lock.file, path) {
+            true => Ok(lock),
+            false => Err(io::Error::other("what was handed over is not the lock file")),
+        }
+    }
+
+    /// Has the file name this process.
+    pub(crate) fn name_holder(&mut self) -> io::Result<()> {
+        let text = format!("{}\n", std::process::id());
+        self.file.write_all_at(text.as_bytes(), 0)?;
+        self.file.set_len(text.len() as u64)
+    }
+
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
     /// The descriptor, which a worker closes before its own code runs.
     pub(crate) fn raw_fd(&self) -> RawFd {
         self.file.as_raw_fd()
@@ -174,8 +194,10 @@ fn locker(file: &File) -> io::Result<Option<i32>> {
     if let Ok(locks) = File::open("/proc/locks") {
         locks.take(LIST_AT_MOST).read_to_end(&mut list)?;
     }
-    let listed = String::from_utf8_lossy(&list).lines().find_map(|line| lock_of(line, &place));
-    Ok(listed.or_else(|| written(file).filter(|pid| is_alive(*pid) && holds(*pid, &there))))
+    // Who took the lock may have handed it on, and its number may be another's by now.
+    let named = written(file).filter(|pid| is_alive(*pid) && holds(*pid, &there));
+    let listed = || String::from_utf8_lossy(&list).lines().find_map(|line| lock_of(line, &place));
+    Ok(named.or_else(listed))
 }
 
 /// A line is `1: FLOCK ADVISORY WRITE PID MAJOR:MINOR:INODE 0 EOF`; one of a process that waits has `->`

@@ -22,6 +22,7 @@ pub(crate) mod setup;
 pub(crate) mod signals;
 pub(crate) mod sockets;
 pub(crate) mod spawn;
+pub(crate) mod successor;
 pub(crate) mod title;
 pub(crate) mod trial;
 pub(crate) mod unix_sockets;

@@ -150,7 +150,7 @@ impl Program {
 }
 
 /// Tells the other end of a report pipe which step failed.
-fn tell(failed: &OwnedFd, failure: Failure) {
+pub(super) fn tell(failed: &OwnedFd, failure: Failure) {
     let message = [failure.step as u8, failure.detail, 0, 0];
     let message = [message, failure.errno.to_le_bytes()];
     let _ = fds::write(failed, message.as_flattened());

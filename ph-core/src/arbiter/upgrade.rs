@@ -1,0 +1,139 @@
+//! An upgrade, from the order to its verdict: a successor, another master of the program that is on disk
+//! now, boots workers of its own beside these, and only when they are ready takes over.
+//!
+//! It is a wish beside the phase of the master, as a reload is; each waits for the other's verdict. Until
+//! the successor has taken over nothing of this master changes, so whatever becomes of it before that (it
+//! ends, it hangs, it is told to stop) leaves this master as it was (I19).
+
+use alloc::vec::Vec;
+
+use super::Arbiter;
+use super::action::{Action, Notice, Outcome, UpgradeFault};
+use super::event::ExitStatus;
+use super::policy::{TAKEOVER_TIMEOUT, is_too_late};
+use super::time::Time;
+
+/// What is wanted of an upgrade, and what is under way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Upgrade {
+    /// An order waits for the verdict of what is under way.
+    wanted: bool,
+    stage: Option<Stage>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The successor boots its workers.
+    Booting { since: Time, give_up_at: Time },
+    /// It is ready and was told to take over.
+    Committing { since: Time, give_up_at: Time },
+    /// It was killed, and its end is still to come.
+    Ending,
+}
+
+impl Upgrade {
+    pub(super) fn deadline(&self) -> Option<Time> {
+        match self.stage? {
+            Stage::Booting { give_up_at, .. } | Stage::Committing { give_up_at, .. } => {
+                Some(give_up_at)
+            }
+            Stage::Ending => None,
+        }
+    }
+
+    pub(super) fn is_under_way(&self) -> bool {
+        self.stage.is_some()
+    }
+}
+
+impl Arbiter {
+    /// Whether a successor is there or on its way.
+    #[must_use]
+    pub fn is_upgrading(&self) -> bool {
+        self.upgrade.is_under_way()
+    }
+
+    pub(super) fn on_upgrade(&mut self) {
+        self.upgrade.wanted |= !self.is_stopping();
+    }
+
+    /// Takes up what waits, once nothing else is under way.
+    pub(super) fn begin_upgrade(&mut self, actions: &mut Vec<Action>) {
+        let is_free = self.upgrade.stage.is_none() && !self.is_reloading();
+        if !is_free || !core::mem::take(&mut self.upgrade.wanted) {
+            return;
+        }
+        let (since, give_up_at) = (self.now, self.now.after(self.policy.upgrade_timeout));
+        self.upgrade.stage = Some(Stage::Booting { since, give_up_at });
+        actions.push(Action::Notify(Notice::Upgrading));
+        actions.push(Action::SpawnSuccessor);
+    }
+
+    /// The successor takes too long. A look that comes far too late proves nothing.
+    pub(super) fn expire_upgrade(&mut self, actions: &mut Vec<Action>) {
+        let Some(stage) = &mut self.upgrade.stage else { return };
+        let (give_up_at, period) = match stage {
+            Stage::Booting { give_up_at, .. } => (give_up_at, self.policy.upgrade_timeout),
+            Stage::Committing { give_up_at, .. } => (give_up_at, TAKEOVER_TIMEOUT),
+            Stage::Ending => return,
+        };
+        if *give_up_at > self.now {
+            return;
+        }
+        let late = self.now.since(*give_up_at);
+        if is_too_late(late, period) {
+            *give_up_at = self.now.after(period);
+            return self.tell_late_wake(late, actions);
+        }
+        self.kill_successor(actions);
+        actions.push(Action::Notify(Notice::UpgradeFailed { fault: UpgradeFault::TimedOut }));
+    }
+
+    /// The workers of the successor are ready.
+    pub(super) fn on_successor_ready(&mut self, actions: &mut Vec<Action>) {
+        let Some(Stage::Booting { since, .. }) = self.upgrade.stage else { return };
+        let give_up_at = self.now.after(TAKEOVER_TIMEOUT);
+        self.upgrade.stage = Some(Stage::Committing { since, give_up_at });
+        actions.push(Action::CommitUpgrade);
+    }
+
+    /// It has the pidfile, the sockets, the name: this master has done its work.
+    pub(super) fn on_taken_over(&mut self, actions: &mut Vec<Action>) {
+        let Some(Stage::Committing { since, .. }) = self.upgrade.stage else { return };
+        self.upgrade = Upgrade::default();
+        if self.reload_waits() {
+            // The successor may have read its configuration before this order came.
+            actions.push(Action::ForwardReload);
+        }
+        actions.push(Action::Notify(Notice::Upgraded { took: self.now.since(since) }));
+        self.end(Outcome::Upgraded);
+    }
+
+    /// The successor has ended, or none came of the spawn.
+    pub(super) fn on_successor_ended(
+        &mut self,
+        status: Option<ExitStatus>,
+        actions: &mut Vec<Action>,
+    ) {
+        match self.upgrade.stage.take() {
+            Some(Stage::Booting { .. } | Stage::Committing { .. }) => {
+                let fault = status.map_or(UpgradeFault::NotStarted, UpgradeFault::Ended);
+                actions.push(Action::Notify(Notice::UpgradeFailed { fault }));
+            }
+            Some(Stage::Ending) | None => {}
+        }
+    }
+
+    /// The master stops: so does a successor that has not taken over.
+    pub(super) fn end_upgrade(&mut self, actions: &mut Vec<Action>) {
+        self.upgrade.wanted = false;
+        if self.upgrade.deadline().is_some() {
+            self.kill_successor(actions);
+        }
+    }
+
+    fn kill_successor(&mut self, actions: &mut Vec<Action>) {
+        self.upgrade.stage = Some(Stage::Ending);
+        actions.push(Action::KillSuccessor);
+    }
+}

@@ -1,0 +1,188 @@
+//! An upgrade, as the successor sees it: it is born with a channel to the master that runs, gets from it
+//! what there can only be one of, says when its workers are ready, and takes over when it is told to.
+//!
+//! Should that master die meanwhile, nobody else has the lock and the listeners any more: the successor
+//! takes over at once.
+
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use tracing::{error, info};
+
+use super::handover::{
+    Commit, FromMaster, FromSuccessor, Handover, MESSAGE_MAX, VERSION, read, written,
+};
+use super::listeners::{Listeners, MadeSocket, Opened};
+use super::pidfile::{HeldPidfile, Pidfile};
+use super::{Driver, RunError};
+use crate::arbiter::{Event, Order, Time};
+use crate::sys::channel::Channel;
+use crate::sys::{fds, successor};
+
+/// How long the master that runs may take for what it hands over. It has nothing to wait for.
+const HANDOVER_LIMIT: Duration = Duration::from_secs(10);
+
+/// The most descriptors it may hand over.
+const DESCRIPTORS_MAX: usize = 1024;
+
+/// The master that is to be replaced.
+pub(super) struct Predecessor {
+    channel: Channel,
+    pid: u32,
+    pub(super) instance: u32,
+    lock: Option<(OwnedFd, PathBuf)>,
+    /// What it listens on, and the files of these that are still its own.
+    listeners: Vec<(Rc<Opened>, Option<MadeSocket>)>,
+}
+
+impl Predecessor {
+    /// The one this process was started by, if it was started as a successor.
+    pub(super) fn find() -> Result<Option<Self>, RunError> {
+        let Some(fd) = successor::inherited_channel() else { return Ok(None) };
+        let refused =
+            |source| RunError::System { call: "take over from the running master", source };
+        let channel = Channel::of(fd).map_err(|errno| refused(errno.into()))?;
+        Self::greet(channel).map(Some).map_err(refused)
+    }
+
+    fn greet(channel: Channel) -> std::io::Result<Self> {
+        say(&channel, &FromSuccessor::Hello { version: VERSION })?;
+        let mut message = vec![0; MESSAGE_MAX];
+        let mut came = Vec::new();
+        for _ in 0..=DESCRIPTORS_MAX {
+            if !fds::wait_readable(&channel, HANDOVER_LIMIT) {
+                return Err(Errno::ETIMEDOUT.into());
+            }
+            let (length, fd) = channel.receive(&mut message)?;
+            match read(&message[..length]) {
+                Some(FromMaster::Descriptor) => came.push(fd.ok_or(Errno::EMFILE)?),
+                Some(FromMaster::Handover(handover)) => return Self::of(channel, handover, came),
+                Some(FromMaster::Commit(_)) | None => break,
+            }
+        }
+        Err(Errno::EPROTO.into())
+    }
+
+    fn of(channel: Channel, handover: Handover, came: Vec<OwnedFd>) -> std::io::Result<Self> {
+        let mut came = came.into_iter();
+        let lock = match handover.pidfile {
+            Some(path) => Some((came.next().ok_or(Errno::EPROTO)?, PathBuf::from(path))),
+            None => None,
+        };
+        let mut listeners = Vec::new();
+        for handed in handover.listeners {
+            let socket = came.next().ok_or(Errno::EPROTO)?;
+            let opened = Opened::received(handed.address, socket, None, handed.shown);
+            listeners.push((Rc::new(opened), handed.made));
+        }
+        let Handover { pid, instance, .. } = handover;
+        Ok(Self { channel, pid, instance, lock, listeners })
+    }
+
+    /// The listeners that are there already.
+    pub(super) fn listeners(&self) -> Vec<Rc<Opened>> {
+        self.listeners.iter().map(|(opened, _)| Rc::clone(opened)).collect()
+    }
+
+    /// The pidfile, with the lock of the master that runs if it is the same file.
+    pub(super) fn claim(&mut self, pidfile: &Pidfile) -> Result<HeldPidfile, RunError> {
+        match self.lock.take() {
+            Some((lock, path)) if path == pidfile.file_of(self.instance) => {
+                HeldPidfile::adopt(lock, path, self.instance, pidfile)
+            }
+            Some(_) | None => pidfile.claim(),
+        }
+    }
+
+    /// From now on only those are kept that this master listens on; says which they are.
+    fn keep(&mut self, used: &Listeners) -> Vec<usize> {
+        let is_used = |opened: &Rc<Opened>| used.all().iter().any(|it| Rc::ptr_eq(it, opened));
+        let indexed = self.listeners.iter().enumerate();
+        let kept = indexed.filter(|(_, (opened, _))| is_used(opened)).map(|(index, _)| index);
+        let kept = kept.collect();
+        self.listeners.retain(|(opened, _)| is_used(opened));
+        kept
+    }
+
+    pub(super) fn raw_fds(&self) -> impl Iterator<Item = RawFd> {
+        let lock = self.lock.iter().map(|(lock, _)| lock.as_raw_fd());
+        let listeners = self.listeners.iter().map(|(opened, _)| opened.as_fd().as_raw_fd());
+        lock.chain(listeners).chain([self.channel.as_fd().as_raw_fd()])
+    }
+
+    pub(super) fn channel(&self) -> &Channel {
+        &self.channel
+    }
+}
+
+fn say(channel: &Channel, message: &FromSuccessor) -> std::io::Result<()> {
+    let text = written(message).map_err(std::io::Error::other)?;
+    Ok(channel.send(&text, None)?)
+}
+
+/// Tells the master that runs why its successor does not come up, where this process was started to be one;
+/// for whatever keeps a program from [`Master::run`](crate::Master::run), such as a bad configuration. Elsewhere
+/// it does nothing.
+pub fn tell_predecessor(why: &str) {
+    let channel = successor::borrowed_channel().and_then(|fd| Channel::of(fd).ok());
+    if let Some(channel) = channel {
+        // The exit code tells as well.
+        let _ = say(&channel, &FromSuccessor::Failed { why: why.to_owned() });
+    }
+}
+
+impl Driver<'_> {
+    /// All workers are ready: the master that runs can go.
+    pub(super) fn on_booted(&mut self) {
+        let used = &self.eras.current().listeners;
+        let Some(predecessor) = &mut self.predecessor else { return };
+        let listeners = predecessor.keep(used);
+        // If that master is gone, the end of the channel says so.
+        let _ = say(&predecessor.channel, &FromSuccessor::Ready { listeners });
+    }
+
+    /// The master that runs has said something, or is gone.
+    pub(super) fn on_predecessor(&mut self, now: Time) {
+        let Some(predecessor) = &mut self.predecessor else { return };
+        let mut message = vec![0; MESSAGE_MAX];
+        let commit = match predecessor.channel.receive(&mut message) {
+            Ok((length @ 1.., _)) => match read(&message[..length]) {
+                Some(FromMaster::Commit(commit)) => Some(commit),
+                Some(FromMaster::Descriptor | FromMaster::Handover(_)) | None => return,
+            },
+            Err(Errno::EAGAIN) => return,
+            Ok((0, _)) | Err(_) => {
+                error!("pid {}, which was to be replaced, is gone: taking over", predecessor.pid);
+                predecessor.keep(&self.eras.current().listeners);
+                None
+            }
+        };
+        self.take_over(commit, now);
+    }
+
+    fn take_over(&mut self, commit: Option<Commit>, now: Time) {
+        let Some(predecessor) = self.predecessor.take() else { return };
+        let _ = self.epoll.delete(&predecessor.channel);
+        let taken = self.pidfile.map_or(Ok(()), |held| held.borrow_mut().take_over());
+        if let Err(error) = taken {
+            error!("cannot take over: {error}");
+            let _ = say(&predecessor.channel, &FromSuccessor::Failed { why: error.to_string() });
+            return self.step(now, Event::Ordered(Order::Stop));
+        }
+        for (opened, made) in &predecessor.listeners {
+            opened.made.set(*made);
+        }
+        info!("took over from pid {}", predecessor.pid);
+        let _ = say(&predecessor.channel, &FromSuccessor::TakenOver);
+        let configured = self.eras.current().spec.policy.target;
+        if let Some(commit) = commit
+            && commit.configured == configured
+            && commit.target != configured
+        {
+            self.step(now, Event::Ordered(Order::ScaleTo(commit.target)));
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! An upgrade, as the master sees it that is to be replaced: it starts the successor, hands over what that
+//! needs, and goes when that has taken over. Whatever goes wrong before changes nothing here (I19).
+
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
+use std::rc::Rc;
+
+use nix::errno::Errno;
+use nix::sys::epoll::{EpollEvent, EpollFlags};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+use tracing::{error, warn};
+
+use super::command::describe;
+use super::handover::{
+    Commit, FromMaster, FromSuccessor, HandedListener, Handover, MESSAGE_MAX, VERSION, read,
+    written,
+};
+use super::listeners::Opened;
+use super::{Driver, SUCCESSOR, SUCCESSOR_START};
+use crate::arbiter::{Event, ExitStatus, Time};
+use crate::sys::channel::Channel;
+use crate::sys::process;
+use crate::sys::spawn::{self, SpawnOutcome};
+
+/// Messages taken in one turn of the loop.
+const MESSAGES_A_TURN: usize = 16;
+
+/// The most lines of a reason that are told.
+const REASON_LINES: usize = 40;
+
+/// A successor that has not been reaped.
+pub(super) struct Succession {
+    pid: Pid,
+    /// Until it is closed at the other end.
+    channel: Option<Channel>,
+    /// What says why its program was not executed.
+    report: Option<OwnedFd>,
+    /// The listeners it was told of, and which of them it has, once it is ready.
+    handed: Vec<Rc<Opened>>,
+    kept: Vec<usize>,
+    has_taken_over: bool,
+}
+
+impl Succession {
+    pub(super) fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    pub(super) fn raw_fds(&self) -> impl Iterator<Item = RawFd> {
+        let channel = self.channel.iter().map(|channel| channel.as_fd().as_raw_fd());
+        channel.chain(self.report.iter().map(|report| report.as_raw_fd()))
+    }
+
+    fn say(
+        &self,
+        message: &FromMaster,
+        fd: Option<std::os::fd::BorrowedFd<'_>>,
+    ) -> Result<(), String> {
+        let channel = self.channel.as_ref().ok_or("it has closed its channel")?;
+        channel.send(&written(message)?, fd).map_err(|errno| errno.to_string())
+    }
+}
+
+impl Driver<'_> {
+    /// Starts the successor, unless this is no place for one.
+    pub(super) fn spawn_successor(&mut self) -> Option<Event> {
+        let never = Some(Event::SuccessorEnded { status: None });
+        if self.succession.is_some() {
+            error!("cannot upgrade: the last successor has not ended yet");
+            return never;
+        }
+        if let Some(why) = no_place_for_a_successor() {
+            error!("cannot upgrade: {why}");
+            return never;
+        }
+        match self.with_signals_blocked(Self::fork_successor) {
+            Ok(succession) => {
+                // It is none of what workers leave behind, nor is anything below it.
+                self.callers_children.push(succession.pid);
+                self.succession = Some(succession);
+                None
+            }
+            Err(why) => {
+                error!("cannot upgrade: cannot start a successor: {why}");
+                never
+            }
+        }
+    }
+
+    fn fork_successor(&mut self) -> std::io::Result<Succession> {
+        let (channel, its_end) = Channel::pair()?;
+        let its_end = its_end.into_fd();
+        let (pid, report) = self.origin.spawn(&its_end, self.nofile, self.signals.ignored())?;
+        let input = EpollFlags::EPOLLIN;
+        // Both were made a moment ago, so they can be watched, or there is no memory left.
+        self.epoll.add(&channel, EpollEvent::new(input, SUCCESSOR))?;
+        self.epoll.add(&report, EpollEvent::new(input, SUCCESSOR_START))?;
+        let (handed, kept) = (Vec::new(), Vec::new());
+        let (channel, report) = (Some(channel), Some(report));
+        Ok(Succession { pid, channel, report, handed, kept, has_taken_over: false })
+    }
+
+    /// Whether its program was executed.
+    pub(super) fn on_successor_start(&mut self) {
+        let path = self.origin.path();
+        let Some(succession) = &mut self.succession else { return };
+        let Some(report) = &succession.report else { return };
+        let outcome = spawn::outcome(report);
+        if matches!(outcome, SpawnOutcome::Pending) {
+            return;
+        }
+        let _ = self.epoll.delete(report);
+        succession.report = None;
+        if let SpawnOutcome::Failed(failure) = outcome {
+            let why = std::io::Error::from_raw_os_error(failure.errno);
+            error!("cannot upgrade: {}", describe(&failure.tried(), path, &why));
+        }
+    }
+
+    /// The successor has said something.
+    pub(super) fn on_successor(&mut self, now: Time) {
+        let mut message = vec![0; MESSAGE_MAX];
+        for _ in 0..MESSAGES_A_TURN {
+            let Some(succession) = &mut self.succession else { return };
+            let Some(channel) = &succession.channel else { return };
+            match channel.receive(&mut message) {
+                Ok((length @ 1.., _)) => match read(&message[..length]) {
+                    Some(said) => self.on_successor_said(said, now),
+                    None => {
+                        error!("the successor speaks another language than this master");
+                        self.kill_successor();
+                    }
+                },
+                Err(Errno::EAGAIN) => return,
+                // Its end is told by its reaping.
+                Ok((0, _)) | Err(_) => {
+                    if let Some(channel) = succession.channel.take() {
+                        let _ = self.epoll.delete(channel);
+                    }
+                }
+            }
+        }
+    }
+
+    fn on_successor_said(&mut self, said: FromSuccessor, now: Time) {
+        match said {
+            FromSuccessor::Hello { version: VERSION } => {
+                if let Err(why) = self.hand_over() {
+                    error!("cannot hand over to the successor: {why}");
+                    self.kill_successor();
+                }
+            }
+            FromSuccessor::Hello { version } => {
+                error!("the successor wants version {version} of the handover, this is {VERSION}");
+                self.kill_successor();
+            }
+            FromSuccessor::Ready { listeners } => {
+                if let Some(succession) = &mut self.succession {
+                    succession.kept = listeners;
+                }
+                self.step(now, Event::SuccessorReady);
+            }
+            FromSuccessor::TakenOver => self.on_taken_over(now),
+            FromSuccessor::Failed { why } => {
+                for line in why.lines().take(REASON_LINES) {
+                    error!("the successor: {line}");
+                }
+            }
+        }
+    }
+
+    /// Gives the successor the lock and the listeners.
+    fn hand_over(&mut self) -> Result<(), String> {
+        let listeners = self.eras.current().listeners.all().to_vec();
+        let handed = |opened: &Rc<Opened>| HandedListener {
+            address: opened.address.clone(),
+            made: opened.made.get(),
+            shown: opened.shown.clone(),
+        };
+        let held = self.pidfile.map(|held| held.borrow());
+        let handover = Handover {
+            pid: std::process::id(),
+            instance: self.instance,
+            pidfile: held.as_ref().map(|held| held.path().as_os_str().to_owned()),
+            listeners: listeners.iter().map(handed).collect(),
+        };
+        let succession = self.succession.as_mut().ok_or("it is gone")?;
+        let lock = held.iter().map(|held| held.lock_fd());
+        for fd in lock.chain(listeners.iter().map(|opened| opened.as_fd())) {
+            succession.say(&FromMaster::Descriptor, Some(fd))?;
+        }
+        succession.say(&FromMaster::Handover(handover), None)?;
+        succession.handed = listeners;
+        Ok(())
+    }
+
+    /// Tells the successor to take over.
+    pub(super) fn commit_upgrade(&mut self) {
+        let configured = self.arbiter.policy().target;
+        let commit = Commit { configured, target: self.arbiter.target() };
+        let Some(succession) = &self.succession else { return };
+        if let Err(why) = succession.say(&FromMaster::Commit(commit), None) {
+            error!("the successor cannot be told to take over: {why}");
+            self.kill_successor();
+        }
+    }
+
+    fn on_taken_over(&mut self, now: Time) {
+        let Some(succession) = &mut self.succession else { return };
+        succession.has_taken_over = true;
+        if let Some(held) = self.pidfile {
+            held.borrow_mut().hand_over();
+        }
+        for opened in succession.kept.iter().filter_map(|index| succession.handed.get(*index)) {
+            // Its file is the successor's to remove.
+            opened.made.set(None);
+        }
+        self.step(now, Event::TakenOver);
+    }
+
+    /// SIGKILL to the successor; its warden ends what it leaves.
+    pub(super) fn kill_successor(&mut self) {
+        if let Some(succession) = &self.succession {
+            // It is reaped here only, so it is still there, at least as a zombie.
+            let _ = process::signal(succession.pid, Signal::SIGKILL);
+        }
+    }
+
+    /// An order to reload that came too late for this master.
+    pub(super) fn forward_reload(&self) {
+        if let Some(succession) = &self.succession {
+            let _ = process::signal(succession.pid, Signal::SIGHUP);
+        }
+    }
+
+    /// The successor was reaped. If it was on the point of taking over, the files are put right.
+    pub(super) fn successor_ended(&mut self, status: ExitStatus, now: Time) {
+        self.on_successor_start();
+        self.on_successor(now);
+        let Some(succession) = self.succession.take() else { return };
+        if let Some(channel) = &succession.channel {
+            let _ = self.epoll.delete(channel);
+        }
+        self.callers_children.retain(|child| *child != succession.pid);
+        if !succession.has_taken_over
+            && let Some(held) = self.pidfile
+            && let Err(error) = held.borrow_mut().take_over()
+        {
+            warn!("{error}");
+        }
+        self.step(now, Event::SuccessorEnded { status: Some(status) });
+    }
+}
+
+/// Why no successor can be started here.
+fn no_place_for_a_successor() -> Option<&'static str> {
+    if std::process::id() == 1 {
+        return Some("this master is pid 1, and with it everything ends; start another container");
+    }
+    process::has_controlling_terminal().then_some(
+        "this master has a controlling terminal, which a successor would lose; restart it",
+    )
+}
