@@ -44,6 +44,7 @@ mod partial;
 mod pipes;
 mod place;
 mod recovery;
+mod stand_in;
 mod terminal;
 mod turn;
 
@@ -68,6 +69,7 @@ pub use options::{
 };
 use partial::Partial;
 use place::{MAIN, Places};
+use stand_in::ToldAt;
 use terminal::Copy;
 
 /// The most bytes taken from a source in a turn, but for a line that is longer.
@@ -127,6 +129,7 @@ pub struct Capture {
     apart: Option<Apart>,
     flight: Option<Flight>,
     is_reopen_due: bool,
+    told_at: ToldAt,
     after_step: Option<fn(CaptureStep)>,
 }
 
@@ -218,6 +221,7 @@ impl Capture {
             apart: None,
             flight: None,
             is_reopen_due: false,
+            told_at: ToldAt::new(),
             after_step: None,
             journal,
         };
@@ -283,11 +287,12 @@ impl Capture {
         Ok(slot)
     }
 
-    /// Moves to the files that now have the names: after a rename by logrotate. What cannot be
-    /// opened stays in use, and stderr says so.
+    /// Moves to the files that now have the names: after a rename by logrotate. If one cannot be
+    /// opened, the old one stays in use, and stderr says so.
     pub fn reopen(&mut self) {
         // The file that a disk keeps is opened again when it comes back.
         self.is_reopen_due = self.flight.is_some();
+        self.places.try_all();
         let mut failed = Vec::new();
         for (_, file) in self.places.open_files() {
             failed.extend(file.reopen().err());

@@ -64,7 +64,8 @@ pub struct Source {
     pub pipe: OwnedFd,
     /// How its lines are formed.
     pub kind: SourceKind,
-    /// A log of its own, rotated by the same limits.
+    /// A log of its own, rotated by the same limits. While it cannot be opened, the lines go to the
+    /// main log, which says so, once a minute at most.
     pub path: Option<PathBuf>,
 }
 

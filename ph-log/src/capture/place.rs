@@ -33,6 +33,10 @@ pub(super) struct Place {
     pub(super) is_stalled: bool,
     /// The end of a line of which stderr took only the beginning.
     pub(super) rest: Vec<u8>,
+    /// Its file could not be opened, and is not tried before that.
+    pub(super) open_at: Duration,
+    /// Why not, until that is told.
+    pub(super) trouble: Option<String>,
 }
 
 /// All places, by number.
@@ -139,6 +143,18 @@ impl Places {
         }
     }
 
+    /// Closes the file of a place. The next use opens what has the name by then.
+    pub(super) fn close(&mut self, number: usize) {
+        if let Some(place) = self.places.get_mut(&number) {
+            place.file = None;
+        }
+    }
+
+    /// Every file that could not be opened may be tried at once.
+    pub(super) fn try_all(&mut self) {
+        self.places.values_mut().for_each(|place| place.open_at = Duration::ZERO);
+    }
+
     /// The files that are open now.
     pub(super) fn open_files(&mut self) -> impl Iterator<Item = (usize, &mut RotatingFile)> {
         let places = self.places.iter_mut();
@@ -161,6 +177,8 @@ impl Place {
             retry_at: None,
             is_stalled: false,
             rest: Vec::new(),
+            open_at: Duration::ZERO,
+            trouble: None,
         }
     }
 

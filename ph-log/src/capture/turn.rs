@@ -284,12 +284,18 @@ impl Capture {
         if self.output.is_empty() && self.record.entries.is_empty() {
             return Ok(Some(looked_at));
         }
-        let outcome = self.write(number)?;
+        let taker = self.taker(number);
+        let outcome = self.write(taker)?;
         let now = monotonic();
+        let is_stalled = matches!(outcome, Outcome::Stalled);
         let (retry_at, is_lost, goes_on) = match outcome {
             Outcome::Written => (None, false, true),
             Outcome::Failed(error) => {
                 self.say(&format!("cannot write the log: {error}"));
+                if number != MAIN && taker == number {
+                    // It may be that it could not even be opened again.
+                    self.places.close(number);
+                }
                 (Some(now + RETRY_EVERY), false, false)
             }
             Outcome::Stalled => (None, false, false),
@@ -308,8 +314,12 @@ impl Capture {
         }
         if let Some(place) = self.places.get(number) {
             place.retry_at = retry_at;
+            place.is_stalled |= is_stalled;
         }
         self.consume()?;
+        if goes_on && taker != number {
+            self.tell_why(number);
+        }
         Ok(goes_on.then_some(looked_at))
     }
 

@@ -69,6 +69,13 @@ impl Bench {
         write
     }
 
+    /// As `add`, with a log of its own.
+    pub(crate) fn add_with_file(&mut self, id: u64, kind: SourceKind, path: &Path) -> File {
+        let (source, write) = source(id, kind);
+        self.capture.add(Source { path: Some(path.to_owned()), ..source }).expect("a source");
+        write
+    }
+
     /// Turns until a fact is there. The wait of a turn has no limit of its own, so every turn is
     /// let go by the control descriptor.
     pub(crate) fn turn_until(&mut self, fact: impl Fn(&Bench) -> bool) {

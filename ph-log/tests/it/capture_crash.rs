@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -31,7 +31,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ("capture_torn", torn),
 ];
 
-const STEPS: [CaptureStep; 9] = [
+pub(crate) const STEPS: [CaptureStep; 9] = [
     CaptureStep::Formed,
     CaptureStep::Intended,
     CaptureStep::Appended,
@@ -43,7 +43,7 @@ const STEPS: [CaptureStep; 9] = [
     CaptureStep::Emptied,
 ];
 
-const CRASHED: i32 = 77;
+pub(crate) const CRASHED: i32 = 77;
 
 /// The step this process dies after, as an index of `STEPS`, and how often it passes before.
 static CRASH_AT: AtomicU32 = AtomicU32::new(u32::MAX);
@@ -59,16 +59,18 @@ fn crash(step: CaptureStep) {
 
 /// The master of these tests: it keeps everything a log process gets.
 pub(crate) struct Master {
-    options: CaptureOptions,
+    pub(crate) options: CaptureOptions,
     journal: Arc<CaptureJournal>,
     pipes: Vec<(OwnedFd, SourceKind)>,
     writers: Vec<Pid>,
+    /// A log that all workers have for themselves.
+    pub(crate) own: Option<PathBuf>,
 }
 
 impl Master {
     pub(crate) fn new(options: CaptureOptions) -> Master {
         let journal = Arc::new(CaptureJournal::new().expect("a journal"));
-        Master { options, journal, pipes: Vec::new(), writers: Vec::new() }
+        Master { options, journal, pipes: Vec::new(), writers: Vec::new(), own: None }
     }
 
     /// Forks a worker that writes to a pipe of its own.
@@ -80,7 +82,7 @@ impl Master {
     }
 
     /// A worker that writes so many numbered lines, in pieces that do not end where lines do.
-    fn author(&mut self, process: u32, lines: u32) {
+    pub(crate) fn author(&mut self, process: u32, lines: u32) {
         self.worker(output(process), OFlag::empty(), |mut pipe| {
             let mut text = Vec::new();
             for number in 0..lines {
@@ -96,7 +98,7 @@ impl Master {
     }
 
     /// A log process that dies after a step, if one is given.
-    fn log_process(&self, crash_at: Option<(usize, u32)>) -> Pid {
+    pub(crate) fn log_process(&self, crash_at: Option<(usize, u32)>) -> Pid {
         fork(|| {
             if let Some((step, passes)) = crash_at {
                 CRASH_AT.store(u32::try_from(step).expect("small"), Ordering::Relaxed);
@@ -106,7 +108,7 @@ impl Master {
             let mut capture = capture.expect("a log").after_step(crash);
             for (id, (pipe, kind)) in (0..).zip(&self.pipes) {
                 let pipe = pipe.try_clone().expect("a descriptor");
-                let (kind, path) = (*kind, None);
+                let (kind, path) = (*kind, self.own.clone());
                 capture.add(Source { id, pipe, kind, path }).expect("a source");
             }
             capture.recover().expect("a journal");
@@ -131,7 +133,7 @@ impl Master {
     }
 
     /// Log processes that die at every step, each several times. Returns how many did.
-    fn crash_everywhere(&self) -> u32 {
+    pub(crate) fn crash_everywhere(&self) -> u32 {
         let mut crashed = 0;
         for passes in [0, 0, 1, 2, 3] {
             // Without packets the hold is never full.
@@ -147,14 +149,14 @@ impl Master {
     }
 }
 
-const WORKERS: u32 = 8;
+pub(crate) const WORKERS: u32 = 8;
 
 /// What all lines of the workers are long.
 fn length(lines: u32) -> usize {
     (0..WORKERS).map(|process| (0..lines).map(|n| line(process, n).len()).sum::<usize>()).sum()
 }
 
-fn judge(folder: &Path, lines: u32) -> Trail {
+pub(crate) fn judge(folder: &Path, lines: u32) -> Trail {
     let trail = Trail::read(folder);
     assert!(trail.torn.is_empty(), "{} torn, {:?}", trail.torn.len(), &trail.torn[0]);
     for process in 0..WORKERS {

@@ -7,6 +7,7 @@
 mod capture;
 mod capture_crash;
 mod capture_hostile;
+mod capture_own_file;
 mod capture_trouble;
 mod compression;
 mod descriptors;
