@@ -30,7 +30,8 @@
 //! What cannot be promised: on stderr nobody can look what stands there, so a kill may repeat the
 //! lines of one batch. A worker that reads from its own pipe takes away what it gets. Of a file
 //! that was deleted or compressed before the next log process came, it is taken that the batch
-//! that was being written is in it.
+//! that was being written is in it. If its folder cannot be looked at, it is waited for, and after
+//! some seconds the lines of the batch are written once more, to whatever takes them by then.
 
 mod apart;
 mod batch;
@@ -69,6 +70,7 @@ pub use options::{
 };
 use partial::Partial;
 use place::{MAIN, Places};
+use recovery::Recovery;
 use stand_in::ToldAt;
 use terminal::Copy;
 
@@ -122,7 +124,7 @@ pub struct Capture {
     output: Vec<u8>,
     before: String,
     is_draining: bool,
-    is_recovered: bool,
+    recovery: Recovery,
     compressor: Compressor,
     copy: Copy,
     /// The thread that writes, if one is needed, and the batch it has kept for too long.
@@ -215,7 +217,7 @@ impl Capture {
             output: Vec::new(),
             before: String::new(),
             is_draining: false,
-            is_recovered: false,
+            recovery: Recovery::default(),
             compressor: Compressor::default(),
             copy: Copy::default(),
             apart: None,
@@ -293,6 +295,7 @@ impl Capture {
         // The file that a disk keeps is opened again when it comes back.
         self.is_reopen_due = self.flight.is_some();
         self.places.try_all();
+        self.recovery.retry_at = Duration::ZERO;
         let mut failed = Vec::new();
         for (_, file) in self.places.open_files() {
             failed.extend(file.reopen().err());

@@ -44,8 +44,11 @@ impl Capture {
     /// The system refuses to wait, or the journal cannot be written. A log that cannot be written
     /// is no error: see [`Overflow`].
     pub fn turn(&mut self, control: BorrowedFd<'_>) -> io::Result<Turn> {
-        self.recover_first()?;
+        let is_recovered = self.is_recovered()?;
         let is_control_ready = self.wait(control)?;
+        if !is_recovered {
+            return Ok(Turn { ended: Vec::new(), is_control_ready });
+        }
         self.look()?;
         self.round()?;
         self.compressor.go_on();
@@ -63,7 +66,7 @@ impl Capture {
     ///
     /// As for [`turn`](Capture::turn).
     pub fn drain(&mut self, limit: Duration) -> io::Result<Drained> {
-        self.recover_first()?;
+        self.recover_once(true)?;
         let until = monotonic() + limit;
         let room = self.feeds.values().map(|feed| pipes::capacity(&feed.pipe) as u64).sum::<u64>();
         let enough = self.totals().read.saturating_add(room);
@@ -132,11 +135,6 @@ impl Capture {
         }
     }
 
-    /// Whoever did not ask for it gets it all the same: a batch that is open must not be forgotten.
-    fn recover_first(&mut self) -> io::Result<()> {
-        if self.is_recovered { Ok(()) } else { self.recover() }
-    }
-
     /// The sources that have ended, whose accounts are closed now.
     fn take_ended(&mut self) -> io::Result<Vec<u64>> {
         let ended = std::mem::take(&mut self.ended);
@@ -159,10 +157,10 @@ impl Capture {
                 .unwrap_or(PollTimeout::MAX),
         };
         let stderr = io::stderr();
-        let mut asked = vec![
-            PollFd::new(control, PollFlags::POLLIN),
-            PollFd::new(self.epoll.0.as_fd(), PollFlags::POLLIN),
-        ];
+        let mut asked = vec![PollFd::new(control, PollFlags::POLLIN)];
+        if self.recovery.is_over {
+            asked.push(PollFd::new(self.epoll.0.as_fd(), PollFlags::POLLIN));
+        }
         if self.places.iter().any(|(_, place)| place.is_stalled) {
             asked.push(PollFd::new(stderr.as_fd(), PollFlags::POLLOUT));
         }
@@ -175,6 +173,9 @@ impl Capture {
 
     /// How long nothing is due. `None`: for ever.
     fn patience(&self, now: Duration) -> Option<Duration> {
+        if !self.recovery.is_over {
+            return Some(self.recovery.retry_at.saturating_sub(now));
+        }
         let mut due: Option<Duration> = self.partials.first().map(|(until, _)| *until);
         due = [due, self.ask_at()].into_iter().flatten().min();
         let mut at = |moment: Duration| due = Some(due.map_or(moment, |due| due.min(moment)));

@@ -9,6 +9,7 @@
 //! keeps to the lock comes in between. If it cannot be had (somebody is stopped while holding it),
 //! the spot is only where the search begins.
 
+use std::ffi::OsStr;
 use std::io;
 
 use memchr::memmem;
@@ -131,27 +132,39 @@ impl RotatingFile {
         Ok(text)
     }
 
-    /// Opens the file of a spot, under the log's name or a backup's.
+    /// Opens the file of a spot, under the log's name or a backup's. The folder is listed only if it
+    /// has not the log's: that takes a right that writing does not.
     fn find_spot(&self, spot: Spot) -> io::Result<Option<Append>> {
         let wanted = FileId { device: spot.device, inode: spot.inode };
-        let mut names = vec![self.names.log.clone()];
+        if let Some(file) = self.open_if(&self.names.log, wanted)? {
+            return Ok(Some(file));
+        }
         let mut backups = self.folder.backups(&self.names)?;
         backups.sort_by_key(|found| found.backup);
-        names.extend(backups.iter().map(|found| self.names.backup(found.backup)));
+        let mut names =
+            backups.iter().map(|found| self.names.backup(found.backup)).collect::<Vec<_>>();
+        // A rotation may have come in between.
+        names.push(self.names.log.clone());
         for name in names {
-            let is_wanted =
-                self.folder.look(&name)?.is_some_and(|stat| FileId::of(&stat) == wanted);
-            if !is_wanted {
-                continue;
-            }
-            match self.folder.open_log(&name, None) {
-                Ok((file, id)) if id == wanted => return Ok(Some(Append::new((file, id)))),
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+            if let Some(file) = self.open_if(&name, wanted)? {
+                return Ok(Some(file));
             }
         }
         Ok(None)
+    }
+
+    /// Opens what has a name, if it is the file that is wanted.
+    fn open_if(&self, name: &OsStr, wanted: FileId) -> io::Result<Option<Append>> {
+        let found = self.folder.look(name)?;
+        if !found.is_some_and(|stat| FileId::of(&stat) == wanted) {
+            return Ok(None);
+        }
+        match self.folder.open_log(name, None) {
+            Ok((file, id)) if id == wanted => Ok(Some(Append::new((file, id)))),
+            Ok(_) => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 

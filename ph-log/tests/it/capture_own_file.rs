@@ -1,19 +1,26 @@
 //! Logs that workers have for themselves and that cannot be opened: the main one takes their lines
 //! meanwhile.
 
-use std::fs;
+use std::collections::BTreeSet;
+use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use ph_log::{CaptureOptions, CaptureTarget};
+use nix::unistd::dup2_stderr;
+use ph_log::{CaptureOptions, CaptureStep, CaptureTarget};
 
 use crate::capture::{Bench, options, output, text};
-use crate::capture_crash::{Master, WORKERS, judge};
-use crate::stage::{self, Scenario};
+use crate::capture_crash::{CRASHED, Master, STEPS, WORKERS, judge};
+use crate::stage::{self, Scenario, expect_exit};
 
-pub(crate) const SCENARIOS: &[Scenario] =
-    &[("own_file_steps", steps), ("own_file_stderr", to_stderr)];
+pub(crate) const SCENARIOS: &[Scenario] = &[
+    ("own_file_steps", steps),
+    ("own_file_stderr", to_stderr),
+    ("own_file_away", away),
+    ("own_file_written_away", written_away),
+    ("own_file_gone", gone),
+];
 
 /// What the main log says of files that cannot be opened.
 fn warnings(text: &str) -> Vec<&str> {
@@ -134,6 +141,63 @@ fn steps(folder: &Path) {
 #[test]
 fn log_processes_that_die_meanwhile_lose_and_double_nothing() {
     judge(stage::run("own_file_steps").folder(), 20_000);
+}
+
+/// A log process dies when its lines are about to be in a file, or are there, whose folder is then
+/// moved away.
+fn dead_beside_moved_folder(folder: &Path, step: CaptureStep) -> Master {
+    let own = folder.join("own").join("log");
+    fs::create_dir(folder.join("own")).expect("a folder");
+    let mut master = Master::new(options(folder));
+    master.own = Some(own);
+    (0..WORKERS).for_each(|process| master.author(process, 2000));
+    let step = STEPS.iter().position(|known| *known == step).expect("a known step");
+    expect_exit(master.log_process(Some((step, 1))), CRASHED);
+    fs::rename(folder.join("own"), folder.join("away")).expect("a folder");
+    master
+}
+
+fn away(folder: &Path) {
+    come_back(folder, CaptureStep::Intended);
+}
+
+fn written_away(folder: &Path) {
+    come_back(folder, CaptureStep::Appended);
+}
+
+fn come_back(folder: &Path, step: CaptureStep) {
+    let master = dead_beside_moved_folder(folder, step);
+    dup2_stderr(File::create(folder.join("stderr")).expect("a file")).expect("a descriptor");
+    let log_process = master.log_process(None);
+    stage::wait_until(|| {
+        let said = fs::read_to_string(folder.join("stderr")).expect("a file");
+        said.contains("cannot look what a killed log process wrote")
+    });
+    fs::rename(folder.join("away"), folder.join("own")).expect("a folder");
+    expect_exit(log_process, 0);
+    fs::rename(folder.join("own").join("log"), folder.join("log")).expect("a log");
+}
+
+#[test]
+fn a_folder_that_cannot_be_looked_into_is_waited_for() {
+    judge(stage::run("own_file_away").folder(), 2000);
+    judge(stage::run("own_file_written_away").folder(), 2000);
+}
+
+fn gone(folder: &Path) {
+    dead_beside_moved_folder(folder, CaptureStep::Intended).finish();
+}
+
+#[test]
+fn what_is_in_a_folder_that_does_not_come_back_may_be_there_twice_and_is_not_lost() {
+    let left = stage::run("own_file_gone");
+    let (main, away) = (left.folder().join("log"), left.folder().join("away").join("log"));
+    let texts = [main, away].map(|path| fs::read_to_string(path).expect("a log"));
+    let [main, away] = texts.each_ref().map(|text| printed(text));
+    let all: BTreeSet<&str> = main.iter().chain(&away).copied().collect();
+    assert_eq!(all.len(), WORKERS as usize * 2000);
+    assert_eq!(BTreeSet::from_iter(main.iter()).len(), main.len(), "none is twice in one file");
+    assert!(left.stderr.contains("cannot look what a killed log process wrote"));
 }
 
 fn to_stderr(folder: &Path) {
