@@ -27,8 +27,9 @@
 //! two seconds, then it is written as it is; at the end of a pipe at once. A line that is longer than
 //! `line_max`, or fills its pipe, is cut with a mark and goes on in the next line.
 //!
-//! What cannot be promised: on stderr nobody can look what stands there, so a kill may repeat the
-//! lines of one batch. A worker that reads from its own pipe takes away what it gets. Of a file
+//! What cannot be promised: on stderr nobody can look what stands there. How much of a batch was
+//! shown is noted down after each piece (`show`), so a kill between a write and its note repeats one
+//! piece. A worker that reads from its own pipe takes away what it gets. Of a file
 //! that was deleted or compressed before the next log process came, it is taken that the batch
 //! that was being written is in it. If its folder cannot be looked at, it is waited for, and after
 //! some seconds the lines of the batch are written once more, to whatever takes them by then.
@@ -45,6 +46,7 @@ mod partial;
 mod pipes;
 mod place;
 mod recovery;
+mod show;
 mod stand_in;
 mod terminal;
 mod turn;
@@ -127,6 +129,8 @@ pub struct Capture {
     recovery: Recovery,
     compressor: Compressor,
     copy: Copy,
+    /// The end of a line of which stderr took only the beginning.
+    rest: Vec<u8>,
     /// The thread that writes, if one is needed, and the batch it has kept for too long.
     apart: Option<Apart>,
     flight: Option<Flight>,
@@ -193,9 +197,9 @@ impl Capture {
         let failed = |source| LogError::File { path: shown.clone(), found: None, source };
         let record = journal.load().map_err(failed)?;
         let accounts = journal.load_accounts().map_err(failed)?;
+        let rest = journal.load_rest(record.rest).map_err(failed)?;
         // What a killed log process was looking at.
-        let mut rest = vec![0; LINE_MAX];
-        journal.scratch.empty(&mut rest).map_err(failed)?;
+        journal.scratch.empty(&mut vec![0; LINE_MAX]).map_err(failed)?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC);
         let also_stderr = also_stderr && path.is_some();
         let mut capture = Capture {
@@ -220,6 +224,7 @@ impl Capture {
             recovery: Recovery::default(),
             compressor: Compressor::default(),
             copy: Copy::default(),
+            rest,
             apart: None,
             flight: None,
             is_reopen_due: false,

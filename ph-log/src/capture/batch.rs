@@ -1,13 +1,12 @@
 //! One batch: what is taken from which sources, and how it gets into the file.
 
 use std::io;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::journal::{ENTRIES_MAX, Entry, Loss, Record, State, to_usize};
+use super::journal::{ENTRIES_MAX, Entry, Loss, Record, to_usize};
 use super::lines::{Carry, Formed, Former, Tail, open_character};
 use super::pipes::{Peek, capacity, peek};
 use super::place::MAIN;
-use super::terminal::{self, Refusal};
 use super::{Capture, CaptureStep, Overflow, SOURCE_MAX};
 use crate::rotating::Notice;
 
@@ -174,7 +173,7 @@ impl Capture {
         self.passed(CaptureStep::Formed);
         let place = self.places.get(number);
         let path = place.and_then(|place| place.path.clone());
-        let Some(path) = path else { return self.write_to_stderr(number) };
+        let Some(path) = path else { return self.write_to_stderr() };
         if self.noted_path.as_ref() != Some(&path) {
             self.journal.store_path(&path)?;
             self.noted_path = Some(path);
@@ -217,51 +216,6 @@ impl Capture {
             // It is told again in a minute if it is not written now.
             let _ = file.write_batch(&line);
         }
-    }
-
-    fn write_to_stderr(&mut self, number: usize) -> io::Result<Outcome> {
-        let refusal = match self.put_rest(number) {
-            Some(Refusal::Failed(_)) | None => {
-                self.record.state = State::Writing;
-                self.journal.store(&self.record)?;
-                self.passed(CaptureStep::Intended);
-                self.put_on_stderr(number)
-            }
-            Some(Refusal::Stalled) => Some(Refusal::Stalled),
-        };
-        self.passed(CaptureStep::Appended);
-        Ok(match refusal {
-            None => Outcome::Written,
-            Some(Refusal::Failed(_)) => Outcome::Lost,
-            Some(Refusal::Stalled) => Outcome::Stalled,
-        })
-    }
-
-    /// Ends the line of which stderr took only the beginning. A stderr that has failed since will
-    /// not show the beginning either.
-    pub(super) fn put_rest(&mut self, number: usize) -> Option<Refusal> {
-        let place = self.places.get(number).filter(|place| !place.rest.is_empty())?;
-        let (written, refusal) = terminal::put(&place.rest, Duration::ZERO);
-        place.rest.drain(..written);
-        place.is_stalled = refusal == Some(Refusal::Stalled);
-        if !place.is_stalled {
-            place.rest.clear();
-        }
-        refusal
-    }
-
-    fn put_on_stderr(&mut self, number: usize) -> Option<Refusal> {
-        let rest = &self.output[to_usize(self.record.done)..];
-        let (written, refusal) = terminal::put(rest, Duration::ZERO);
-        let is_torn = written > 0 && rest[written - 1] != b'\n';
-        let end = memchr::memchr(b'\n', &rest[written..]).map_or(rest.len(), |at| written + at + 1);
-        let counted = if is_torn { end } else { written };
-        if let Some(place) = self.places.get(number) {
-            place.rest.extend_from_slice(&rest[written..counted]);
-            place.is_stalled = refusal == Some(Refusal::Stalled);
-        }
-        self.record.done += counted as u64;
-        refusal
     }
 
     /// After a write that ended early: what is not written stays in its pipe, or counts as dropped.

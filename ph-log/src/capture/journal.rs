@@ -3,7 +3,8 @@
 //!
 //! The record is a page of memory behind a descriptor. One `pwrite` within a page is done whole or
 //! not at all, whatever kills the process. Three more things stand beside it: the path of the file
-//! that is written to, the manner in which lines are formed, and an account of every source.
+//! that is written to, the manner in which lines are formed, and an account of every source. In a
+//! memory of its own is the end of a line of which stderr took the beginning.
 //!
 //! The *hold* is a pipe. Bytes move from a source into it by one `splice`, which the kernel does
 //! under the locks of both pipes: after a kill they are in one of the two. The *scratch* is where
@@ -37,7 +38,7 @@ const PATH_AT: u64 = PAGE as u64;
 const MANNER_AT: u64 = 3 * PAGE as u64;
 const ACCOUNTS_AT: u64 = 4 * PAGE as u64;
 const ACCOUNT_LENGTH: usize = 64;
-const HEAD_WORDS: usize = 23;
+const HEAD_WORDS: usize = 24;
 const ENTRY_WORDS: usize = 8;
 const _: () = assert!((HEAD_WORDS + ENTRIES_MAX * ENTRY_WORDS) * 8 <= PAGE);
 
@@ -45,6 +46,7 @@ const _: () = assert!((HEAD_WORDS + ENTRIES_MAX * ENTRY_WORDS) * 8 <= PAGE);
 #[derive(Debug)]
 pub struct CaptureJournal {
     memory: File,
+    rest: File,
     pub(super) hold: Pipe,
     pub(super) scratch: Pipe,
 }
@@ -61,12 +63,13 @@ impl CaptureJournal {
     ///
     /// ```
     /// let journal = ph_log::CaptureJournal::new()?;
-    /// assert_eq!(journal.fds().count(), 5);
+    /// assert_eq!(journal.fds().count(), 6);
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn new() -> io::Result<CaptureJournal> {
         let memory = File::from(memfd_create("ph-capture", MFdFlags::MFD_CLOEXEC)?);
         memory.set_len(ACCOUNTS_AT)?;
+        let rest = File::from(memfd_create("ph-capture-rest", MFdFlags::MFD_CLOEXEC)?);
         let (hold, scratch) = (Pipe::new()?, Pipe::new()?);
         for capacity in CAPACITIES {
             // With equal sizes, what was copied from a source fits into the hold.
@@ -74,14 +77,14 @@ impl CaptureJournal {
                 break;
             }
         }
-        Ok(CaptureJournal { memory, hold, scratch })
+        Ok(CaptureJournal { memory, rest, hold, scratch })
     }
 
     /// Its descriptors, which are close-on-exec: a forked worker has to close them.
     pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let pipes = [&self.hold, &self.scratch];
         let ends = pipes.into_iter().flat_map(|pipe| [pipe.read.as_fd(), pipe.write.as_fd()]);
-        ends.chain([self.memory.as_fd()])
+        ends.chain([self.memory.as_fd(), self.rest.as_fd()])
     }
 
     pub(super) fn load(&self) -> io::Result<Record> {
@@ -103,6 +106,21 @@ impl CaptureJournal {
 
     pub(super) fn load_path(&self) -> io::Result<PathBuf> {
         Ok(PathBuf::from(OsStr::from_bytes(&self.load_text(PATH_AT, 2 * PAGE)?)))
+    }
+
+    /// The end of a line; written before the record that says how much of it is to be shown.
+    pub(super) fn store_rest(&self, rest: &[u8]) -> io::Result<()> {
+        self.rest.set_len(rest.len() as u64)?;
+        self.rest.write_all_at(rest, 0)
+    }
+
+    /// The last bytes of it.
+    pub(super) fn load_rest(&self, bytes: u64) -> io::Result<Vec<u8>> {
+        let length = self.rest.metadata()?.len();
+        let bytes = bytes.min(length);
+        let mut rest = vec![0; to_usize(bytes)];
+        self.rest.read_exact_at(&mut rest, length - bytes)?;
+        Ok(rest)
     }
 
     /// The manner in which the lines of the next batches are formed; written while none is open.
@@ -179,8 +197,10 @@ pub(super) struct Record {
     pub(super) millis: u64,
     /// Where the lines are appended, from byte `done` of them on.
     pub(super) spot: Option<Spot>,
-    /// How many bytes of the lines are in a file for certain.
+    /// How many bytes of the lines are in a file for certain, or on stderr.
     pub(super) done: u64,
+    /// So many bytes of the end of a line are still to be shown on stderr, before anything else.
+    pub(super) rest: u64,
     pub(super) base: usize,
     pub(super) base_done: u64,
     /// What is said first in the batch about output that was dropped before.
@@ -269,6 +289,7 @@ impl Record {
             dropped_bytes,
             dropped_lines,
             self.folding,
+            self.rest,
             self.entries.len() as u64,
         ];
         let words = head.into_iter().chain(self.entries.iter().flat_map(Entry::encode));
@@ -297,7 +318,7 @@ impl Record {
         let notice_pid = next();
         let told = Loss { bytes: next(), lines: next() };
         let ended = Totals::from_words(&mut next);
-        let (folding, count) = (next(), to_usize(next()).min(ENTRIES_MAX));
+        let (folding, rest, count) = (next(), next(), to_usize(next()).min(ENTRIES_MAX));
         let entries = (0..count).map(|_| Entry::decode(&mut next)).collect();
         let spot = has_spot.then_some(spot);
         Record {
@@ -306,6 +327,7 @@ impl Record {
             millis,
             spot,
             done,
+            rest,
             base,
             base_done,
             notice,

@@ -84,7 +84,7 @@ pub enum Overflow {
 /// Where lines without a path of their own go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CaptureTarget {
-    /// Descriptor 2. A kill may repeat the lines of one batch there.
+    /// Descriptor 2. A kill may repeat a piece of at most 4 KiB there.
     Stderr,
     /// A log that other processes may write to through [`RotatingFile`](crate::RotatingFile).
     File(PathBuf),
@@ -165,6 +165,8 @@ pub enum CaptureStep {
     Counted,
     /// The hold is empty.
     Emptied,
+    /// A piece of the lines is on stderr, and it is noted down that it is.
+    Shown,
 }
 
 impl Totals {

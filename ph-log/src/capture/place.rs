@@ -31,8 +31,6 @@ pub(super) struct Place {
     pub(super) retry_at: Option<Duration>,
     /// Stderr takes nothing at the moment.
     pub(super) is_stalled: bool,
-    /// The end of a line of which stderr took only the beginning.
-    pub(super) rest: Vec<u8>,
     /// Its file could not be opened, and is not tried before that.
     pub(super) open_at: Duration,
     /// Why not, until that is told.
@@ -176,7 +174,6 @@ impl Place {
             ready: VecDeque::new(),
             retry_at: None,
             is_stalled: false,
-            rest: Vec::new(),
             open_at: Duration::ZERO,
             trouble: None,
         }

@@ -130,9 +130,11 @@ impl Capture {
     fn finish_writing(&mut self, is_last: bool) -> io::Result<bool> {
         self.journal.hold.empty(&mut self.input)?;
         let Some(spot) = self.record.spot else {
-            // On stderr nobody can look.
-            self.record.entries.clear();
-            self.settle()?;
+            // On stderr nobody can look, but it was noted down how far it had come.
+            self.regenerate(&[]);
+            self.keep_rest()?;
+            self.trim(false);
+            self.consume()?;
             return Ok(true);
         };
         let path = self.journal.load_path()?;

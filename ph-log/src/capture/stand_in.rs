@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use super::Capture;
 use super::place::MAIN;
-use super::terminal;
 use crate::output::monotonic;
 
 /// How often it is tried to open a file.
@@ -58,7 +57,6 @@ impl Capture {
     fn put_in_main(&mut self, text: &str) {
         let pid = u64::from(std::process::id());
         let line = self.manner.notice(self.record.millis, pid, text, &[]);
-        let is_within_line = self.places.get(MAIN).is_some_and(|place| !place.rest.is_empty());
         match self.places.file(MAIN) {
             Ok(Some(file)) => {
                 let _ = file.write_batch(&line);
@@ -66,10 +64,8 @@ impl Capture {
                     self.copy.put(&line);
                 }
             }
-            Ok(None) if !is_within_line => {
-                terminal::put(&line, Duration::ZERO);
-            }
-            Ok(None) | Err(_) => {}
+            Ok(None) => self.remark(&line, Duration::ZERO),
+            Err(_) => {}
         }
     }
 }

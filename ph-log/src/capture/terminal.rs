@@ -12,10 +12,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::stat::fstat;
 use nix::unistd::write;
-
-use crate::rotating::folder::is_regular;
 
 /// What a pipe takes as one piece: PIPE_BUF of Linux.
 const PIECE: usize = 4096;
@@ -53,25 +50,48 @@ impl Copy {
 
 /// Writes as much as stderr takes. Returns how many bytes that was.
 pub(super) fn put(bytes: &[u8], patience: Duration) -> (usize, Option<Refusal>) {
+    let mut written = 0;
+    let mut note = |done| {
+        written = done;
+        Ok(())
+    };
+    let refusal = put_noted(bytes, patience, &mut note).map_or(None, |(_, refusal)| refusal);
+    (written, refusal)
+}
+
+/// The same; `note` is told after each piece how many bytes are written in all. Its error is
+/// returned.
+pub(super) fn put_noted(
+    bytes: &[u8],
+    patience: Duration,
+    note: &mut dyn FnMut(usize) -> io::Result<()>,
+) -> io::Result<(usize, Option<Refusal>)> {
     let stderr = io::stderr();
-    let is_file = fstat(&stderr).is_ok_and(|stat| is_regular(&stat));
     let mut written = 0;
     while written < bytes.len() {
         if let Err(refusal) = ask(patience) {
-            return (written, Some(refusal));
+            return Ok((written, Some(refusal)));
         }
-        let rest = &bytes[written..];
-        let piece = if is_file { rest } else { &rest[..rest.len().min(PIECE)] };
+        let piece = piece_of(&bytes[written..]);
         let fd = own_terminal().map_or(stderr.as_fd(), File::as_fd);
         match write(fd, piece) {
             Err(Errno::EINTR) => {}
             // Somebody else made it non-blocking and filled it since the question.
-            Err(Errno::EAGAIN) => return (written, Some(Refusal::Stalled)),
-            Err(errno) => return (written, Some(Refusal::Failed(errno))),
-            Ok(some) => written += some,
+            Err(Errno::EAGAIN) => return Ok((written, Some(Refusal::Stalled))),
+            Err(errno) => return Ok((written, Some(Refusal::Failed(errno)))),
+            Ok(some) => {
+                written += some;
+                note(written)?;
+            }
         }
     }
-    (written, None)
+    Ok((written, None))
+}
+
+/// What is written next: whole lines, as many as fit into a piece, or a piece of a longer one.
+fn piece_of(bytes: &[u8]) -> &[u8] {
+    let piece = &bytes[..bytes.len().min(PIECE)];
+    memchr::memrchr(b'\n', piece).map_or(piece, |end| &piece[..=end])
 }
 
 /// The terminal that stderr is, if it is one, on a description that never waits.

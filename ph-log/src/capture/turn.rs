@@ -80,8 +80,8 @@ impl Capture {
                 break;
             }
             let is_told = self.untold() == Loss::default();
-            let has_rest = |place: &Place| !place.ready.is_empty() || !place.rest.is_empty();
-            let is_idle = !self.places.iter().any(|(_, place)| has_rest(place));
+            let is_idle = self.rest.is_empty()
+                && !self.places.iter().any(|(_, place)| !place.ready.is_empty());
             if (is_idle && self.flight.is_none()) || self.totals().read >= enough {
                 if is_told || !std::mem::take(&mut may_tell) {
                     result = Ok(is_told);
@@ -242,7 +242,9 @@ impl Capture {
                 continue;
             }
             let now = monotonic();
-            self.put_rest(number);
+            if number == MAIN {
+                self.put_rest()?;
+            }
             let Some(place) = self.places.get(number) else { continue };
             place.is_stalled = place.is_stalled && terminal::is_stalled();
             let is_stalled = place.is_stalled;
@@ -344,6 +346,6 @@ impl Capture {
         let millis = since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(0));
         let line = self.manner.notice(millis, u64::from(std::process::id()), text, &[]);
         // There is nobody else to tell.
-        terminal::put(&line, SAY_PATIENCE);
+        self.remark(&line, SAY_PATIENCE);
     }
 }

@@ -43,6 +43,9 @@ pub(crate) const STEPS: [CaptureStep; 9] = [
     CaptureStep::Emptied,
 ];
 
+/// The one step that only stderr has.
+pub(crate) const SHOWN: usize = STEPS.len();
+
 pub(crate) const CRASHED: i32 = 77;
 
 /// The step this process dies after, as an index of `STEPS`, and how often it passes before.
@@ -50,7 +53,7 @@ static CRASH_AT: AtomicU32 = AtomicU32::new(u32::MAX);
 static PASSES: AtomicU32 = AtomicU32::new(0);
 
 fn crash(step: CaptureStep) {
-    let index = STEPS.iter().position(|known| *known == step).expect("a known step");
+    let index = STEPS.iter().position(|known| *known == step).unwrap_or(SHOWN);
     let is_it = u32::try_from(index) == Ok(CRASH_AT.load(Ordering::Relaxed));
     if is_it && PASSES.fetch_sub(1, Ordering::Relaxed) == 0 {
         exit_now(CRASHED);
@@ -119,7 +122,9 @@ impl Master {
             }
             let totals = capture.totals();
             assert_eq!(totals.read, totals.written);
-            let CaptureTarget::File(path) = &self.options.target else { panic!("a file") };
+            let drained = capture.drain(Duration::from_secs(20)).expect("a drain");
+            assert!(drained.is_done);
+            let CaptureTarget::File(path) = &self.options.target else { return };
             let text = format!("{} {}", totals.read, totals.lines);
             fs::write(path.with_file_name("totals"), text).expect("a file");
         })
@@ -238,7 +243,7 @@ fn so_they_do_while_others_write_and_everybody_rotates() {
 
 /// Ends a log process after a while, unless it has done all its work before. Returns whether it
 /// was killed.
-fn kill_after(pid: Pid, pause: Duration) -> bool {
+pub(crate) fn kill_after(pid: Pid, pause: Duration) -> bool {
     poll(&mut [], PollTimeout::try_from(pause).expect("short")).expect("a pause");
     let status = waitpid(pid, Some(WaitPidFlag::WNOHANG)).expect("a process");
     if status != WaitStatus::StillAlive {

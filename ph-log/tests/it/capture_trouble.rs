@@ -234,7 +234,7 @@ fn a_disk_that_does_not_answer_keeps_nobody_waiting() {
 }
 
 /// Makes a small pipe the stderr of this process and returns the end to read from.
-fn stderr_to_pipe() -> OwnedFd {
+pub(crate) fn stderr_to_pipe() -> OwnedFd {
     let (read, write) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
     fcntl(&read, FcntlArg::F_SETPIPE_SZ(8192)).expect("a small pipe");
     dup2_stderr(&write).expect("a descriptor");

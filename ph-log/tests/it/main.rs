@@ -8,6 +8,7 @@ mod capture;
 mod capture_crash;
 mod capture_hostile;
 mod capture_own_file;
+mod capture_stderr;
 mod capture_trouble;
 mod compression;
 mod descriptors;

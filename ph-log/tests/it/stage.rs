@@ -31,6 +31,7 @@ fn scenarios() -> impl Iterator<Item = &'static Scenario> {
         crate::capture_crash::SCENARIOS,
         crate::capture_hostile::SCENARIOS,
         crate::capture_own_file::SCENARIOS,
+        crate::capture_stderr::SCENARIOS,
         crate::capture_trouble::SCENARIOS,
         crate::compression::SCENARIOS,
         crate::descriptors::SCENARIOS,

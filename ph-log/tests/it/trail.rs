@@ -120,6 +120,19 @@ impl Trail {
         }
     }
 
+    /// Takes lines that come again for one.
+    pub(crate) fn forget_repeats(&mut self) {
+        for numbers in self.numbers.values_mut() {
+            let mut seen = 0;
+            numbers.retain(|number| {
+                *number >= seen && {
+                    seen = *number + 1;
+                    true
+                }
+            });
+        }
+    }
+
     /// How many lines of a process there are, in whatever order: those of a writer that was stopped
     /// between two files may lie in the older one. They must be the first ones, each once.
     pub(crate) fn found(&self, process: u32) -> u32 {
