@@ -6,6 +6,7 @@
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use super::action::{Action, Notice};
 use super::backoff::{Backoff, Jitter};
@@ -20,6 +21,9 @@ pub struct HelperRole {
     pub respawn: bool,
     /// Until when it is needed.
     pub ends: HelperEnd,
+    /// The longest it is kept waiting between two lives, where others wait for it and `backoff_max`
+    /// would be too long for them. `None`: `backoff_max`.
+    pub backoff_cap: Option<Duration>,
 }
 
 /// When a helper is told to leave, in a stop.
@@ -68,6 +72,8 @@ struct Record {
     role: HelperRole,
     state: State,
     backoff: Backoff,
+    /// It was killed in its last task, and started once more for that.
+    is_recalled: bool,
 }
 
 /// All helpers of a master, and the index of their deadlines.
@@ -83,6 +89,7 @@ impl Helpers {
             role: *role,
             state: State::Ended,
             backoff: Backoff::default(),
+            is_recalled: false,
         };
         Self { records: roles.iter().map(record).collect(), deadlines: BTreeSet::new() }
     }
@@ -129,9 +136,14 @@ impl Helpers {
         let Some(record) = self.records.get_mut(index(helper)) else { return };
         let (next, respawn_in) = match record.state {
             State::Waiting { .. } | State::Ended => return,
+            State::Stopping { kill_at } if record.is_to_go_on(status) && now < kill_at => {
+                record.is_recalled = true;
+                return recall(helper, status, actions);
+            }
             State::Running { since } if record.role.respawn => {
                 let life = status.map(|_| now.since(since));
-                let wait = record.backoff.on_death(now, life, policy, jitter);
+                let policy = record.role.policy(policy);
+                let wait = record.backoff.on_death(now, life, &policy, jitter);
                 (State::Waiting { spawn_at: now.after(wait) }, Some(wait))
             }
             State::Running { .. } | State::Stopping { .. } | State::Killed => (State::Ended, None),
@@ -232,6 +244,31 @@ impl State {
             Self::Waiting { .. } | Self::Running { .. } | Self::Ended => false,
         }
     }
+}
+
+impl HelperRole {
+    /// The policy with the backoff of this helper.
+    fn policy(self, policy: &Policy) -> Policy {
+        let cap = self.backoff_cap.unwrap_or(policy.backoff_max);
+        Policy { backoff_max: policy.backoff_max.min(cap), ..policy.clone() }
+    }
+}
+
+impl Record {
+    /// Whether its last task, in which it was killed, is still to be done. Who exited has done what
+    /// it could, and who is killed twice would be so for ever.
+    fn is_to_go_on(&self, status: Option<ExitStatus>) -> bool {
+        let HelperRole { respawn, ends, .. } = self.role;
+        let is_killed = matches!(status, Some(ExitStatus::Signal { .. }));
+        is_killed && respawn && ends == HelperEnd::Last && !self.is_recalled
+    }
+}
+
+/// It goes on at once, within the time that it had.
+fn recall(helper: HelperId, status: Option<ExitStatus>, actions: &mut Vec<Action>) {
+    let respawn_in = Some(Duration::ZERO);
+    actions.push(Action::Notify(Notice::HelperEnded { helper, status, respawn_in }));
+    actions.extend([Action::SpawnHelper { helper }, Action::StopHelper { helper }]);
 }
 
 fn index(helper: HelperId) -> usize {

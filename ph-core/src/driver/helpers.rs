@@ -25,6 +25,9 @@ use crate::sys::spawn::{Instance, Program, SpawnOutcome, outcome};
 use crate::sys::{fds, mark, procfs, title};
 use crate::worker::{self, LogOrigin};
 
+/// The longest there is no log process while it keeps dying: workers wait whose pipes are full.
+const LOG_BACKOFF_CAP: Duration = Duration::from_secs(1);
+
 /// A child of the master that is not a worker: it is kept alive, and never counted.
 ///
 /// It leads a session of its own, dies with the master, and is told to stop by SIGTERM.
@@ -65,11 +68,14 @@ impl Helper {
     /// The process that writes the log.
     pub(super) fn log() -> Self {
         let helper = Self::new(LOG_NAME.to_owned(), Work::Log);
-        Self { role: HelperRole { ends: HelperEnd::Last, ..helper.role }, ..helper }
+        let role =
+            HelperRole { ends: HelperEnd::Last, backoff_cap: Some(LOG_BACKOFF_CAP), ..helper.role };
+        Self { role, ..helper }
     }
 
     fn new(name: String, work: Work) -> Self {
-        Self { name, work, role: HelperRole { respawn: true, ends: HelperEnd::WithWorkers } }
+        let role = HelperRole { respawn: true, ends: HelperEnd::WithWorkers, backoff_cap: None };
+        Self { name, work, role }
     }
 
     /// Whether it is started again when it ends. The default is yes.

@@ -120,6 +120,7 @@ fn parse(text: &str, policy: Policy) -> Event {
             let helper = HelperId(helper.parse().expect("a helper"));
             let status = match end {
                 "failed" => None,
+                "killed" => Some(ExitStatus::Signal { number: 9, core: false }),
                 code => Some(ExitStatus::Code(code.parse().expect("a code"))),
             };
             Event::HelperEnded { helper, status, jitter }

@@ -1,6 +1,6 @@
 //! Children that are not workers: kept alive, told to leave in their turn, and never counted.
 
-use ph_core::arbiter::{HelperEnd, HelperRole, Policy};
+use ph_core::arbiter::{HelperRole, Policy};
 
 use super::{LOG, PROBE, WARDEN, one, two};
 use crate::story::tell_with;
@@ -32,6 +32,29 @@ fn a_helper_that_dies_is_started_again_at_once_then_waits_twice_as_long_each_tim
 }
 
 #[test]
+fn one_that_others_wait_for_is_never_missing_for_longer_than_its_cap() {
+    tell_with(
+        &[LOG],
+        one(),
+        "0   | started    | help 0, spawn 1@0
+         0   | ready 1    | -
+         0.5 | helper 0 9 | *helper 0 ended again in 0, help 0
+         0.5 | helper 0 9 | *helper 0 ended again in 0.1
+         0.6 | tick       | help 0
+         0.6 | helper 0 9 | *helper 0 ended again in 0.2
+         0.8 | tick       | help 0
+         0.8 | helper 0 9 | *helper 0 ended again in 0.4
+         1.2 | tick       | help 0
+         1.2 | helper 0 9 | *helper 0 ended again in 0.8
+         2   | tick       | help 0
+         2   | helper 0 9 | *helper 0 ended again in 1
+         3   | tick       | help 0
+         3   | helper 0 9 | *helper 0 ended again in 1
+         4   | tick       | help 0",
+    );
+}
+
+#[test]
 fn a_helper_that_cannot_be_started_backs_off_and_holds_nobody_up() {
     tell_with(
         &[PROBE],
@@ -47,7 +70,7 @@ fn a_helper_that_cannot_be_started_backs_off_and_holds_nobody_up() {
 
 #[test]
 fn a_helper_that_runs_once_is_not_started_again() {
-    let once = HelperRole { respawn: false, ends: HelperEnd::WithWorkers };
+    let once = HelperRole { respawn: false, ..PROBE };
     for end in ["0", "1", "failed"] {
         tell_with(
             &[once],
@@ -272,5 +295,41 @@ fn one_in_backoff_is_started_at_once_to_write_down_what_the_others_said() {
          0.2  | stop            | stop 1
          0.25 | exit 1 0        | *exited 1 Shutdown, *leaving with 0, help 0, dismiss 0
          0.3  | helper 0 0      | exit 0",
+    );
+}
+
+#[test]
+fn one_that_is_killed_while_it_writes_that_down_is_started_once_more() {
+    tell_with(
+        &[WARDEN, LOG],
+        one(),
+        "0   | started         | help 0, help 1, spawn 1@0
+         1   | stop            | stop 1
+         2   | exit 1 0        | dismiss 0
+         2.1 | helper 0 0      | *leaving with 0, dismiss 1
+         2.2 | helper 1 killed | *helper 1 ended again in 0, help 1, dismiss 1
+         2.2 | due             | 32
+         2.3 | helper 1 killed | exit 0",
+    );
+    // One that ended of itself has done what it could.
+    tell_with(
+        &[LOG],
+        one(),
+        "0   | started    | help 0, spawn 1@0
+         1   | stop       | stop 1
+         2   | exit 1 0   | *exited 1 Shutdown, *leaving with 0, dismiss 0
+         2.1 | helper 0 1 | exit 0",
+    );
+}
+
+#[test]
+fn who_is_killed_for_its_slowness_is_not_started_once_more() {
+    tell_with(
+        &[LOG],
+        one(),
+        "0    | started        | help 0, spawn 1@0
+         1    | stop           | stop 1
+         2    | exit 1 0       | *exited 1 Shutdown, *leaving with 0, dismiss 0
+         32.1 | helper 0 killed| exit 0",
     );
 }

@@ -15,13 +15,16 @@ use std::time::Duration;
 use ph_core::arbiter::{HelperEnd, HelperRole, Policy, Readiness, WorkerKind};
 
 /// A helper that outlives the workers.
-pub(crate) const WARDEN: HelperRole = HelperRole { respawn: true, ends: HelperEnd::AfterWorkers };
+pub(crate) const WARDEN: HelperRole =
+    HelperRole { respawn: true, ends: HelperEnd::AfterWorkers, backoff_cap: None };
 
 /// One that outlives all others.
-pub(crate) const LOG: HelperRole = HelperRole { respawn: true, ends: HelperEnd::Last };
+pub(crate) const LOG: HelperRole =
+    HelperRole { respawn: true, ends: HelperEnd::Last, backoff_cap: Some(Duration::from_secs(1)) };
 
 /// One that leaves with the workers.
-pub(crate) const PROBE: HelperRole = HelperRole { respawn: true, ends: HelperEnd::WithWorkers };
+pub(crate) const PROBE: HelperRole =
+    HelperRole { respawn: true, ends: HelperEnd::WithWorkers, backoff_cap: None };
 
 fn two() -> Policy {
     Policy { target: 2, ..Policy::default() }

@@ -20,6 +20,8 @@ struct Process {
     /// How long it takes to leave when it is told, and to end when it is killed.
     stop: Option<Duration>,
     kill: Option<Duration>,
+    /// How it ends when it is told.
+    told: ExitStatus,
 }
 
 impl Process {
@@ -64,6 +66,7 @@ impl Beside {
             status: ExitStatus::Code(0),
             stop: Some(rng.span(quick)),
             kill: Some(rng.span(quick)),
+            told: ExitStatus::Code(0),
         };
         if let Some(faults) = &self.faults {
             if rng.chance(faults.fork_fails) {
@@ -74,6 +77,8 @@ impl Beside {
                 let killed = ExitStatus::Signal { number: 9, core: false };
                 let status = rng.pick(&[ExitStatus::Code(0), ExitStatus::Code(1), killed]);
                 process.end(self.now, Some(rng.span(longest)), status);
+                // Somebody may kill it then, too.
+                process.told = status;
             }
             if rng.chance(faults.ignores_stop) {
                 process.stop = or_never(CLOSING_GRACE * 2, rng);
@@ -91,7 +96,7 @@ impl Beside {
     pub(super) fn stop(&mut self, helper: HelperId) {
         let now = self.now;
         if let Some(process) = self.process(helper) {
-            process.end(now, process.stop, ExitStatus::Code(0));
+            process.end(now, process.stop, process.told);
         }
     }
 

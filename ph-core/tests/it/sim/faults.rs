@@ -205,7 +205,11 @@ fn draw_exit_with(rng: &mut Rng) -> Option<ExitWith> {
 fn draw_helpers(rng: &mut Rng) -> Vec<HelperRole> {
     let count = rng.below(4);
     let ends = [HelperEnd::WithWorkers, HelperEnd::AfterWorkers, HelperEnd::Last];
-    let role = |rng: &mut Rng| HelperRole { respawn: rng.chance(750), ends: rng.pick(&ends) };
+    let role = |rng: &mut Rng| {
+        let (respawn, ends) = (rng.chance(750), rng.pick(&ends));
+        let cap = Duration::from_secs(1);
+        HelperRole { respawn, ends, backoff_cap: (ends == HelperEnd::Last).then_some(cap) }
+    };
     (0..count).map(|_| role(rng)).collect()
 }
 

@@ -32,7 +32,7 @@ mutations! {
     ReusesIdentities DependsOnOrder Babbles RemembersEverything HasAClockOfItsOwn
     ForgetsHelpers CountsHelpers EndsWithAHelper DismissesTheWardenFirst DismissesTheLogFirst
     DismissesTwice     KillsHelpersAtOnce TellsAHelpersEndTwice HelpsAfterStop HelpersSpin ForgetsStrays
-    OverlooksStrays GivesStraysUpAsleep ServesOnAfterTheLast
+    OverlooksStrays GivesStraysUpAsleep ServesOnAfterTheLast ForgetsTheCap LeavesTheLastTaskUndone
 }
 
 impl Mutation {
@@ -82,7 +82,8 @@ impl Mutation {
             Self::TellsAHelpersEndTwice => &[5],
             // One that ends last has a process already.
             Self::HelpsAfterStop => &[6, 1],
-            Self::HelpersSpin => &[9],
+            Self::HelpersSpin | Self::LeavesTheLastTaskUndone => &[9],
+            Self::ForgetsTheCap => &[13, 12],
         }
     }
 }

@@ -7,7 +7,9 @@
 
 use std::time::Duration;
 
-use ph_core::arbiter::{CLOSING_GRACE, ExitStatus, HelperEnd, HelperId, HelperRole, Outcome};
+use ph_core::arbiter::{
+    CLOSING_GRACE, ExitStatus, HelperEnd, HelperId, HelperRole, Outcome, Policy,
+};
 
 use super::{
     Action, LATE_TOLERANCE, Observer, REAP_GRACE, SlotRecord, Time, Verdict, Violation, hold,
@@ -24,6 +26,15 @@ struct Helper {
     kill_at: Option<Time>,
     is_killed: bool,
     deaths: SlotRecord,
+    recall: Recall,
+}
+
+/// Whether one that was killed in its last task was started once more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Recall {
+    Never,
+    Due,
+    Done,
 }
 
 impl Helper {
@@ -70,6 +81,7 @@ impl Closing {
             kill_at: None,
             is_killed: false,
             deaths: SlotRecord::default(),
+            recall: Recall::Never,
         };
         Self {
             helpers: roles.iter().map(helper).collect(),
@@ -146,9 +158,20 @@ impl Observer {
     pub(super) fn on_helper_ended(&mut self, helper: HelperId, status: Option<ExitStatus>) {
         let Some(seen) = self.closing.helpers.get_mut(helper.0 as usize) else { return };
         let Some(since) = seen.since.take() else { return };
-        if seen.kill_at.is_none() {
+        if let Some(kill_at) = seen.kill_at {
+            let HelperRole { respawn, ends, .. } = seen.role;
+            let is_killed = matches!(status, Some(ExitStatus::Signal { .. })) && !seen.is_killed;
+            let is_last = respawn && ends == HelperEnd::Last && seen.recall == Recall::Never;
+            if is_killed && is_last && self.now < kill_at {
+                (seen.kill_at, seen.recall) = (None, Recall::Due);
+                self.closing.ended = Some(helper);
+            }
+        } else {
             let life = status.map(|_| self.now.since(since));
-            seen.deaths.on_death(self.now, life, &self.policy);
+            let most = self.policy.backoff_max;
+            let backoff_max = seen.role.backoff_cap.map_or(most, |cap| most.min(cap));
+            let policy = Policy { backoff_max, ..self.policy.clone() };
+            seen.deaths.on_death(self.now, life, &policy);
             self.closing.ended = Some(helper);
         }
     }
@@ -188,6 +211,9 @@ impl Observer {
         hold!(9, now >= earliest || is_last_call, "{helper:?} must wait until {earliest:?}");
         seen.since = Some(now);
         seen.has_run = true;
+        if seen.recall == Recall::Due {
+            seen.recall = Recall::Done;
+        }
         Ok(())
     }
 
@@ -267,6 +293,12 @@ impl Observer {
     /// The order of I7, and the timers of I3 and I13.
     pub(super) fn check_closing(&mut self, next_deadline: Option<Time>) -> Verdict {
         let deadline = next_deadline.unwrap_or(Time::from_nanos(u64::MAX));
+        let undone = self.closing.helpers.iter().position(|seen| seen.recall == Recall::Due);
+        hold!(
+            9,
+            undone.is_none(),
+            "helper {undone:?} was killed in its last task, and that is all"
+        );
         if self.stop.is_some() && self.living() == 0 {
             let is_asked = !matches!(self.closing.strays, Strays::Unasked);
             hold!(7, is_asked, "no worker is left, and nobody asks for strays");

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use ph_core::arbiter::{
-    Action, Arbiter, Event, HelperEnd, HelperId, HelperRole, Notice, Order, Time,
+    Action, Arbiter, Event, ExitStatus, HelperEnd, HelperId, HelperRole, Notice, Order, Time,
 };
 
 use super::{Mutant, Mutation, double};
@@ -19,6 +19,7 @@ impl Mutant {
             Mutation::DismissesTheLogFirst if real.ends == HelperEnd::Last => {
                 HelperRole { ends: HelperEnd::AfterWorkers, ..real }
             }
+            Mutation::ForgetsTheCap => HelperRole { backoff_cap: None, ..real },
             _ => real,
         }
     }
@@ -64,8 +65,13 @@ impl Mutant {
         let stop = |action: &Action| matches!(action, Action::StopHelper { .. });
         let ended = |action: &Action| matches!(action, Action::Notify(Notice::HelperEnded { .. }));
         let stopping = |action: &Action| matches!(action, Action::Notify(Notice::Stopping { .. }));
+        let killed = Some(ExitStatus::Signal { number: 9, core: false });
+        let is_end = matches!(event, Event::HelperEnded { status, .. } if status == killed);
         match self.mutation {
             M::ForgetsHelpers if event != Event::Started => actions.retain(|it| !spawn(it)),
+            M::LeavesTheLastTaskUndone if is_end && actions.iter().any(stop) => {
+                actions.retain(|it| !spawn(it) && !stop(it));
+            }
             M::DismissesTwice => double(actions, stop),
             M::TellsAHelpersEndTwice => double(actions, ended),
             M::KillsHelpersAtOnce => {
