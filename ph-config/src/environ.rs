@@ -23,7 +23,7 @@ const MAX_COMPARED: usize = 1000;
 /// What is between section and key.
 const DIVIDER: &str = "__";
 /// The names that are never settings.
-const RESERVED: [&str; 10] = [
+const RESERVED: [&str; 11] = [
     "PH_CONFIG",
     "PH_SLOT",
     "PH_GENERATION",
@@ -34,6 +34,7 @@ const RESERVED: [&str; 10] = [
     "PH_MASTER_PID",
     "PH_TRACE",
     "PH_FAULT",
+    "PH_SUCCESSOR",
 ];
 /// How the names of the application's keys begin, as workers see them.
 const RESERVED_PREFIX: &str = "PH_APP_";

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ph_config::{LogCompress, LogFormat, LogLevel, LogOverflow, LogRotate, LogTarget, Settings};
-use ph_core::{LogFeed, LogOrder, LogOrigin, LogProcess, LogSource, Logging, OutputStream};
+use ph_core::{LogEnd, LogFeed, LogOrder, LogOrigin, LogProcess, LogSource, Logging, OutputStream};
 use ph_log::{
     Capture, CaptureJournal, CaptureOptions, CaptureTarget, Clock, Compression, Format, Level,
     LogError, LogOptions, Overflow, Period, RotateLimits, Source, SourceKind, StandardStream,
@@ -153,7 +153,7 @@ impl Logging for LogOfService {
 }
 
 impl LogProcess for LogOfService {
-    fn run(&self, mut feed: LogFeed) -> ph_core::Result {
+    fn run(&self, mut feed: LogFeed) -> ph_core::Result<LogEnd> {
         let mut capture = Capture::open(self.capture.clone(), Arc::clone(&self.journal))?;
         for source in feed.sources() {
             capture.add(self.source(source))?;
@@ -172,14 +172,11 @@ impl LogProcess for LogOfService {
                         capture.reopen();
                         tracing::info!("log files reopened");
                     }
-                    LogOrder::Finish => {
-                        finish(&mut capture)?;
-                        return Ok(());
-                    }
+                    LogOrder::Finish => return finish(&mut capture),
                     LogOrder::Orphaned => {
-                        capture.drain_to_the_end(ORPHANED_LIMIT)?;
+                        let drained = capture.drain_to_the_end(ORPHANED_LIMIT)?;
                         capture.tell_loss();
-                        return Ok(());
+                        return Ok(end_of(drained.is_done));
                     }
                 }
             }
@@ -229,14 +226,19 @@ impl LogOfService {
 }
 
 /// Brings to the log what is there, as long as that takes anything.
-fn finish(capture: &mut Capture) -> ph_core::Result {
+fn finish(capture: &mut Capture) -> ph_core::Result<LogEnd> {
     loop {
         let before = capture.totals();
-        if capture.drain(FINISH_PATIENCE)?.is_done || capture.totals() == before {
+        let is_done = capture.drain(FINISH_PATIENCE)?.is_done;
+        if is_done || capture.totals() == before {
             capture.tell_loss();
-            return Ok(());
+            return Ok(end_of(is_done));
         }
     }
+}
+
+fn end_of(is_done: bool) -> LogEnd {
+    if is_done { LogEnd::Complete } else { LogEnd::Incomplete }
 }
 
 fn stream_of(stream: OutputStream) -> Option<StandardStream> {

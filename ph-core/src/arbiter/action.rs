@@ -177,6 +177,9 @@ pub enum Outcome {
         /// How many: workers, and what they left behind.
         processes: u32,
     },
+    /// An ordered stop, but those who end last did not end well: what others had to say is not all
+    /// written down.
+    Unwritten,
     /// The service ended with its workers, as [`ExitWith`](super::ExitWith) had asked for.
     WorkersEnded {
         /// The exit code that counts, as a shell reports it.
@@ -205,7 +208,7 @@ impl Outcome {
     pub const fn code(self) -> u8 {
         match self {
             Self::Stopped | Self::Upgraded => 0,
-            Self::Unreaped { .. } | Self::NotBooted => 1,
+            Self::Unreaped { .. } | Self::Unwritten | Self::NotBooted => 1,
             Self::BootFailed { code } | Self::WorkersEnded { code } => code,
             Self::NotExecutable => 126,
             Self::NotFound => 127,

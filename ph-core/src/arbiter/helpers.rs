@@ -74,6 +74,8 @@ struct Record {
     backoff: Backoff,
     /// It was killed in its last task, and started once more for that.
     is_recalled: bool,
+    /// It did not end its last task well.
+    is_unfinished: bool,
 }
 
 /// All helpers of a master, and the index of their deadlines.
@@ -90,6 +92,7 @@ impl Helpers {
             state: State::Ended,
             backoff: Backoff::default(),
             is_recalled: false,
+            is_unfinished: false,
         };
         Self { records: roles.iter().map(record).collect(), deadlines: BTreeSet::new() }
     }
@@ -149,6 +152,7 @@ impl Helpers {
             State::Running { .. } | State::Stopping { .. } | State::Killed => (State::Ended, None),
         };
         let is_expected = record.state.is_told();
+        record.is_unfinished = is_expected && status != Some(ExitStatus::Code(0));
         self.set_state(helper, next);
         if !is_expected {
             actions.push(Action::Notify(Notice::HelperEnded { helper, status, respawn_in }));
@@ -201,6 +205,12 @@ impl Helpers {
     pub(super) fn have_ended(&self, turn: impl Fn(HelperEnd) -> bool) -> bool {
         let mut those = self.records.iter().filter(|record| turn(record.role.ends));
         those.all(|record| record.state == State::Ended)
+    }
+
+    /// Whether those that end last have, and said that all is done.
+    pub(super) fn have_done_the_last(&self) -> bool {
+        let mut those = self.records.iter().filter(|record| record.role.ends == HelperEnd::Last);
+        those.all(|record| record.state == State::Ended && !record.is_unfinished)
     }
 
     /// Compares the index with what it is derived from.

@@ -255,6 +255,7 @@ impl Arbiter {
             Outcome::Stopped if processes > 0 => Outcome::Unreaped { processes },
             Outcome::Stopped
             | Outcome::Unreaped { .. }
+            | Outcome::Unwritten
             | Outcome::WorkersEnded { .. }
             | Outcome::BootFailed { .. }
             | Outcome::NotExecutable
@@ -279,6 +280,16 @@ impl Arbiter {
             }
             self.helpers.kill_all(HelperEnd::Last, actions);
         }
+        let outcome = match outcome {
+            Outcome::Stopped if !self.helpers.have_done_the_last() => Outcome::Unwritten,
+            Outcome::Stopped
+            | Outcome::Unreaped { .. }
+            | Outcome::Unwritten
+            | Outcome::WorkersEnded { .. }
+            | Outcome::BootFailed { .. }
+            | Outcome::NotExecutable
+            | Outcome::NotFound => outcome,
+        };
         self.phase = Phase::Exited;
         actions.push(Action::Exit(outcome));
     }

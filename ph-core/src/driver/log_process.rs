@@ -25,7 +25,7 @@ use message::{ENDED_MAX, FINISH, REOPEN, message_of};
 use crate::sys::channel::Channel;
 use crate::sys::process::{self, Fork};
 use crate::sys::{fds, mark};
-use crate::worker::{self, LogOrigin, LogProcess, LogSource, OutputStream};
+use crate::worker::{self, LogEnd, LogOrigin, LogProcess, LogSource, OutputStream};
 
 /// The master's own lines.
 const MASTERS_SOURCE: u64 = 0;
@@ -300,7 +300,9 @@ impl Driver<'_> {
                 let Some(process) = self.log_process() else { return 1 };
                 // It has as many descriptors as the master, and keeps the master's limit of them.
                 match process.run(feed) {
-                    Ok(()) => 0,
+                    Ok(LogEnd::Complete) => 0,
+                    // The log process has said so, where it could.
+                    Ok(LogEnd::Incomplete) => 1,
                     Err(why) => {
                         error!("the log process failed: {why}");
                         1

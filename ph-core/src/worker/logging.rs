@@ -34,6 +34,15 @@ pub trait Logging: Send + Sync {
     }
 }
 
+/// What a log process has done when it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogEnd {
+    /// All that it was given is in the log.
+    Complete,
+    /// The log did not take all of it.
+    Incomplete,
+}
+
 /// A log with a process of its own: the one that waits for disks and terminals, so that neither the
 /// master nor a worker has to.
 ///
@@ -43,10 +52,13 @@ pub trait LogProcess {
     /// The log process: brings to the log what `feed` gives, until that says that it is over. An error
     /// ends the process with exit code 1, a panic with 101.
     ///
+    /// What it does not bring to the log at the end is lost, and makes the exit code of an ordered
+    /// stop 1.
+    ///
     /// # Errors
     ///
     /// Whatever keeps it from going on; the master starts another one.
-    fn run(&self, feed: LogFeed) -> Result;
+    fn run(&self, feed: LogFeed) -> Result<LogEnd>;
 
     /// Descriptors that nobody but the master and its log process is to have.
     fn fds(&self) -> Vec<RawFd> {

@@ -13,7 +13,7 @@ pub(crate) use boot::{Boot, Factory, enter, never_return};
 pub use connection::{Connection, Peer};
 pub use context::Context;
 pub(crate) use context::Identity;
-pub use logging::{LogOrigin, LogProcess, LogSource, Logging, OutputStream};
+pub use logging::{LogEnd, LogOrigin, LogProcess, LogSource, Logging, OutputStream};
 pub(crate) use sync::Listener;
 
 /// Whatever a worker's code may fail with.

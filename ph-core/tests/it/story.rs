@@ -189,6 +189,7 @@ fn show(action: &Action) -> String {
         Action::Notify(notice) => show_notice(notice),
         Action::Exit(outcome) => match outcome {
             Outcome::Unreaped { processes } => format!("exit 1 unreaped {processes}"),
+            Outcome::Unwritten => "exit 1 unwritten".to_owned(),
             Outcome::Stopped
             | Outcome::WorkersEnded { .. }
             | Outcome::BootFailed { .. }

@@ -266,7 +266,7 @@ fn they_have_the_time_of_the_stop_and_are_replaced_until_then() {
          1.1 | helper 0 9 | *helper 0 ended again in 0, help 0
          2   | exit 1 0   | *exited 1 Shutdown, *leaving with 0, dismiss 0
          31  | tick       | -
-         32  | tick       | kill helper 0, exit 0",
+         32  | tick       | kill helper 0, exit 1 unwritten",
     );
 }
 
@@ -309,7 +309,7 @@ fn one_that_is_killed_while_it_writes_that_down_is_started_once_more() {
          2.1 | helper 0 0      | *leaving with 0, dismiss 1
          2.2 | helper 1 killed | *helper 1 ended again in 0, help 1, dismiss 1
          2.2 | due             | 32
-         2.3 | helper 1 killed | exit 0",
+         2.3 | helper 1 killed | exit 1 unwritten",
     );
     // One that ended of itself has done what it could.
     tell_with(
@@ -318,7 +318,7 @@ fn one_that_is_killed_while_it_writes_that_down_is_started_once_more() {
         "0   | started    | help 0, spawn 1@0
          1   | stop       | stop 1
          2   | exit 1 0   | *exited 1 Shutdown, *leaving with 0, dismiss 0
-         2.1 | helper 0 1 | exit 0",
+         2.1 | helper 0 1 | exit 1 unwritten",
     );
 }
 
@@ -330,6 +330,6 @@ fn who_is_killed_for_its_slowness_is_not_started_once_more() {
         "0    | started        | help 0, spawn 1@0
          1    | stop           | stop 1
          2    | exit 1 0       | *exited 1 Shutdown, *leaving with 0, dismiss 0
-         32.1 | helper 0 killed| exit 0",
+         32.1 | helper 0 killed| exit 1 unwritten",
     );
 }

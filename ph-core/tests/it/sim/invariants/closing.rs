@@ -27,6 +27,8 @@ struct Helper {
     is_killed: bool,
     deaths: SlotRecord,
     recall: Recall,
+    /// Its last task was not ended well.
+    is_unfinished: bool,
 }
 
 /// Whether one that was killed in its last task was started once more.
@@ -82,6 +84,7 @@ impl Closing {
             is_killed: false,
             deaths: SlotRecord::default(),
             recall: Recall::Never,
+            is_unfinished: false,
         };
         Self {
             helpers: roles.iter().map(helper).collect(),
@@ -165,6 +168,8 @@ impl Observer {
             if is_killed && is_last && self.now < kill_at {
                 (seen.kill_at, seen.recall) = (None, Recall::Due);
                 self.closing.ended = Some(helper);
+            } else {
+                seen.is_unfinished = status != Some(ExitStatus::Code(0));
             }
         } else {
             let life = status.map(|_| self.now.since(since));
@@ -371,7 +376,10 @@ impl Observer {
         let last = |ends| ends == HelperEnd::Last;
         let waited = !self.closing.any_process(last) || self.now >= self.closing.end_by;
         hold!(7, waited, "Exit before killed helpers were reaped, and there was time");
-        Ok(outcome)
+        let undone = |seen: &Helper| seen.has_process() || seen.is_unfinished;
+        let mut writers = self.closing.helpers.iter().filter(|seen| last(seen.role.ends));
+        let is_unwritten = outcome == Outcome::Stopped && writers.any(undone);
+        Ok(if is_unwritten { Outcome::Unwritten } else { outcome })
     }
 
     pub(super) fn on_helper_action(&mut self, action: Action) -> Verdict {
