@@ -127,7 +127,7 @@ impl RotatingFile {
         let names = Names::new(&folder::name_of(&options.path).map_err(failed)?);
         let folder = Folder::of(&options.path).map_err(failed)?;
         let mut account = Account::default();
-        let mut ledger = match Ledger::open(&folder, &names.ledger) {
+        let mut ledger = match Ledger::open(&folder, &names) {
             Ok(ledger) => Some(ledger),
             Err(error) => {
                 account.trouble = Some(("lock the log", error));
@@ -225,7 +225,7 @@ impl RotatingFile {
         for _ in 0..2 {
             if self.ledger.is_none() && monotonic() >= self.retry_at {
                 let reopened = self.folder.reopen_if_deleted();
-                match reopened.and_then(|_| Ledger::open(&self.folder, &self.names.ledger)) {
+                match reopened.and_then(|_| Ledger::open(&self.folder, &self.names)) {
                     Ok(ledger) => self.ledger = Some(ledger),
                     Err(error) => self.fail("lock the log", error),
                 }

@@ -148,7 +148,7 @@ impl CompressionJob {
         mut act: impl FnMut(Backup) -> io::Result<()>,
         source: &Source,
     ) -> io::Result<()> {
-        let mut ledger = Ledger::open(&self.folder, &self.names.ledger)?;
+        let mut ledger = Ledger::open(&self.folder, &self.names)?;
         if !ledger.hold(Hold::Exclusive) || !ledger.is_named(&self.folder, &self.names.ledger) {
             return Err(io::Error::new(
                 io::ErrorKind::WouldBlock,

@@ -93,6 +93,11 @@ impl Folder {
         nix::unistd::faccessat(&self.handle, ".", wanted, AtFlags::AT_EACCESS)
     }
 
+    /// What the folder itself is.
+    pub(crate) fn stat(&self) -> io::Result<FileStat> {
+        Ok(fstat(&self.handle)?)
+    }
+
     /// What has this name; a link is a link.
     pub(crate) fn look(&self, name: &OsStr) -> io::Result<Option<FileStat>> {
         match fstatat(&self.handle, name, AtFlags::AT_SYMLINK_NOFOLLOW) {

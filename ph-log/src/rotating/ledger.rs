@@ -22,16 +22,18 @@
 use std::ffi::OsStr;
 use std::fs::{File, TryLockError};
 use std::io;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, fchown};
 use std::time::Duration;
 
 use nix::fcntl::OFlag;
 use nix::poll::ppoll;
 use nix::sys::stat::{FileStat, Mode, fstat};
+use nix::unistd::geteuid;
 
 use super::folder::{FileId, Folder};
 use super::{now, size_limit};
 use crate::output::monotonic;
+use crate::rotate::Names;
 
 /// How long the lock is waited for. A rotation takes well below a millisecond; a writer holds the
 /// lock for as long as the kernel makes it wait for the disk.
@@ -113,11 +115,24 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// Opens the companion, and makes it if it is not there. Only its owner may: whoever may open
-    /// it may hold it.
-    pub(crate) fn open(folder: &Folder, name: &OsStr) -> io::Result<Ledger> {
-        let how = OFlag::O_RDWR | OFlag::O_CREAT;
-        let file = folder.open_regular(name, how, Mode::S_IRUSR | Mode::S_IWUSR)?;
+    /// Opens the companion of a log, and makes it if it is not there. Only its owner may open it:
+    /// whoever may can hold it.
+    pub(crate) fn open(folder: &Folder, names: &Names) -> io::Result<Ledger> {
+        let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+        let make = OFlag::O_RDWR | OFlag::O_CREAT;
+        let file = match folder.open_regular(&names.ledger, make | OFlag::O_EXCL, mode) {
+            Ok(made) => {
+                if geteuid().is_root() {
+                    // Where that is refused, root alone can use it, as before.
+                    drop(give(&made, folder, &names.log));
+                }
+                made
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                folder.open_regular(&names.ledger, make, mode)?
+            }
+            Err(error) => return Err(error),
+        };
         let id = FileId::of(&fstat(&file)?);
         Ok(Ledger { file, id, stalled: [false; 2] })
     }
@@ -258,6 +273,17 @@ impl Ledger {
         let text = format!("{began:020} {next:020} {retiring:020}\n");
         size_limit::guard(|| self.file.write_all_at(text.as_bytes(), 0))
     }
+}
+
+/// What root has just made becomes that of the log's owner, or of the folder's if there is no log: the
+/// service that writes there may have another user. What was there before is left alone, as somebody
+/// may have put it there to be given it.
+fn give(made: &File, folder: &Folder, log: &OsStr) -> io::Result<()> {
+    let model = match folder.look(log)? {
+        Some(stat) => stat,
+        None => folder.stat()?,
+    };
+    fchown(made, Some(model.st_uid), Some(model.st_gid))
 }
 
 fn pause(duration: Duration) {

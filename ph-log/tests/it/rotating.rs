@@ -355,3 +355,22 @@ fn a_compressed_file_of_something_else_is_not_overwritten() {
         assert_eq!(texts(folder, &["log.2"]), ["1\n"]);
     }
 }
+
+#[test]
+fn a_companion_that_root_makes_is_its_whose_log_or_folder_it_is() {
+    assert!(nix::unistd::geteuid().is_root(), "needs root, to have files of others");
+    let owner = |path: &Path| fs::metadata(path).map(|it| (it.uid(), it.gid())).expect("a file");
+    let folder = tempfile::tempdir().expect("a folder");
+    let lock = folder.path().join(".log.lock");
+    chown(folder.path(), Some(1234), Some(1235)).expect("root");
+    drop(open(folder.path(), limits(100)));
+    assert_eq!(owner(&lock), (1234, 1235), "by the folder, as there was no log");
+    fs::remove_file(&lock).expect("a file");
+    chown(folder.path().join("log"), Some(1236), Some(1237)).expect("root");
+    drop(open(folder.path(), limits(100)));
+    assert_eq!(owner(&lock), (1236, 1237));
+    // What was there before stays whose it was: somebody may have put it there.
+    chown(&lock, Some(0), Some(0)).expect("root");
+    drop(open(folder.path(), limits(100)));
+    assert_eq!(owner(&lock), (0, 0));
+}
