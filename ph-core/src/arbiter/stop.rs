@@ -288,7 +288,10 @@ impl Arbiter {
             | Outcome::WorkersEnded { .. }
             | Outcome::BootFailed { .. }
             | Outcome::NotExecutable
-            | Outcome::NotFound => outcome,
+            | Outcome::NotFound
+            | Outcome::CrashLoop
+            | Outcome::NotBooted
+            | Outcome::Upgraded => outcome,
         };
         self.phase = Phase::Exited;
         actions.push(Action::Exit(outcome));
