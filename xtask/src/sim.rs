@@ -4,6 +4,7 @@
 //! `PH_SIM_FROM` (the first) and `PH_SIM_SEED` (just this one). It needs ring 1 alone.
 
 use std::hash::{BuildHasher as _, RandomState};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -12,6 +13,8 @@ use clap::Args;
 use crate::shell::{Invocation, Workspace};
 
 const TEST: &str = "cargo test --release --locked -p ph-core --no-default-features --test it sim";
+
+const REPLAY: &str = "cargo test --locked -p ph-core --test it the_trace_that_was_asked_for";
 
 /// What to simulate.
 #[derive(Debug, Args)]
@@ -23,6 +26,10 @@ pub(crate) struct Sim {
     /// First seed, or `random`
     #[arg(long, default_value = "0", value_name = "K", conflicts_with = "seed")]
     from: From,
+
+    /// Tell the arbiter what a master was told that ran with PH_TRACE=FILE, and see that it wants the same
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "seeds", "from"])]
+    replay: Option<PathBuf>,
 
     /// Only this seed, as a failure names it
     #[arg(long, value_name = "K")]
@@ -49,11 +56,18 @@ impl std::str::FromStr for From {
 impl Sim {
     /// So many seeds nobody has seen before.
     pub(crate) fn fresh(seeds: u64) -> Self {
-        Self { seeds, from: From::Random, seed: None }
+        Self { seeds, from: From::Random, replay: None, seed: None }
     }
 
     /// Runs the simulation.
     pub(crate) fn run(&self) -> Result<()> {
+        if let Some(trace) = &self.replay {
+            let trace = std::path::absolute(trace)?;
+            Workspace::enter()?;
+            let test = Invocation::new(REPLAY).argument("--").argument("--nocapture");
+            let trace = trace.to_string_lossy();
+            return test.variable("PH_SIM_REPLAY", trace.into_owned()).run();
+        }
         Workspace::enter()?;
         let started = xtask::monotonic();
         // A filter that matches nothing would pass.

@@ -9,6 +9,7 @@ use super::event::{ExitStatus, Generation, HelperId, Slot, SpawnFault, WorkerId}
 
 /// Something to do, in the order given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Action {
     /// Start a worker. Answered by `Ready`, `Exited` or `SpawnFailed`.
     Spawn {
@@ -81,6 +82,7 @@ pub enum Action {
 
 /// What a signal means; the driver knows its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum WorkerSignal {
     /// Finish what you do and leave (`stop_signal`, followed by SIGCONT).
     Stop,
@@ -94,6 +96,7 @@ pub enum WorkerSignal {
 
 /// Why a worker is replaced by one like it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum RecycleReason {
     /// It served its `max_requests`.
     Requests,
@@ -108,6 +111,7 @@ pub enum RecycleReason {
 
 /// How a worker of a new generation failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum RollFault {
     /// It ended before it had lived long enough.
     Exited(ExitStatus),
@@ -121,6 +125,7 @@ pub enum RollFault {
 
 /// What went wrong with a successor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum UpgradeFault {
     /// There is none: it could not be started, or must not be.
     NotStarted,
@@ -132,6 +137,7 @@ pub enum UpgradeFault {
 
 /// Why a worker was told to end. Every kill has one, and it reaches the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum StopReason {
     /// The master stops.
     Shutdown,
@@ -169,6 +175,7 @@ impl StopReason {
 
 /// How the master's life ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Outcome {
     /// An ordered stop.
     Stopped,
@@ -219,6 +226,7 @@ impl Outcome {
 
 /// A fact for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Notice {
     /// A worker became ready, so long after its spawn.
     WorkerReady {

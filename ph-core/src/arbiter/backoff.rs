@@ -13,6 +13,7 @@ use super::time::Time;
 
 /// Random bits that came in with an event; the arbiter has no randomness of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Jitter(pub u32);
 
 impl Jitter {

@@ -9,18 +9,22 @@ use super::time::Time;
 
 /// One worker process, from its spawn to its reaping. Never reused within a master's life.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct WorkerId(pub u64);
 
 /// A numbered place for a worker, stable over respawns: 0..target.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Slot(pub u32);
 
 /// All workers of one configuration, counted from 1.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Generation(pub u32);
 
 /// A helper's place, counted from 0 in the order in which the master was given its helpers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct HelperId(pub u32);
 
 macro_rules! shown_as_number {
@@ -42,6 +46,7 @@ shown_as_number!(WorkerId Slot Generation HelperId);
 /// Something that happened.
 #[expect(clippy::large_enum_variant, reason = "events are made and used one at a time, and copied")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Event {
     /// The driver is ready to perform: start the workers.
     Started,
@@ -134,6 +139,7 @@ pub enum Event {
 
 /// Why a spawn failed, as far as it matters for what to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum SpawnFault {
     /// The command does not exist.
     NotFound,
@@ -145,6 +151,7 @@ pub enum SpawnFault {
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum ExitStatus {
     /// It exited with this code, 0..=255.
     Code(u8),

@@ -16,6 +16,7 @@ use super::time::Time;
 
 /// What the arbiter has to know of a helper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct HelperRole {
     /// Whether it is started again when it ends; else it runs once.
     pub respawn: bool,
@@ -28,6 +29,7 @@ pub struct HelperRole {
 
 /// When a helper is told to leave, in a stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum HelperEnd {
     /// When the workers are.
     WithWorkers,

@@ -8,6 +8,7 @@ use super::policy::{ExitWith, WorkerKind};
 
 /// Something the operator wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Order {
     /// Stop gracefully; said again: at once.
     Stop,

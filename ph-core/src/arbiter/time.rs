@@ -7,6 +7,7 @@ use core::time::Duration;
 ///
 /// 64 bits of nanoseconds last 584 years. Sums saturate, so "for ever" is a legal deadline.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Time(u64);
 
 impl Time {

@@ -20,6 +20,7 @@ use super::listeners::{Address, Listeners};
 use super::load::Loader;
 use super::log_process::LogPipes;
 use super::pidfile::Pidfile;
+use super::recorder::Recorder;
 use super::spec::Spec;
 use super::successor::Predecessor;
 use super::tree::Trees;
@@ -276,11 +277,11 @@ impl Settings {
             .map_err(system("pipe"))?;
         let helpers: Vec<_> = self.all_helpers().map(HelperPlace::new).collect();
         let roles: Vec<_> = self.all_helpers().map(|helper| helper.role()).collect();
-        let arbiter = Arbiter::new(self.spec.policy_of_arbiter()).with_helpers(&roles);
-        let arbiter = match &predecessor {
-            Some(_) => arbiter.with_boot_verdict(),
-            None => arbiter,
-        };
+        let policy = self.spec.policy_of_arbiter();
+        let has_verdict = predecessor.is_some();
+        let recorder = Recorder::begin(policy, &roles, has_verdict, predecessor.is_some());
+        let arbiter = Arbiter::new(policy).with_helpers(&roles);
+        let arbiter = if has_verdict { arbiter.with_boot_verdict() } else { arbiter };
         let mut driver = Driver {
             settings: self,
             instance,
@@ -297,6 +298,7 @@ impl Settings {
             nofile,
             log,
             arbiter,
+            recorder,
             children: Children::with_seats(seats_of_all),
             helpers,
             trees,

@@ -26,6 +26,7 @@ mod pidfile;
 mod program;
 mod prospect;
 mod reap;
+mod recorder;
 mod rehearsal;
 mod report;
 mod spec;
@@ -73,6 +74,7 @@ use load::Loading;
 use log_process::LogPipes;
 use master::Settings;
 use pidfile::HeldPidfile;
+use recorder::Recorder;
 use successor::Predecessor;
 pub use successor::tell_predecessor;
 use tree::Trees;
@@ -120,6 +122,7 @@ struct Driver<'a> {
     nofile: NofileLimit,
     log: LogPipes,
     arbiter: Arbiter,
+    recorder: Recorder,
     children: Children,
     helpers: Vec<HelperPlace>,
     trees: Trees,
@@ -238,6 +241,7 @@ impl Driver<'_> {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             self.arbiter.step(now, event, &mut actions);
+            self.recorder.step(now, event, &actions);
             for action in actions.drain(..) {
                 events.extend(self.perform(action));
             }
@@ -321,6 +325,7 @@ impl Driver<'_> {
         own.extend(self.trees.raw_fds());
         own.extend(self.helpers.iter().flat_map(HelperPlace::fds).map(AsRawFd::as_raw_fd));
         own.extend(self.pidfile.map(|held| held.borrow().raw_fd()));
+        own.extend(self.recorder.raw_fd());
         own.extend(self.succession.iter().flat_map(Succession::raw_fds));
         own.extend(self.seats.iter().map(|seats| seats.raw_fd()));
         own.push(self.dev_null.as_raw_fd());

@@ -6,6 +6,8 @@
 // `cfg(test)` is always on here; it tells clippy that helpers of tests are tests too.
 #[cfg(test)]
 mod regress;
+#[cfg(all(test, feature = "serde"))]
+mod replay;
 #[cfg(test)]
 mod scenarios;
 #[cfg(test)]
