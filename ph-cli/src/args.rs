@@ -2,10 +2,12 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{
     ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
 };
+use ph_config::{ProbeTarget, parse_duration};
 use ph_core::ExitWith;
 
 use crate::output::Color;
@@ -38,6 +40,8 @@ pub(crate) enum Verb {
     Rotate(Rotate),
     /// Tell the masters of a service to open their logs again (USR1)
     Reopen(Reopen),
+    /// Ask once whether something answers at an address
+    Probe(Probe),
 }
 
 #[derive(Debug, Args)]
@@ -207,6 +211,22 @@ pub(crate) struct Init {
     pub(crate) json: bool,
 }
 
+#[derive(Debug, Args)]
+#[command(after_help = "Exit codes: 0 it answers, 1 it does not, 2 usage.")]
+pub(crate) struct Probe {
+    /// `tcp:HOST:PORT` wants a connection, `http://HOST:PORT/PATH` an answer from 200 to 399
+    #[arg(value_name = "TARGET")]
+    pub(crate) target: ProbeTarget,
+
+    /// How long it may take
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_duration)]
+    pub(crate) timeout: Duration,
+
+    /// Print JSON alone
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// Whose end is the service's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ExitWhen {
@@ -327,6 +347,7 @@ impl Verb {
             Self::Logs(logs) => logs.json,
             Self::Rotate(rotate) => rotate.json,
             Self::Reopen(reopen) => reopen.json,
+            Self::Probe(probe) => probe.json,
         }
     }
 }

@@ -99,6 +99,7 @@ impl App {
             Verb::Logs(logs) => verbs::logs::logs(&logs),
             Verb::Rotate(rotate) => verbs::rotate::rotate(&rotate),
             Verb::Reopen(reopen) => verbs::reopen::reopen(&reopen),
+            Verb::Probe(probe) => verbs::probe::probe(&probe),
         };
         match done {
             Ok(code) => code,

@@ -4,10 +4,10 @@ use std::ffi::OsString;
 use std::str::FromStr as _;
 use std::time::Duration;
 
-use ph_config::{Amount, Bind, Settings};
+use ph_config::{Amount, Bind, Origin, Ready, Settings};
 use ph_core::{
-    Account, Address, Command, ExitWith, KillMode, Master, OnCrashLoop, Pidfile, RunError, Share,
-    Signal,
+    Account, Address, Command, ExitWith, KillMode, Master, OnCrashLoop, Pidfile, Readiness,
+    RunError, Share, Signal,
 };
 
 use crate::MakeMaster;
@@ -122,6 +122,10 @@ impl Service {
                     ph_config::OnCrashLoop::Exit => OnCrashLoop::Exit,
                 };
             })
+            .readiness(match settings.ready {
+                Ready::Notify => Readiness::Reported,
+                Ready::Spawned | Ready::Probe(_) | Ready::Exec(_) => Readiness::Spawned,
+            })
             .pidfile(self.pidfile())
             .directory(settings.directory.as_ref().unwrap_or(&settings.base_path))
             .kill_mode(match settings.kill_mode {
@@ -137,16 +141,38 @@ impl Service {
     }
 
     /// What the settings ask for and this service cannot give.
-    pub(crate) fn warnings(&self) -> Option<String> {
-        let origin = self.settings.origin("timeout");
-        self.useless_timeout().map(|why| format!("{origin}: {why}"))
+    pub(crate) fn warnings(&self) -> impl Iterator<Item = String> {
+        let useless = self.useless().into_iter();
+        useless.map(|(key, why)| format!("{}: {why}", self.settings.origin(key)))
     }
 
-    fn useless_timeout(&self) -> Option<String> {
-        let timeout = self.settings.timeout.filter(|timeout| !timeout.is_zero())?;
-        let has_command = self.command.is_some();
-        has_command
-            .then(|| format!("timeout = {timeout:?} has no effect: a command has no heartbeat"))
+    /// What is legal and has no effect, by its key.
+    fn useless(&self) -> Vec<(&'static str, String)> {
+        let Settings { ready, ready_interval, .. } = &self.settings;
+        let is_probe = matches!(ready, Ready::Probe(_) | Ready::Exec(_));
+        let is_set = |key| self.settings.origin(key) != Origin::Default;
+        let mut useless = Vec::new();
+        if self.command.is_none() && *ready != Ready::Spawned {
+            let why = "a worker of the program's own is ready when init_process has returned";
+            useless.push(("ready", format!("ready = {ready} has no effect: {why}")));
+        }
+        if !is_probe && is_set("ready_interval") {
+            let why = "nothing is probed";
+            let text = format!("ready_interval = {ready_interval:?} has no effect: {why}");
+            useless.push(("ready_interval", text));
+        }
+        useless
+    }
+
+    /// What the settings ask for and this version cannot do.
+    pub(crate) fn unsupported(&self) -> Option<Failure> {
+        let ready = &self.settings.ready;
+        let is_probe = matches!(ready, Ready::Probe(_) | Ready::Exec(_));
+        (is_probe && self.command.is_some()).then(|| {
+            let why = format!("ready = {ready}: there are no probes in this version");
+            let remedy = "set ready = notify or ready = spawned";
+            self.failure(Exit::Config, &why, "ready").remedy(remedy)
+        })
     }
 
     /// Neither a command nor a worker of the program's own.

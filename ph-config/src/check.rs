@@ -6,7 +6,7 @@
 use crate::error::{Origin, Place, Problem, Report, shown};
 use crate::own_files::{OwnFile, Whereabouts};
 use crate::settings::Settings;
-use crate::value::{Amount, WorkerCount};
+use crate::value::{Amount, Bind, ProbeTarget, WorkerCount};
 
 /// Reports everything that does not fit together; `configuration` is where the files of the
 /// configuration are.
@@ -48,9 +48,44 @@ pub(crate) fn together(settings: &Settings, configuration: &[Whereabouts], repor
             "set reload_surge = 1 or, if two workers cannot be there at once, max_unavailable = 1";
         report.error(disagree(settings, ["reload_surge", "max_unavailable"], message, mend));
     }
+    own_probe(settings, report);
     one_group(settings, report);
     name_of_default_pidfile(settings, report);
     separate_files(settings, configuration, report);
+}
+
+/// So many slots are looked at.
+const PROBED_SLOTS: u32 = 64;
+
+/// Whoever answers at a listener that all workers share, it need not be the worker that is probed.
+fn own_probe(settings: &Settings, report: &mut Report) {
+    // All slots that any order can ask for, as far as it makes a difference.
+    let slots = 0..settings.max_workers.min(PROBED_SLOTS);
+    let targets: Vec<_> = slots.map_while(|slot| settings.ready.target(slot, 1)).collect();
+    let is_any = |host: &str| ["0.0.0.0", "::"].contains(&host);
+    let is_local = |host: &str| {
+        let address = host.parse::<std::net::IpAddr>();
+        host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|it| it.is_loopback())
+    };
+    let is_shared = |bind: &&Bind| match bind {
+        Bind::Tcp { host, port } => {
+            let is_host = |target: &ProbeTarget| {
+                host.as_deref().is_none_or(|host| {
+                    is_any(host)
+                        || host.eq_ignore_ascii_case(&target.host)
+                        || (is_local(host) && is_local(&target.host))
+                })
+            };
+            targets.iter().any(|target| *port == target.port && is_host(target))
+        }
+        Bind::Unix(_) => false,
+    };
+    if let Some(shared) = settings.bind.iter().find(is_shared) {
+        let message =
+            format!("expected an address of each worker's own to probe, got {shared} of bind");
+        let mend = "let each worker answer at a port of its own, as 80%(slot)s, or use notify";
+        report.error(disagree(settings, ["ready", "bind"], message, mend));
+    }
 }
 
 /// `user` and `group` can both name the group. A name and an id may mean the same one, but only

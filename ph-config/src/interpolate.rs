@@ -36,7 +36,7 @@ const MAX_NAME: usize = 256;
 /// What is known only once a worker starts.
 const LATE: [&str; 2] = ["slot", "generation"];
 /// The settings in whose values that may stand.
-pub(crate) const LATE_KEYS: [&str; 3] = ["command", "environment", "worker_log_file"];
+pub(crate) const LATE_KEYS: [&str; 4] = ["command", "environment", "ready", "worker_log_file"];
 /// The names beside keys, for suggestions.
 const BUILT_IN: [&str; 5] = ["here", "section", "host_name", "slot", "generation"];
 

@@ -86,6 +86,6 @@ pub use source::{Configuration, Source};
 pub use trust::{ForeignWriter, ForeignWriters, foreign_writer};
 pub use value::{
     Amount, Bind, CpuAffinity, EnvFile, ExtraKeys, Id, KillMode, LogCompress, LogFormat, LogLevel,
-    LogOverflow, LogRotate, LogTarget, OnCrashLoop, Rlimit, Schema, StopSignal, UserSpec,
-    ValueError, WorkerCount, parse_boolean, parse_duration, parse_size,
+    LogOverflow, LogRotate, LogTarget, OnCrashLoop, ProbeTarget, Ready, Rlimit, Schema, StopSignal,
+    UserSpec, ValueError, WorkerCount, parse_boolean, parse_duration, parse_size,
 };

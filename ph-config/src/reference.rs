@@ -112,6 +112,7 @@ fn toml_default(row: &SettingInfo) -> String {
         | Schema::Identity
         | Schema::Path
         | Schema::Address
+        | Schema::Readiness
         | Schema::Choice { .. }
         | Schema::Limit(_)
         | Schema::List { .. }

@@ -30,8 +30,9 @@ use crate::value::{
     LIMIT_MICROSECONDS, LIMIT_NICE, LIMIT_PRIORITY, LIMIT_SECONDS, LIMIT_SIZE, LINE_SIZE,
     LOG_COMPRESS, LOG_FORMAT, LOG_LEVEL, LOG_OVERFLOW, LOG_ROTATE, LOG_TARGET, LogCompress,
     LogFormat, LogLevel, LogOverflow, LogRotate, LogTarget, NAME, NICE, ON_CRASH_LOOP, OOM_SCORE,
-    OPTIONAL_BOOLEAN, OPTIONAL_DURATION, OPTIONAL_FILE, OPTIONAL_FOLDER, OnCrashLoop, Rlimit, SIZE,
-    STOP_SIGNAL, StopSignal, UMASK, USER, UserSpec, WORKER_COUNT, WORKER_LIMIT, WorkerCount,
+    OPTIONAL_BOOLEAN, OPTIONAL_DURATION, OPTIONAL_FILE, OPTIONAL_FOLDER, OnCrashLoop, READY, Ready,
+    Rlimit, SIZE, STOP_SIGNAL, StopSignal, UMASK, USER, UserSpec, WORKER_COUNT, WORKER_LIMIT,
+    WorkerCount,
 };
 
 /// The row of a key, if it is in the table.
@@ -188,6 +189,10 @@ settings! {
         "Recycle a worker that three looks in a row found above this: with all it started, where the kernel counts that for its cgroup, else its own resident memory; 0 is never.";
     memory_check_interval: Duration = "5s", Live, DURATION_ABOVE_ZERO,
         "The time between two looks at the memory of workers.";
+    ready: Ready = "spawned", Roll, READY,
+        "What makes a command ready: that it was executed, that it says so by `READY=1` at its `NOTIFY_SOCKET`, or that a probe succeeds.";
+    ready_interval: Duration = "1s", Roll, DURATION_ABOVE_ZERO,
+        "How often a worker that is not ready yet is probed.";
     "Listening":
     bind: Vec<Bind> = "", Roll, ADDRESSES,
         "The sockets to listen on, shared by all workers.";

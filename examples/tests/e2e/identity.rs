@@ -147,3 +147,14 @@ fn a_worker_survives_what_is_not_meant_for_it() {
     });
     assert_eq!(master.stop(), 0);
 }
+
+#[test]
+fn a_forked_worker_needs_no_notification_and_has_no_address() {
+    let stage = misbehave();
+    let master = stage.start(&["ready=notify"]);
+    stage.log().wait_for("ready = notify has no effect");
+    stage.log().wait_ready(1);
+    let environment = master.wait_workers(1)[0].process.environment();
+    assert!(!environment.contains_key("NOTIFY_SOCKET"), "{environment:?}");
+    assert_eq!(master.stop(), 0);
+}

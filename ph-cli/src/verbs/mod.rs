@@ -4,6 +4,7 @@ pub(crate) mod check;
 pub(crate) mod config;
 pub(crate) mod init;
 pub(crate) mod logs;
+pub(crate) mod probe;
 pub(crate) mod reopen;
 pub(crate) mod rotate;
 pub(crate) mod run;

@@ -43,6 +43,7 @@ impl Service {
         }
         outlook.warnings.extend(self.log_of_workers());
         outlook.problems.extend(self.overwritten_programs());
+        outlook.problems.extend(self.unsupported());
         let master = self.silent_master(account);
         let rehearsal = master.rehearse();
         outlook.running = rehearsal.running;
@@ -125,7 +126,7 @@ impl Service {
 
     /// What is legal, and does less than it seems to.
     fn remarks(&self) -> impl Iterator<Item = Failure> {
-        let timeout = self.useless_timeout().map(|why| ("timeout", why));
+        let useless = self.useless();
         let requests = self.settings.max_requests;
         let is_counted = self.command.is_none() || requests == 0;
         let requests = (!is_counted).then(|| {
@@ -134,7 +135,7 @@ impl Service {
             );
             ("max_requests", why)
         });
-        timeout.into_iter().chain(requests).map(|(key, why)| {
+        useless.into_iter().chain(requests).map(|(key, why)| {
             let failure = Failure::new(Exit::Ok, why);
             self.warning(failure.value(self.settings.origin(key), key))
         })

@@ -87,7 +87,7 @@ fn what_would_start_is_ok_and_nothing_is_made() {
     write(&stage, "server", "#!/bin/sh\nexec sleep 1000\n", 0o755);
     let config = format!(
         "[web]\ncommand = ./server\nnumber_workers = 2\nlog_file = web.log\nbind = :{}, unix:web.sock\n\
-         timeout = 5s\nmax_requests = 100\n\n[jobs]\ncommand = sleep 1000\nrlimit_nofile = 64\n",
+         ready_interval = 5s\nmax_requests = 100\n\n[jobs]\ncommand = sleep 1000\nrlimit_nofile = 64\n",
         free_port()
     );
     write(&stage, "config.ini", &config, 0o644);
@@ -282,7 +282,8 @@ fn a_program_that_others_may_write_is_refused_to_root() {
 #[test]
 fn programs_are_answered_in_json_alone() {
     let stage = ph();
-    let config = "[a]\ncommand = ./missing\ntimeout = 5\n[b]\ncommand = sleep 1\n[c]\nbind = x\n";
+    let config =
+        "[a]\ncommand = ./missing\nready_interval = 5\n[b]\ncommand = sleep 1\n[c]\nbind = x\n";
     write(&stage, "config.ini", config, 0o644);
     let said = check(&stage, &[], &["--json"]);
     assert_eq!((said.code, said.stderr.as_str()), (6, ""));

@@ -138,15 +138,15 @@ fn one_line_that_concerns_many_sections_is_told_once() {
     let names: Vec<_> = (0..300).map(|number| format!("s{number}")).collect();
     let sections: String = names.iter().map(|name| format!("[{name}]\n")).collect();
     let config = |lines: &str| format!("[DEFAULT]\ncommand = sleep 1000\n{lines}{sections}");
-    write(&stage, "config.ini", &config("timeout = 5\nlog_file = all.log\n"));
+    write(&stage, "config.ini", &config("ready_interval = 5\nlog_file = all.log\n"));
     let (code, stdout, stderr) = said(&stage, &["check"]);
     assert_eq!((code, stdout.lines().count()), (0, 300), "{stderr}");
     assert_snapshot("check-many-warnings.txt", &stage, &stderr);
     let object = json(&said(&stage, &["check", "--json"]).1);
     assert_named(&object);
-    let timeout = &object["warnings"][0];
-    assert_eq!((&timeout["section"], &timeout["line"]), (&"s0".into(), &3.into()));
-    assert_eq!(timeout["sections"].as_array().map(Vec::len), Some(300));
+    let warning = &object["warnings"][0];
+    assert_eq!((&warning["section"], &warning["line"]), (&"s0".into(), &3.into()));
+    assert_eq!(warning["sections"].as_array().map(Vec::len), Some(300));
     // So is a problem, whether the configuration finds it or the host.
     for (lines, wanted) in [
         ("number_workers = many\n", "ph: config.ini:3: [DEFAULT] number_workers: expected"),

@@ -157,7 +157,7 @@ fn the_environment_is_made_of_files_settings_and_what_the_master_adds() {
     let (master, [worker, _]) = sleeping(&stage, &[], &format!("{lines}\nclear_env = yes"));
     let found: BTreeMap<_, _> = worker.environment();
     let own = found.keys().filter(|name| !name.starts_with("PH_")).collect::<Vec<_>>();
-    assert_eq!(own, ["FILE", "OVERRIDDEN", "PLAIN"]);
+    assert_eq!(own, ["FILE", "NOTIFY_SOCKET", "OVERRIDDEN", "PLAIN"]);
     assert_eq!(master.stop(), 0);
 }
 

@@ -66,7 +66,10 @@ fn a_commands_environment_is_the_operators_less_the_masters_plus_its_own() {
     environment::give_variables(&mut stage);
     let (master, worker) = sleeping(&stage, &[], "app_queue-name = jobs");
     let wanted = environment::of_first_worker(before, "web", &master);
-    assert_eq!(worker.process.environment(), wanted);
+    let mut found = worker.process.environment();
+    let own = found.remove("NOTIFY_SOCKET").expect("an address of its own");
+    assert!(own.starts_with("@ph/") && own.ends_with("/1"), "{own}");
+    assert_eq!(found, wanted);
     assert_eq!(master.stop(), 0);
 }
 

@@ -22,6 +22,8 @@ mod life;
 mod log_process;
 mod logs;
 mod machine;
+mod notify;
+mod probe;
 mod rotate;
 mod rotation;
 mod snapshot;

@@ -70,7 +70,8 @@ fn list(text: &str, folders: &Folders) -> Result<Vec<Bind>, ValueError> {
     Ok(all)
 }
 
-fn one(item: &str, folders: &Folders) -> Result<Bind, ValueError> {
+/// One address.
+pub(super) fn one(item: &str, folders: &Folders) -> Result<Bind, ValueError> {
     if let Some(path) = item.strip_prefix("unix:") {
         return file(path, folders).map(Bind::Unix);
     }

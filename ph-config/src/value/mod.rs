@@ -16,6 +16,7 @@ mod identity;
 mod limits;
 mod number;
 mod path;
+mod ready;
 #[cfg(test)]
 mod round_trip;
 mod schema;
@@ -31,6 +32,7 @@ pub use identity::{Id, UserSpec};
 pub use limits::{CpuAffinity, Rlimit};
 pub use number::{Amount, WorkerCount, parse_boolean, parse_duration, parse_size};
 pub use path::LogTarget;
+pub use ready::{ProbeTarget, Ready};
 pub use schema::Schema;
 
 pub(crate) use address::ADDRESSES;
@@ -53,6 +55,7 @@ pub(crate) use number::{
 pub(crate) use path::{
     BASE_PATH, FILE, FOLDER, Folders, GLOBS, LOG_TARGET, OPTIONAL_FILE, OPTIONAL_FOLDER, clean,
 };
+pub(crate) use ready::READY;
 pub(crate) use words::{COMMAND, NAME, command_line};
 
 use std::fmt;

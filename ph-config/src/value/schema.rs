@@ -47,6 +47,8 @@ pub enum Schema {
     Path,
     /// An address to listen on.
     Address,
+    /// What makes a worker ready: a word, an address to probe, or a command.
+    Readiness,
     /// One word of a closed list, in any case.
     Choice {
         /// The list.

@@ -34,7 +34,7 @@ fn name(text: &str) -> Result<String, ValueError> {
 }
 
 /// Splits as a POSIX shell splits words; there is no shell, so nothing else of it works.
-fn command(text: &str) -> Result<Vec<String>, ValueError> {
+pub(super) fn command(text: &str) -> Result<Vec<String>, ValueError> {
     let words = shlex::split(text).ok_or_else(|| {
         let mend = "close the open quote, or write \\ before a quote that is meant as such";
         ValueError::new("words with balanced quotes", mend)

@@ -140,7 +140,7 @@ fn variables_keep_late_names_and_semicolons() {
     assert!(escaped.contains("as names, not as text"), "{escaped}");
     let elsewhere = Site::new("[web]\numask = %(slot)s\n").bad();
     assert!(
-        elsewhere.contains("use it in `command`, `environment` or `worker_log_file` only"),
+        elsewhere.contains("use it in `command`, `environment`, `ready` or `worker_log_file` only"),
         "{elsewhere}"
     );
     let inherited = "[DEFAULT]\nenvironment = A=1\n[web]\nenvironment =\n";

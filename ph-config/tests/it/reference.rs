@@ -93,6 +93,7 @@ fn samples(schema: &Schema) -> Vec<String> {
         Schema::Identity => &["www-data", "33", "www-data:adm"],
         Schema::Path => &["./x//y", "/srv/x%y"],
         Schema::Address => &[":80", "[::1]:80", "unix:run/a b.sock"],
+        Schema::Readiness => &["Notify", "tcp:a:1", "http://[::1]:80/", "exec:sh -c 'a b'"],
         Schema::Choice { words, aliases } => {
             return words.iter().chain(*aliases).map(|word| word.to_lowercase()).collect();
         }

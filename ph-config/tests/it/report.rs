@@ -154,6 +154,32 @@ fn settings_that_do_not_fit_together() {
     );
 }
 
+/// Whoever answers at an address that all share, it need not be the worker that was asked.
+#[test]
+fn a_probe_is_of_an_address_that_only_one_worker_has() {
+    for (bind, ready) in [
+        (":80", "tcp:localhost:80"),
+        ("0.0.0.0:80", "http://10.0.0.1/"),
+        ("127.0.0.1:80", "tcp:localhost:80"),
+        ("[::1]:81, a.b:80", "http://A.B:80/healthz"),
+        (":803", "tcp:a:80%(slot)s"),
+    ] {
+        let text = format!("[web]\nnumber_workers = 4\nbind = {bind}\nready = {ready}\n");
+        let report = Site::new(&text).bad();
+        let expected = "expected an address of each worker's own to probe";
+        assert!(report.contains(expected), "{text}{report}");
+    }
+    for (bind, ready) in [
+        (":80", "tcp:localhost:81"),
+        ("127.0.0.1:80", "tcp:10.0.0.1:80"),
+        ("unix:a.sock", "tcp:localhost:80"),
+        (":0", "tcp:localhost:80%(slot)s"),
+        (":80", "notify"),
+    ] {
+        Site::new(format!("[web]\nbind = {bind}\nready = {ready}\n")).good();
+    }
+}
+
 #[test]
 fn a_default_that_does_not_fit_says_what_to_set() {
     let report = Site::new("[my/app]\n").bad();

@@ -83,7 +83,7 @@ app.toml:9: [web] umask: expected an octal number, got \"0x12\"
 app.toml:10: [web] environment: expected one value, not a list, got \"A=1\"
     write one value without brackets
 app.toml:12: [web] app_x: expected a value that all workers share (`%(slot)s` differs), got \"%(slot)s\"
-    use it in `command`, `environment` or `worker_log_file` only
+    use it in `command`, `environment`, `ready` or `worker_log_file` only
 app.toml:13: [web] user: expected a value, got a table
     only `environment` and `app` are tables; a name with a dot needs quotes";
     assert_eq!(Site::toml(text).bad(), expected);

@@ -66,6 +66,12 @@ pub enum Event {
         /// When it last beat, as far as it can be believed.
         beat: Time,
     },
+    /// From now on a worker's heart can be heard: it sent its first beat by itself. A command that
+    /// never does so is never judged; a forked worker needs no such event.
+    Watched {
+        /// Which one.
+        worker: WorkerId,
+    },
     /// A worker has served its `max_requests` and asks for a successor.
     RecycleDue {
         /// Which one.

@@ -262,7 +262,7 @@ impl HelperRole {
     /// The policy with the backoff of this helper.
     fn policy(self, policy: &Policy) -> Policy {
         let cap = self.backoff_cap.unwrap_or(policy.backoff_max);
-        Policy { backoff_max: policy.backoff_max.min(cap), ..policy.clone() }
+        Policy { backoff_max: policy.backoff_max.min(cap), ..*policy }
     }
 }
 

@@ -159,6 +159,7 @@ impl Arbiter {
             Event::Ordered(order) => self.on_order(order, actions),
             Event::Ready { worker, jitter } => self.on_ready(worker, jitter, actions),
             Event::Heartbeat { worker, beat } => self.on_heartbeat(worker, beat, actions),
+            Event::Watched { worker } => self.on_watched(worker),
             Event::RecycleDue { worker } => {
                 self.want_recycling(worker, RecycleReason::Requests, actions);
             }
@@ -306,14 +307,16 @@ impl Arbiter {
     fn make_ready(&mut self, worker: WorkerId, actions: &mut Vec<Action>) {
         let Some(record) = self.roster.worker(worker).copied() else { return };
         let Record { slot, recycle_due, .. } = record;
+        let is_heard = record.watched || self.policy.kind == WorkerKind::Forked;
         let after = self.now.since(record.spawned_at);
         let policy = *self.policy_of(record.generation);
         let place = self.roster.place_mut(slot);
         let steady_after = place.backoff.steady_after(&policy);
         let steady_at = place.looping.then(|| self.now.after(steady_after));
         let spread = record.jitter.part_of(policy.max_age_jitter);
+        let timeout = record.timeout.filter(|_| is_heard);
         let watch = Watch {
-            pulse: record.timeout.map(|timeout| Pulse::fresh(self.now, timeout)),
+            pulse: timeout.map(|timeout| Pulse::fresh(self.now, timeout)),
             steady_at,
             proven_at: self.proven_at(&record),
             expires_at: policy.max_age.map(|age| self.now.after(age).after(spread)),
@@ -327,6 +330,16 @@ impl Arbiter {
         self.note_booted(slot, actions);
         if let Some(reason) = recycle_due {
             actions.push(Action::Notify(Notice::Recycling { worker, reason }));
+        }
+    }
+
+    /// The beat that says so is also the first of those that are judged.
+    fn on_watched(&mut self, worker: WorkerId) {
+        self.roster.set_watched(worker);
+        let Some(record) = self.roster.worker(worker) else { return };
+        if let State::Ready(watch @ Watch { pulse: None, .. }) = record.state {
+            let pulse = record.timeout.map(|timeout| Pulse::fresh(self.now, timeout));
+            self.roster.set_state(worker, State::Ready(Watch { pulse, ..watch }));
         }
     }
 

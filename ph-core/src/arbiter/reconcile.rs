@@ -278,6 +278,7 @@ impl Arbiter {
             ready_at: None,
             grace: policy.graceful_timeout,
             timeout: policy.timeout,
+            watched: false,
             recycle_due: None,
             heavy: 0,
             jitter: Jitter::default(),

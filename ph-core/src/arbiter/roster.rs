@@ -142,6 +142,12 @@ impl Roster {
         }
     }
 
+    pub(super) fn set_watched(&mut self, worker: WorkerId) {
+        if let Some(record) = self.workers.get_mut(&worker) {
+            record.watched = true;
+        }
+    }
+
     pub(super) fn set_jitter(&mut self, worker: WorkerId, jitter: Jitter) {
         if let Some(record) = self.workers.get_mut(&worker) {
             record.jitter = jitter;

@@ -121,6 +121,8 @@ pub struct Record {
     pub grace: Duration,
     /// Silence after which it is stuck: that of the policy it was started with.
     pub(super) timeout: Option<Duration>,
+    /// Its heart can be heard although it is a command's.
+    pub(super) watched: bool,
     /// It is to be replaced, and why.
     pub(super) recycle_due: Option<RecycleReason>,
     /// Looks in a row that found it above `max_memory`.

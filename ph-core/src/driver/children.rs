@@ -5,8 +5,10 @@ use std::os::fd::OwnedFd;
 
 use nix::unistd::Pid;
 
+use super::notify::Said;
 use super::tree::Leader;
 use crate::arbiter::{Generation, Slot, WorkerId};
+use crate::sys::notify::NotifySocket;
 use crate::sys::process::Ended;
 use crate::sys::setup::Failure;
 
@@ -25,6 +27,11 @@ pub(super) struct Child {
     /// How it ended, once it is reaped. Its number may be another process's from then on, unless its
     /// group has still members.
     pub(super) reaped: Option<Ended>,
+    /// Where it is heard, as long as it lives.
+    pub(super) notify: Option<NotifySocket>,
+    pub(super) said: Said,
+    /// The requests after which it is recycled, where it is a command that counts them; 0: never.
+    pub(super) max_requests: u64,
     pub(super) ready_told: bool,
     pub(super) recycle_told: bool,
 }
@@ -40,6 +47,9 @@ impl Child {
             report: None,
             failure: None,
             reaped: None,
+            notify: None,
+            said: Said::default(),
+            max_requests: 0,
             ready_told: false,
             recycle_told: false,
         }

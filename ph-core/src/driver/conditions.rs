@@ -169,6 +169,12 @@ impl Conditions {
         self.account.as_ref()?.ids()
     }
 
+    /// The user's number that workers start with.
+    pub(super) fn user_of_workers(&self) -> u32 {
+        let own = || nix::unistd::getuid().as_raw();
+        self.ids().map_or_else(own, |ids| ids.user_number())
+    }
+
     /// Those that are the master's to set are left to it.
     fn add_variables(
         &mut self,

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
+use std::time::Duration;
 
 use crate::worker::Identity;
 
@@ -48,6 +49,12 @@ pub(super) fn listening(name: &str, listeners: usize) -> Vec<(OsString, OsString
         ("LISTEN_FDS".into(), listeners.to_string().into()),
         ("LISTEN_FDNAMES".into(), names.into()),
     ]
+}
+
+/// How often a command has to say that it lives, in microseconds; `WATCHDOG_PID` is added in the child.
+/// The convention is systemd's: programs do it twice as often.
+pub(super) fn watched(timeout: Duration) -> (OsString, OsString) {
+    ("WATCHDOG_USEC".into(), timeout.as_micros().to_string().into())
 }
 
 /// Variables that tell one worker from another.

@@ -62,13 +62,19 @@ impl Era {
             (None, path) => {
                 let path = path.unwrap_or_default();
                 let listening = environment::listening(&spec.name, listeners.len());
-                let variables = environment::merged(variables.chain(listening));
+                let watchdog = spec.policy.timeout.map(environment::watched);
+                let own_pid = [
+                    (listeners.len() > 0).then_some("LISTEN_PID"),
+                    watchdog.is_some().then_some("WATCHDOG_PID"),
+                ];
+                let variables = environment::merged(variables.chain(listening).chain(watchdog));
                 let environment =
                     Environment::new(variables).map_err(refused("prepare the environment"))?;
                 let name = path.as_os_str();
                 let program =
                     Program::new(name, environment, setup, &listeners.fds(), makings.ignored);
                 let program = program.map_err(refused("prepare the command"))?;
+                let program = program.with_own_pid(own_pid.into_iter().flatten());
                 WorkerSource::Command { program, path }
             }
         };

@@ -83,7 +83,7 @@ impl Driver<'_> {
     pub(super) fn load(&mut self, generation: Generation) -> Option<Event> {
         let Some(loader) = self.settings.loader.clone() else {
             let current = self.eras.current();
-            let policy = current.spec.policy_of_arbiter();
+            let policy = current.spec.policy;
             let again = Rc::clone(current);
             self.eras.add(generation, again);
             return Some(Event::Loaded { generation, policy });
@@ -170,7 +170,7 @@ impl Driver<'_> {
         };
         let event = match era {
             Ok(era) => {
-                let policy = era.spec.policy_of_arbiter();
+                let policy = era.spec.policy;
                 self.eras.add(generation, Rc::new(era));
                 Event::Loaded { generation, policy }
             }

@@ -19,6 +19,7 @@ use super::helpers::{Helper, HelperPlace};
 use super::listeners::{Address, Listeners};
 use super::load::Loader;
 use super::log_process::LogPipes;
+use super::manager::Manager;
 use super::pidfile::Pidfile;
 use super::recorder::Recorder;
 use super::spec::Spec;
@@ -91,8 +92,18 @@ impl Master {
         self
     }
 
-    /// Changes the numbers the arbiter decides by. The kind of the workers and what makes them ready
-    /// are given by how the master was made and stay as they are.
+    /// What makes a command ready: that it was executed, which is the default, or that it says so
+    /// (`READY=1` at its `NOTIFY_SOCKET`, as systemd's sd_notify(3) has it). A forked worker is ready
+    /// when `init_process` has returned, whatever is said here.
+    pub fn readiness(mut self, readiness: Readiness) -> Self {
+        if self.0.spec.policy.kind == WorkerKind::Command {
+            self.0.spec.policy.readiness = readiness;
+        }
+        self
+    }
+
+    /// Changes the numbers the arbiter decides by. The kind of the workers is given by how the master
+    /// was made, what makes them ready by [`readiness`](Self::readiness); both stay as they are.
     pub fn policy(mut self, change: impl FnOnce(&mut Policy)) -> Self {
         let (kind, readiness) = (self.0.spec.policy.kind, self.0.spec.policy.readiness);
         change(&mut self.0.spec.policy);
@@ -126,7 +137,9 @@ impl Master {
         self
     }
 
-    /// Replaces a forked worker after so many calls of `handle_request`; 0, the default: never.
+    /// Replaces a worker after so many requests; 0, the default: never. Of a forked worker the calls
+    /// of `handle_request` are counted; a command says it itself, by `REQUESTS=N` at its
+    /// `NOTIFY_SOCKET`.
     pub fn max_requests(mut self, requests: u64) -> Self {
         self.0.spec.max_requests = requests;
         self
@@ -183,7 +196,8 @@ impl Master {
     /// While it runs, the process belongs to the master: every child of it is reaped, also one the
     /// program had started before; its signals are caught; its title is overwritten, argv with it;
     /// it is the subreaper of all below it, and stays that. Signal mask and descriptor limit are
-    /// given back at the end, signals when the [`Finished`] is dropped.
+    /// given back at the end, signals when the [`Finished`] is dropped. A service manager that has set
+    /// `NOTIFY_SOCKET` is told when all workers are ready, how they are, and that the master stops.
     ///
     /// # Errors
     ///
@@ -277,7 +291,7 @@ impl Settings {
             .map_err(system("pipe"))?;
         let helpers: Vec<_> = self.all_helpers().map(HelperPlace::new).collect();
         let roles: Vec<_> = self.all_helpers().map(|helper| helper.role()).collect();
-        let policy = self.spec.policy_of_arbiter();
+        let policy = self.spec.policy;
         let has_verdict = predecessor.is_some();
         let recorder = Recorder::begin(policy, &roles, has_verdict, predecessor.is_some());
         let arbiter = Arbiter::new(policy).with_helpers(&roles);
@@ -297,6 +311,7 @@ impl Settings {
             epoll: new_epoll().map_err(system("epoll_create"))?,
             nofile,
             log,
+            manager: Manager::of_environment(),
             arbiter,
             recorder,
             children: Children::with_seats(seats_of_all),
@@ -308,6 +323,7 @@ impl Settings {
             reap_pending: false,
             lingering: Vec::new(),
             to_weigh: VecDeque::new(),
+            heard: Vec::new(),
             outcome: None,
             spawn_failure: None,
         };

@@ -18,9 +18,11 @@ mod helpers;
 mod listeners;
 mod load;
 mod log_process;
+mod manager;
 mod master;
 mod masters;
 mod memory;
+mod notify;
 mod perform;
 mod pidfile;
 mod program;
@@ -38,7 +40,7 @@ mod warden;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::str::FromStr as _;
 
@@ -58,7 +60,7 @@ pub use master::Master;
 pub use pidfile::{Pidfile, Running};
 pub use rehearsal::{Finding, Rehearsal};
 
-use crate::arbiter::{Action, Arbiter, Event, ORDERS, Order, Outcome, Time, WorkerId};
+use crate::arbiter::{Action, Arbiter, Event, ORDERS, Order, Outcome, Readiness, Time, WorkerId};
 use crate::sys::fds::NofileLimit;
 use crate::sys::oom::OomCounter;
 use crate::sys::seats::Seats;
@@ -72,6 +74,7 @@ use era::Eras;
 use helpers::HelperPlace;
 use load::Loading;
 use log_process::LogPipes;
+use manager::Manager;
 use master::Settings;
 use pidfile::HeldPidfile;
 use recorder::Recorder;
@@ -81,12 +84,14 @@ use tree::Trees;
 use upgrade::Succession;
 
 /// What an epoll event is about: a signal came, a worker rang, the log process has said something or
-/// has room, a command's start is decided, or a cgroup is empty.
+/// has room, the service manager has room, a command's start is decided, a command says something of itself, or a cgroup is empty.
 const SIGNAL: u64 = 0;
 const BELL: u64 = 1;
 const LOG: u64 = 2;
 const LOG_PIPE: u64 = 3;
-const REPORTS_FROM: u64 = 4;
+const MANAGER: u64 = 4;
+const REPORTS_FROM: u64 = 5;
+const NOTIFY_FROM: u64 = 1 << 61;
 const LOADER: u64 = 1 << 62;
 const SUCCESSOR: u64 = LOADER + 1;
 const SUCCESSOR_START: u64 = LOADER + 2;
@@ -121,6 +126,7 @@ struct Driver<'a> {
     epoll: Epoll,
     nofile: NofileLimit,
     log: LogPipes,
+    manager: Manager,
     arbiter: Arbiter,
     recorder: Recorder,
     children: Children,
@@ -137,6 +143,8 @@ struct Driver<'a> {
     lingering: Vec<WorkerId>,
     /// Whose memory is still to be looked at.
     to_weigh: VecDeque<WorkerId>,
+    /// What was heard of workers while an action was performed, to be told after it.
+    heard: Vec<Event>,
     /// Set by the arbiter's last action.
     outcome: Option<Outcome>,
     /// Why the last command that could not be executed was not.
@@ -175,6 +183,7 @@ impl Driver<'_> {
         let mut orders = Vec::new();
         let mut rung = false;
         let mut started = Vec::new();
+        let mut notified = Vec::new();
         let (mut is_emptied, mut is_loaded) = (false, false);
         let (mut has_successor_news, mut has_predecessor_news) = (false, false);
         for event in &ready[..found] {
@@ -187,7 +196,9 @@ impl Driver<'_> {
                 SUCCESSOR => has_successor_news = true,
                 SUCCESSOR_START => self.on_successor_start(),
                 PREDECESSOR => has_predecessor_news = true,
+                MANAGER => self.manager.on_room(&self.epoll),
                 watch if watch >= WATCHES_FROM => is_emptied = true,
+                notify if notify >= NOTIFY_FROM => notified.push(WorkerId(notify - NOTIFY_FROM)),
                 report => started.push(WorkerId(report - REPORTS_FROM)),
             }
         }
@@ -202,6 +213,9 @@ impl Driver<'_> {
         }
         for worker in started {
             self.on_report(worker, now);
+        }
+        for worker in notified {
+            self.on_notify(worker, now);
         }
         self.reap(now);
         if is_emptied {
@@ -223,6 +237,7 @@ impl Driver<'_> {
         self.follow_generations();
         self.look_at_memory(now);
         self.watch_log_room();
+        self.tell_manager();
         Ok(())
     }
 
@@ -244,6 +259,7 @@ impl Driver<'_> {
             self.recorder.step(now, event, &actions);
             for action in actions.drain(..) {
                 events.extend(self.perform(action));
+                events.extend(self.heard.drain(..));
             }
         }
     }
@@ -310,11 +326,20 @@ impl Driver<'_> {
         child.report = None;
         match outcome {
             SpawnOutcome::Failed(failure) => child.failure = Some(failure),
-            SpawnOutcome::Running => {
+            SpawnOutcome::Running if self.is_ready_when_executed(worker) => {
                 self.step(now, Event::Ready { worker, jitter: perform::jitter() });
             }
+            // It says so itself.
+            SpawnOutcome::Running => {}
             SpawnOutcome::Pending => {}
         }
+    }
+
+    /// Whether nothing else is waited for to call a worker ready.
+    fn is_ready_when_executed(&self, worker: WorkerId) -> bool {
+        self.children.get(worker).is_some_and(|child| {
+            self.eras.of(child.generation).spec.policy.readiness == Readiness::Spawned
+        })
     }
 
     /// The master's own descriptors, which no worker may keep.
@@ -324,6 +349,7 @@ impl Driver<'_> {
         own.extend(self.signals.raw_fds());
         own.extend(self.trees.raw_fds());
         own.extend(self.helpers.iter().flat_map(HelperPlace::fds).map(AsRawFd::as_raw_fd));
+        own.extend(self.manager.raw_fd());
         own.extend(self.pidfile.map(|held| held.borrow().raw_fd()));
         own.extend(self.recorder.raw_fd());
         own.extend(self.succession.iter().flat_map(Succession::raw_fds));
@@ -348,9 +374,10 @@ impl Driver<'_> {
     /// What the master keeps open for its workers, which a helper has no use for.
     fn fds_of_workers(&self) -> Vec<RawFd> {
         let mut all: Vec<_> = self.eras.iter().flat_map(|era| era.raw_fds()).collect();
-        all.extend(
-            self.children.iter().filter_map(|child| child.report.as_ref()?.as_raw_fd().into()),
-        );
+        for child in self.children.iter() {
+            all.extend(child.report.as_ref().map(AsRawFd::as_raw_fd));
+            all.extend(child.notify.as_ref().map(|socket| socket.as_fd().as_raw_fd()));
+        }
         all.extend(self.seats.iter().flat_map(|seats| seats.raw_fds()));
         all
     }

@@ -17,11 +17,13 @@ use super::conditions::KillMode;
 use super::era::{Era, WorkerSource};
 use super::helpers::HelperPlace;
 use super::log_process::Outputs;
+use super::notify::Address;
 use super::strays::Census;
 use super::successor::Predecessor;
-use super::{Driver, REPORTS_FROM, environment, report};
+use super::{Driver, REPORTS_FROM, environment, now, report};
 use crate::arbiter::{
-    Action, Event, Generation, Jitter, Notice, Slot, SpawnFault, Time, WorkerId, WorkerSignal,
+    Action, Event, Generation, Jitter, Notice, Readiness, Slot, SpawnFault, Time, WorkerId,
+    WorkerSignal,
 };
 use crate::sys::process::{self, Fork};
 use crate::sys::setup::{Failure, Step};
@@ -79,6 +81,7 @@ impl Driver<'_> {
                 None
             }
             Action::Notify(notice) => {
+                self.manager.on_notice(&notice);
                 let names = self.helpers.iter().map(HelperPlace::name).collect();
                 let who = report::People { children: &self.children, helpers: names };
                 report::report(notice, &who, self.eras.current().spec.stop_signal);
@@ -145,8 +148,8 @@ impl Driver<'_> {
             Ok(child) => {
                 self.trees.on_spawned(child.seat, child.pid);
                 // A command whose start cannot be watched counts as executed; its exit will tell.
-                let is_command = !era.is_forked();
-                let is_unwatched = is_command && child.report.is_none();
+                let is_awaited = era.spec.policy.readiness == Readiness::Spawned;
+                let is_unwatched = is_awaited && !era.is_forked() && child.report.is_none();
                 self.children.insert(worker, child);
                 is_unwatched.then(|| Event::Ready { worker, jitter: jitter() })
             }
@@ -170,7 +173,17 @@ impl Driver<'_> {
         let mut outputs = self.open_outputs(&era.spec)?;
         let child = match is_forked {
             true => self.fork_worker(seat, era, identity, &mut outputs),
-            false => self.exec_worker(worker, seat, era, &identity, &outputs),
+            false => {
+                let address = self.open_address(worker)?;
+                let spawned = self.exec_worker(worker, seat, era, &identity, &outputs, &address);
+                match spawned {
+                    Ok(child) => Ok(Child { notify: Some(address.socket), ..child }),
+                    Err(error) => {
+                        self.close_address(address.socket);
+                        Err(error)
+                    }
+                }
+            }
         }?;
         let pid = child.pid.as_raw().unsigned_abs();
         let origin = |stream| LogOrigin::Worker { slot, generation, pid, stream };
@@ -192,7 +205,7 @@ impl Driver<'_> {
         };
         let (slot, generation) = (identity.slot, identity.generation);
         let own = own_variables(era, &identity);
-        let environment = environment.table(&own, None)?;
+        let environment = environment.table(&own, &[])?;
         seats.seat(seat).reset();
         let mark = self.trees.mark.of(identity.worker_id);
         let master = nix::unistd::getpid();
@@ -240,6 +253,7 @@ impl Driver<'_> {
         era: &Era,
         identity: &Identity,
         outputs: &Outputs,
+        address: &Address,
     ) -> io::Result<Child> {
         let (WorkerSource::Command { program, .. }, Some(command)) =
             (&era.source, &era.spec.command)
@@ -248,10 +262,12 @@ impl Driver<'_> {
         };
         let cgroup = self.trees.cgroup_of(seat);
         let inherited = (io::stdout(), io::stderr());
+        let mut own = own_variables(era, identity);
+        own.push(address.variable());
         let (pid, report) = program.spawn(&Instance {
             slot: identity.slot,
             words: &command.words_of(identity.slot, identity.generation),
-            own: &own_variables(era, identity),
+            own: &own,
             outputs: outputs.or(&inherited),
             cgroup: cgroup.as_ref().map(AsFd::as_fd),
             mark: Some(self.trees.mark.of(worker.0)),
@@ -261,6 +277,7 @@ impl Driver<'_> {
         let watched = self.epoll.add(&report, event);
         let place = (Slot(identity.slot), Generation(identity.generation));
         let mut child = Child::new(pid, place.0, place.1, seat);
+        child.max_requests = era.spec.requests_of(jitter());
         match watched {
             Ok(()) => child.report = Some(report),
             Err(errno) => warn!("cannot watch the start of pid {pid}: {errno}"),
@@ -292,10 +309,12 @@ impl Driver<'_> {
         }
     }
 
-    fn read_heartbeat(&self, worker: WorkerId) -> Option<Event> {
+    fn read_heartbeat(&mut self, worker: WorkerId) -> Option<Event> {
         let seat = self.children.get(worker)?.seat;
-        let seats = self.seats.as_ref()?;
-        let beat = Time::from_nanos(seats.seat(seat).last_beat());
+        let beat = match &self.seats {
+            Some(seats) => Time::from_nanos(seats.seat(seat).last_beat()),
+            None => self.last_beat(worker, now()),
+        };
         Some(Event::Heartbeat { worker, beat })
     }
 }

@@ -85,6 +85,7 @@ impl Driver<'_> {
         // The last words first: it may have been ready, or never executed.
         self.look_at_seat(worker, now);
         self.on_report(worker, now);
+        self.on_notify(worker, now);
         let is_graceful = self.seats.is_none() && self.arbiter.is_within_grace(worker);
         let Some(child) = self.children.get_mut(worker) else { return Some(false) };
         let (seat, generation) = (child.seat, child.generation);
@@ -92,6 +93,9 @@ impl Driver<'_> {
             self.trees.kill(seat, pid, Leader::Ended);
         }
         child.reaped = process::reap(pid);
+        if let Some(socket) = child.notify.take() {
+            self.close_address(socket);
+        }
         if !is_graceful {
             return Some(false);
         }

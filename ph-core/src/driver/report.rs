@@ -89,7 +89,7 @@ pub(super) fn report(notice: Notice, people: &People<'_>, stop_signal: Signal) {
         | Notice::Draining => report_reload(notice, children),
         Notice::Upgrading => info!("upgrading: starting a successor"),
         Notice::Upgraded { took } => {
-            info!("upgraded in {}: the successor has taken over", span(took))
+            info!("upgraded in {}: the successor has taken over", span(took));
         }
         Notice::UpgradeFailed { fault } => {
             error!("upgrade failed: {}; this master serves on", describe_upgrade_fault(fault));

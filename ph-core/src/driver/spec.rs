@@ -44,13 +44,6 @@ impl Spec {
         }
     }
 
-    /// What the arbiter decides by.
-    pub(super) fn policy_of_arbiter(&self) -> Policy {
-        // Nothing can be heard of a command's heart, so its silence means nothing.
-        let timeout = self.policy.timeout.filter(|_| self.command.is_none());
-        Policy { timeout, ..self.policy }
-    }
-
     /// After how many requests a worker with this randomness is recycled; 0: never.
     pub(super) fn requests_of(&self, jitter: Jitter) -> u64 {
         let wide =

@@ -269,6 +269,11 @@ impl Trees {
         Some(seat)
     }
 
+    /// Who is in the tree of a seat, where a cgroup tells.
+    pub(super) fn members(&self, seat: usize) -> Option<Vec<Pid>> {
+        Some(self.cgroup.as_ref()?.members(Some(seat)))
+    }
+
     /// Does something while a fork inherits what the warden has to know.
     pub(super) fn inherited<T>(&self, fork: impl FnOnce() -> T) -> nix::Result<T> {
         match &self.leaders {

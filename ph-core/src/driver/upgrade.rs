@@ -48,7 +48,7 @@ impl Succession {
 
     pub(super) fn raw_fds(&self) -> impl Iterator<Item = RawFd> {
         let channel = self.channel.iter().map(|channel| channel.as_fd().as_raw_fd());
-        channel.chain(self.report.iter().map(|report| report.as_raw_fd()))
+        channel.chain(self.report.iter().map(std::os::fd::AsRawFd::as_raw_fd))
     }
 
     fn say(

@@ -30,16 +30,16 @@ impl Environment {
         Ok(Self(strings.collect::<io::Result<_>>()?))
     }
 
-    /// The table of a worker with variables of its own, and one more whose text the caller keeps.
+    /// The table of a worker with variables of its own, and some more whose text the caller keeps.
     pub(crate) fn table(
         &self,
         own: &[(OsString, OsString)],
-        extra: Option<*const c_char>,
+        extra: &[*const c_char],
     ) -> io::Result<Table> {
         let own = own.iter().map(|(name, value)| variable(name, value));
         let own = own.collect::<io::Result<Vec<_>>>()?;
         let strings = self.0.iter().chain(&own).map(|variable| variable.as_ptr());
-        let pointers = strings.chain(extra).chain([ptr::null()]).collect();
+        let pointers = strings.chain(extra.iter().copied()).chain([ptr::null()]).collect();
         Ok(Table { _own: own, pointers })
     }
 }

@@ -13,6 +13,7 @@ pub(crate) mod folder;
 pub(crate) mod leaders;
 pub(crate) mod lock;
 pub(crate) mod mark;
+pub(crate) mod notify;
 pub(crate) mod oom;
 pub(crate) mod privileges;
 pub(crate) mod process;

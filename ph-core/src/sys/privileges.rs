@@ -135,6 +135,11 @@ impl Ids {
         nix::unistd::fchown(fd, Some(self.user), Some(self.group))
     }
 
+    /// Of the user.
+    pub(crate) fn user_number(&self) -> u32 {
+        self.user.as_raw()
+    }
+
     /// Becomes them, in a child of one thread. System calls only.
     pub(crate) fn take_on(&self) -> Result<(), Failure> {
         nix::unistd::setgroups(&self.groups).map_err(Failure::of(Step::Groups))?;

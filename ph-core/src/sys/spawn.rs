@@ -19,9 +19,29 @@ use super::environ::{Environment, Table, c_string};
 use super::setup::{Failure, Setup, Step};
 use super::{fds, process, signals};
 
-/// `LISTEN_PID` is known only in the child, which writes its digits in place.
-const LISTEN_PID: [u8; 23] = *b"LISTEN_PID=0\0         \0";
-const LISTEN_PID_NAME: &[u8] = b"LISTEN_PID=";
+/// A variable whose value is the pid of the child, which is known only there: it writes its digits in
+/// place.
+struct OwnPid {
+    text: Vec<Cell<u8>>,
+    digits_at: usize,
+}
+
+impl OwnPid {
+    fn new(name: &str) -> Self {
+        // Ten digits and a NUL; until they are known it is a number of its own.
+        let text = format!("{name}=0\0         \0");
+        Self { text: text.bytes().map(Cell::new).collect(), digits_at: name.len() + 1 }
+    }
+
+    /// In the child.
+    fn write(&self, pid: u32) {
+        write_decimal(&self.text[self.digits_at..], pid);
+    }
+
+    fn as_ptr(&self) -> *const libc::c_char {
+        self.text.as_ptr().cast()
+    }
+}
 
 /// The first descriptor of the listeners, by the convention of systemd's socket activation.
 pub(crate) const LISTEN_FDS_START: RawFd = 3;
@@ -36,6 +56,8 @@ pub(crate) struct Program {
     dev_null: OwnedFd,
     /// Signals the master ignores, which `exec` would hand on.
     ignored: Vec<i32>,
+    /// The names of variables whose value is the pid of each child.
+    own_pid: Vec<&'static str>,
 }
 
 /// What makes one worker of a program differ from another.
@@ -70,7 +92,14 @@ impl Program {
             listeners: listeners.iter().map(above).collect::<nix::Result<_>>()?,
             dev_null: fds::duplicate_above(fds::dev_null()?, lowest)?,
             ignored: ignored.to_vec(),
+            own_pid: Vec::new(),
         })
+    }
+
+    /// The variables of these names are to hold the pid of each child.
+    pub(crate) fn with_own_pid(mut self, names: impl Iterator<Item = &'static str>) -> Self {
+        self.own_pid = names.collect();
+        self
     }
 
     /// Its own descriptors.
@@ -82,10 +111,9 @@ impl Program {
     ///
     /// Gives the pid, and the pipe that says what became of it (see [`outcome`]).
     pub(crate) fn spawn(&self, instance: &Instance<'_>) -> io::Result<(Pid, OwnedFd)> {
-        let listen_pid = LISTEN_PID.map(Cell::new);
-        let has_listeners = !self.listeners.is_empty();
-        let extra = has_listeners.then(|| listen_pid.as_ptr().cast());
-        let envp = self.environment.table(instance.own, extra)?;
+        let own_pid: Vec<_> = self.own_pid.iter().map(|name| OwnPid::new(name)).collect();
+        let extra: Vec<_> = own_pid.iter().map(OwnPid::as_ptr).collect();
+        let envp = self.environment.table(instance.own, &extra)?;
         let words = instance.words.iter().map(c_string).collect::<io::Result<Vec<_>>>()?;
         let mut argv: Vec<*const libc::c_char> = words.iter().map(|word| word.as_ptr()).collect();
         argv.push(ptr::null());
@@ -109,7 +137,7 @@ impl Program {
                     process::become_worker(master).map_err(Failure::of(Step::Session))?;
                     self.place_descriptors(&outputs).map_err(Failure::of(Step::Descriptors))?;
                     self.setup.apply(instance.slot, master, instance.mark)?;
-                    self.execute(&listen_pid, &argv, &envp)
+                    self.execute(&own_pid, &argv, &envp)
                 })();
                 tell(&failed, failure);
                 process::exit_now(127);
@@ -130,12 +158,12 @@ impl Program {
     /// The child's last part; it comes back only if the program cannot be executed.
     fn execute(
         &self,
-        listen_pid: &[Cell<u8>],
+        own_pid: &[OwnPid],
         argv: &[*const libc::c_char],
         envp: &Table,
     ) -> Result<std::convert::Infallible, Failure> {
-        let digits = &listen_pid[LISTEN_PID_NAME.len()..];
-        write_decimal(digits, nix::unistd::getpid().as_raw().unsigned_abs());
+        let pid = nix::unistd::getpid().as_raw().unsigned_abs();
+        own_pid.iter().for_each(|variable| variable.write(pid));
         for &signal in &self.ignored {
             // SAFETY: sets a signal's default action in a process of one thread.
             unsafe { libc::signal(signal, libc::SIG_DFL) };
@@ -217,9 +245,9 @@ mod tests {
     #[test]
     fn a_number_is_written_without_leading_zeros() {
         for number in [0, 7, 10, 4_194_304, u32::MAX] {
-            let text = LISTEN_PID.map(Cell::new);
-            write_decimal(&text[LISTEN_PID_NAME.len()..], number);
-            let bytes = text.map(Cell::into_inner);
+            let variable = OwnPid::new("LISTEN_PID");
+            variable.write(number);
+            let bytes: Vec<_> = variable.text.iter().map(Cell::get).collect();
             let text = CStr::from_bytes_until_nul(&bytes).unwrap().to_str().unwrap();
             assert_eq!(text, format!("LISTEN_PID={number}"));
         }

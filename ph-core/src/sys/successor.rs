@@ -56,7 +56,7 @@ impl Origin {
     ) -> io::Result<(Pid, OwnedFd)> {
         let number = channel.as_raw_fd().to_string();
         let environment = Environment::new(self.variables.iter().cloned())?;
-        let table = environment.table(&[(VARIABLE.into(), number.into())], None)?;
+        let table = environment.table(&[(VARIABLE.into(), number.into())], &[])?;
         let path = c_string(self.path.as_os_str())?;
         let mut argv: Vec<*const libc::c_char> = self.words.iter().map(|it| it.as_ptr()).collect();
         argv.push(ptr::null());

@@ -104,6 +104,7 @@ fn parse(text: &str, policy: Policy) -> Event {
         }
         ["scale", to] => Event::Ordered(Order::ScaleTo(to.parse().expect("a number"))),
         ["ready", worker] => Event::Ready { worker: id(worker), jitter },
+        ["watched", worker] => Event::Watched { worker: id(worker) },
         ["recycle", worker] => Event::RecycleDue { worker: id(worker) },
         ["beat", worker, at] => Event::Heartbeat { worker: id(worker), beat: time(at) },
         ["exit", worker, code] => {

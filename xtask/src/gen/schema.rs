@@ -81,6 +81,7 @@ fn default(row: &SettingInfo) -> Value {
         | Schema::Identity
         | Schema::Path
         | Schema::Address
+        | Schema::Readiness
         | Schema::Choice { .. }
         | Schema::Limit(_)
         | Schema::List { .. }
@@ -140,7 +141,7 @@ fn forms(schema: &Schema) -> Forms {
         Schema::Identity => {
             like(vec![json!({ "type": "integer", "minimum": 0 })], r"[^\s:]+(?::[^\s:]+)?")
         }
-        Schema::Path | Schema::Address => any(Vec::new()),
+        Schema::Path | Schema::Address | Schema::Readiness => any(Vec::new()),
         Schema::Choice { words, aliases } => {
             like(suggested(Vec::new(), words), &any_case(&[*words, *aliases].concat()))
         }

@@ -1,8 +1,8 @@
 //! Who counts as stuck, and who does not.
 
-use ph_core::arbiter::Policy;
+use ph_core::arbiter::{Policy, Readiness};
 
-use super::{judged, one};
+use super::{command, judged, one};
 use crate::story::tell;
 
 #[test]
@@ -73,5 +73,36 @@ fn a_worker_that_does_not_boot_in_time_is_aborted() {
          60.1 | signalled 1 6 | *exited 1 BootTimeout again in 0, spawn 2@0
          61   | ready 2       | -
          61   | due           | never",
+    );
+}
+
+#[test]
+fn a_command_is_judged_from_its_first_beat_on() {
+    let policy = Policy { target: 1, readiness: Readiness::Reported, ..command() };
+    tell(
+        Policy { timeout: judged().timeout, boot_timeout: None, ..policy },
+        "0    | started   | spawn 1@0
+         0    | ready 1   | -
+         0    | due       | never
+         1000 | watched 1 | -
+         1000 | due       | 1006
+         1005 | watched 1 | -
+         1006 | tick      | look 1
+         1006 | beat 1 1000 | -
+         1008 | tick      | look 1
+         1008 | beat 1 1000 | *Stuck 1 grace 5, abort 1",
+    );
+}
+
+#[test]
+fn a_command_that_beats_before_it_is_ready_is_judged_once_it_is() {
+    let policy = Policy { target: 1, readiness: Readiness::Reported, ..command() };
+    tell(
+        Policy { timeout: judged().timeout, boot_timeout: None, ..policy },
+        "0   | started   | spawn 1@0
+         1   | watched 1 | -
+         1   | due       | never
+         100 | ready 1   | -
+         100 | due       | 106",
     );
 }

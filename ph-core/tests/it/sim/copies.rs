@@ -90,6 +90,7 @@ fn slot_of(arbiter: &Arbiter, event: Event) -> Option<Slot> {
         | Event::Exited { worker, .. }
         | Event::SpawnFailed { worker, .. }
         | Event::RecycleDue { worker }
+        | Event::Watched { worker }
         | Event::Heartbeat { worker, .. } => Some(arbiter.worker(worker)?.slot),
         Event::Started
         | Event::Loaded { .. }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ph_core::arbiter::{
     Action, Event, ExitStatus, HelperId, Jitter, Order, Outcome, SPAWN_BATCH, SpawnFault, Time,
-    WorkerId,
+    WorkerId, WorkerKind,
 };
 
 use super::copies;
@@ -278,6 +278,10 @@ impl World {
                 self.kernel.reap(worker);
                 self.children.remove(&worker);
             }
+            // The commands of the simulation beat from the beginning, as forked workers do.
+            if let (Event::Ready { worker }, WorkerKind::Command) = (event, self.plan.policy.kind) {
+                self.step(Event::Watched { worker })?;
+            }
             self.step(event)?;
         }
         Ok(())
@@ -335,6 +339,7 @@ impl World {
             None => events.extend([
                 Event::Ready { worker, jitter: Jitter::default() },
                 Event::RecycleDue { worker },
+                Event::Watched { worker },
                 Event::Exited { worker, status, jitter },
                 Event::SpawnFailed { worker, fault, jitter },
             ]),

@@ -225,7 +225,7 @@ impl Observer {
             Event::HelperEnded { helper, status, .. } => self.on_helper_ended(helper, status),
             Event::MemoryRead { .. } | Event::Loaded { .. } | Event::LoadFailed { .. } => {}
             Event::StraysCounted { left } => self.on_strays_counted(left),
-            Event::Tick => {}
+            Event::Watched { .. } | Event::Tick => {}
         }
         Ok(())
     }

@@ -262,6 +262,7 @@ fn worker_of(event: Event) -> Option<WorkerId> {
         | Event::MemoryRead { worker, .. }
         | Event::Heartbeat { worker, .. }
         | Event::RecycleDue { worker }
+        | Event::Watched { worker }
         | Event::SpawnFailed { worker, .. }
         | Event::Exited { worker, .. } => Some(worker),
         Event::Started

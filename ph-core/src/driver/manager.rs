@@ -1,0 +1,228 @@
+//! The service manager above this master: systemd, or whoever set `NOTIFY_SOCKET` for it. It is told by
+//! `sd_notify` when all workers are ready, how things are, and that the master stops.
+//!
+//! What is to be told is compared with what was told, at the end of each turn; so nothing is told
+//! twice, the latest counts, and a master at rest sends nothing. A datagram never waits: where there is
+//! no room for it, the loop hears when there is. One that cannot be sent at all is tried again in the
+//! next turn there is, which it does not bring about itself.
+
+use std::collections::BTreeSet;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt as _;
+
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
+use tracing::warn;
+
+use super::{Driver, MANAGER};
+use crate::arbiter::{Notice, Slot};
+use crate::sys::notify::{Destination, send_to};
+
+/// Slots in a crash loop that a status names.
+const NAMED: usize = 8;
+
+/// Who is told, and what has been.
+#[derive(Debug, Default)]
+pub(super) struct Manager {
+    destination: Option<Destination>,
+    /// What says when there is room, if there was none.
+    full: Option<OwnedFd>,
+    is_ready_told: bool,
+    is_stopping_told: bool,
+    status_told: String,
+    /// It was logged that the manager cannot be told.
+    has_complained: bool,
+    crash_loops: BTreeSet<Slot>,
+}
+
+/// How the service is.
+#[derive(Clone, Copy, Debug)]
+struct Facts {
+    ready: u32,
+    target: u32,
+    is_stopping: bool,
+}
+
+impl Manager {
+    /// The one that the environment names, if it names one.
+    pub(super) fn of_environment() -> Self {
+        let Some(address) = std::env::var_os("NOTIFY_SOCKET").filter(|it| !it.is_empty()) else {
+            return Self::default();
+        };
+        match Destination::parse(address.as_bytes()) {
+            Ok(destination) => Self { destination: Some(destination), ..Self::default() },
+            Err(error) => {
+                let address = address.display();
+                warn!("the service manager is told nothing: NOTIFY_SOCKET={address:?}: {error}");
+                Self::default()
+            }
+        }
+    }
+
+    pub(super) fn on_notice(&mut self, notice: &Notice) {
+        if let Notice::CrashLoop { slot, .. } = notice {
+            self.crash_loops.insert(*slot);
+        } else if let Notice::Recovered { slot } = notice {
+            self.crash_loops.remove(slot);
+        }
+    }
+
+    /// There is room again.
+    pub(super) fn on_room(&mut self, epoll: &Epoll) {
+        if let Some(full) = self.full.take() {
+            let _ = epoll.delete(&full);
+        }
+    }
+
+    pub(super) fn raw_fd(&self) -> Option<RawFd> {
+        self.full.as_ref().map(AsRawFd::as_raw_fd)
+    }
+
+    fn tell(&mut self, facts: Facts, epoll: &Epoll) {
+        let Some(destination) = &self.destination else { return };
+        let is_ready = !facts.is_stopping && facts.ready >= facts.target;
+        let is_ready_news = is_ready && !self.is_ready_told;
+        let is_stopping_news = facts.is_stopping && !self.is_stopping_told;
+        let status = self.status(facts);
+        let is_status_news = status != self.status_told;
+        if self.full.is_some() || !(is_ready_news || is_stopping_news || is_status_news) {
+            return;
+        }
+        let mut message = String::new();
+        if is_ready_news {
+            message += &format!("READY=1\nMAINPID={}\n", std::process::id());
+        }
+        if is_stopping_news {
+            message += "STOPPING=1\n";
+        }
+        message += &format!("STATUS={status}\n");
+        let sent = destination.connect().and_then(|socket| {
+            let sent = send_to(&socket, message.as_bytes());
+            if sent == Err(Errno::EAGAIN) {
+                let event = EpollEvent::new(EpollFlags::EPOLLOUT, MANAGER);
+                epoll.add(&socket, event)?;
+                self.full = Some(socket);
+            }
+            sent
+        });
+        match sent {
+            Ok(()) => {
+                self.is_ready_told |= is_ready_news;
+                self.is_stopping_told |= is_stopping_news;
+                self.status_told = status;
+                self.has_complained = false;
+            }
+            Err(Errno::EAGAIN) => {}
+            Err(errno) if !std::mem::replace(&mut self.has_complained, true) => {
+                warn!("the service manager cannot be told how the service is: {errno}");
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn status(&self, Facts { ready, target, is_stopping }: Facts) -> String {
+        if is_stopping {
+            return "stopping".to_owned();
+        }
+        let status = format!("{}/{target} ready", ready.min(target));
+        let looping: Vec<_> = self.crash_loops.iter().filter(|slot| slot.0 < target).collect();
+        if looping.is_empty() {
+            return status;
+        }
+        let named: Vec<_> = looping.iter().take(NAMED).map(ToString::to_string).collect();
+        let more = looping.len() - named.len();
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let slots = if looping.len() == 1 { "slot" } else { "slots" };
+        format!("{status}, crash loop in {slots} {}{more}", named.join(", "))
+    }
+}
+
+impl Driver<'_> {
+    /// Tells the service manager what it does not know yet.
+    pub(super) fn tell_manager(&mut self) {
+        let facts = Facts {
+            ready: self.arbiter.counts().ready,
+            target: self.arbiter.target(),
+            is_stopping: self.arbiter.is_stopping(),
+        };
+        self.manager.tell(facts, &self.epoll);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::notify::{LONGEST, NotifySocket, Received};
+    use nix::sys::epoll::{EpollCreateFlags, EpollTimeout};
+
+    fn facts(ready: u32, target: u32) -> Facts {
+        Facts { ready, target, is_stopping: false }
+    }
+
+    fn next(socket: &NotifySocket) -> Option<String> {
+        let mut buffer = [0; LONGEST];
+        let Ok(Received::Message(length, _)) = socket.receive(&mut buffer) else { return None };
+        Some(String::from_utf8(buffer[..length].to_vec()).unwrap())
+    }
+
+    fn manager(name: &str) -> (Manager, NotifySocket, Epoll) {
+        let name = format!("ph-test/{}/{name}", std::process::id());
+        let socket = NotifySocket::bind(&name).unwrap();
+        let destination = Destination::parse(format!("@{name}").as_bytes()).unwrap();
+        let manager = Manager { destination: Some(destination), ..Manager::default() };
+        (manager, socket, Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap())
+    }
+
+    #[test]
+    fn it_is_told_what_it_does_not_know_yet_and_nothing_twice() {
+        let (mut manager, socket, epoll) = manager("news");
+        let pid = std::process::id();
+        manager.tell(facts(0, 2), &epoll);
+        assert_eq!(next(&socket).unwrap(), "STATUS=0/2 ready\n");
+        manager.tell(facts(0, 2), &epoll);
+        assert_eq!(next(&socket), None);
+        manager.tell(facts(2, 2), &epoll);
+        let wanted = format!("READY=1\nMAINPID={pid}\nSTATUS=2/2 ready\n");
+        assert_eq!(next(&socket).unwrap(), wanted);
+        manager.on_notice(&Notice::CrashLoop { slot: Slot(1), deaths: 5 });
+        manager.tell(facts(1, 2), &epoll);
+        assert_eq!(next(&socket).unwrap(), "STATUS=1/2 ready, crash loop in slot 1\n");
+        manager.on_notice(&Notice::Recovered { slot: Slot(1) });
+        manager.tell(facts(3, 2), &epoll);
+        assert_eq!(next(&socket).unwrap(), "STATUS=2/2 ready\n");
+        manager.tell(Facts { is_stopping: true, ..facts(2, 2) }, &epoll);
+        assert_eq!(next(&socket).unwrap(), "STOPPING=1\nSTATUS=stopping\n");
+        manager.tell(Facts { is_stopping: true, ..facts(0, 2) }, &epoll);
+        assert_eq!(next(&socket), None);
+    }
+
+    #[test]
+    fn where_there_is_no_room_the_loop_hears_when_there_is_and_the_latest_is_told() {
+        let (mut manager, socket, epoll) = manager("room");
+        let mut tried = 0;
+        while manager.full.is_none() && tried < 100_000 {
+            tried += 1;
+            manager.tell(facts(0, tried), &epoll);
+        }
+        assert!(manager.raw_fd().is_some(), "it is full");
+        let mut events = [EpollEvent::empty()];
+        assert_eq!(epoll.wait(&mut events, EpollTimeout::ZERO), Ok(0));
+        manager.tell(facts(7, 7), &epoll);
+        while next(&socket).is_some() {}
+        assert_eq!(epoll.wait(&mut events, EpollTimeout::ZERO), Ok(1));
+        assert_eq!(events[0].data(), MANAGER);
+        manager.on_room(&epoll);
+        manager.tell(facts(8, 8), &epoll);
+        assert!(next(&socket).unwrap().ends_with("STATUS=8/8 ready\n"));
+    }
+
+    #[test]
+    fn many_crash_loops_make_no_long_status() {
+        let mut manager = Manager::default();
+        for slot in (0..20).map(Slot) {
+            manager.on_notice(&Notice::CrashLoop { slot, deaths: 5 });
+        }
+        let wanted = "0/10 ready, crash loop in slots 0, 1, 2, 3, 4, 5, 6, 7 and 2 more";
+        assert_eq!(manager.status(facts(0, 10)), wanted);
+    }
+}
