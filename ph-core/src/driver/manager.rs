@@ -12,6 +12,7 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
+use nix::unistd::Pid;
 use tracing::warn;
 
 use super::{Driver, MANAGER};
@@ -32,6 +33,8 @@ pub(super) struct Manager {
     status_told: String,
     /// It was logged that the manager cannot be told.
     has_complained: bool,
+    /// The successor that has taken over: all there is to say is where the service went.
+    moved_to: Option<Pid>,
     crash_loops: BTreeSet<Slot>,
 }
 
@@ -78,6 +81,11 @@ impl Manager {
         self.full.as_ref().map(AsRawFd::as_raw_fd)
     }
 
+    /// From now on the manager hears of the service from somebody else.
+    pub(super) fn move_to(&mut self, successor: Pid) {
+        self.moved_to = Some(successor);
+    }
+
     fn tell(&mut self, facts: Facts, epoll: &Epoll) {
         let Some(destination) = &self.destination else { return };
         let is_ready = !facts.is_stopping && facts.ready >= facts.target;
@@ -85,17 +93,22 @@ impl Manager {
         let is_stopping_news = facts.is_stopping && !self.is_stopping_told;
         let status = self.status(facts);
         let is_status_news = status != self.status_told;
-        if self.full.is_some() || !(is_ready_news || is_stopping_news || is_status_news) {
+        let is_news = is_ready_news || is_stopping_news || is_status_news;
+        if self.full.is_some() || !(is_news || self.moved_to.is_some()) {
             return;
         }
         let mut message = String::new();
-        if is_ready_news {
+        if let Some(successor) = self.moved_to {
+            message += &format!("MAINPID={successor}\n");
+        } else if is_ready_news {
             message += &format!("READY=1\nMAINPID={}\n", std::process::id());
         }
-        if is_stopping_news {
+        if is_stopping_news && self.moved_to.is_none() {
             message += "STOPPING=1\n";
         }
-        message += &format!("STATUS={status}\n");
+        if self.moved_to.is_none() {
+            message += &format!("STATUS={status}\n");
+        }
         let sent = destination.connect().and_then(|socket| {
             let sent = send_to(&socket, message.as_bytes());
             if sent == Err(Errno::EAGAIN) {
@@ -111,6 +124,9 @@ impl Manager {
                 self.is_stopping_told |= is_stopping_news;
                 self.status_told = status;
                 self.has_complained = false;
+                if self.moved_to.is_some() {
+                    self.destination = None;
+                }
             }
             Err(Errno::EAGAIN) => {}
             Err(errno) if !std::mem::replace(&mut self.has_complained, true) => {
@@ -140,6 +156,10 @@ impl Manager {
 impl Driver<'_> {
     /// Tells the service manager what it does not know yet.
     pub(super) fn tell_manager(&mut self) {
+        if self.predecessor.is_some() {
+            // It hears of the service from another master.
+            return;
+        }
         let facts = Facts {
             ready: self.arbiter.counts().ready,
             target: self.arbiter.target(),

@@ -208,6 +208,7 @@ impl Driver<'_> {
     fn on_taken_over(&mut self, now: Time) {
         let Some(succession) = &mut self.succession else { return };
         succession.has_taken_over = true;
+        self.manager.move_to(succession.pid);
         if let Some(held) = self.pidfile {
             held.borrow_mut().hand_over();
         }
