@@ -36,6 +36,6 @@ pub use driver::{
 pub use sys::{Account, AccountError, Resource, Signal, reopen_count, wiped_by_fork};
 #[cfg(feature = "driver")]
 pub use worker::{
-    Connection, Context, Error, LogEnd, LogOrigin, LogProcess, LogSource, Logging, OutputStream,
-    Peer, Result, Worker,
+    Connection, Context, Error, HookWorker, Hooks, LogEnd, LogOrigin, LogProcess, LogSource,
+    Logging, OutputStream, Peer, Result, Worker,
 };

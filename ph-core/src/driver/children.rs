@@ -11,6 +11,7 @@ use crate::arbiter::{Generation, Slot, WorkerId};
 use crate::sys::notify::NotifySocket;
 use crate::sys::process::Ended;
 use crate::sys::setup::Failure;
+use crate::worker::HookWorker;
 
 /// A process that has not been reaped.
 #[derive(Debug)]
@@ -52,6 +53,16 @@ impl Child {
             max_requests: 0,
             ready_told: false,
             recycle_told: false,
+        }
+    }
+
+    /// Who hooks are told of.
+    pub(super) fn of_hook(&self, worker: WorkerId) -> HookWorker {
+        HookWorker {
+            slot: self.slot.0,
+            generation: self.generation.0,
+            id: worker.0,
+            pid: Some(self.pid.as_raw()),
         }
     }
 

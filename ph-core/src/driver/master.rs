@@ -33,7 +33,7 @@ use crate::sys::seats::Seats;
 use crate::sys::signals::{self, SignalQueue};
 use crate::sys::successor::Origin;
 use crate::sys::{fds, process, title};
-use crate::worker::{Context, Factory, Logging, Worker};
+use crate::worker::{self, Context, Factory, Hooks, Logging, NoHooks, Worker};
 
 struct NoLogging;
 
@@ -52,6 +52,7 @@ pub(super) struct Settings {
     pub(super) logging: Arc<dyn Logging>,
     pub(super) loader: Option<Loader>,
     pub(super) explain: Option<Explain>,
+    pub(super) hooks: Rc<dyn Hooks>,
 }
 
 /// A master that has not started yet: a service's name, its workers, and the policy.
@@ -83,7 +84,8 @@ impl Master {
     fn new(factory: Option<Factory>, spec: Spec) -> Self {
         let logging = Arc::new(NoLogging);
         let (pidfile, helpers, loader, explain) = (None, Vec::new(), None, None);
-        Self(Settings { spec, factory, pidfile, helpers, logging, loader, explain })
+        let hooks = Rc::new(NoHooks);
+        Self(Settings { spec, factory, pidfile, helpers, logging, loader, explain, hooks })
     }
 
     /// How many workers to keep alive, 1..=`max_workers`. The default is 1.
@@ -183,6 +185,12 @@ impl Master {
         self
     }
 
+    /// Code of the program that runs at fixed points of the service's life.
+    pub fn hooks(mut self, hooks: impl Hooks + 'static) -> Self {
+        self.0.hooks = Rc::new(hooks);
+        self
+    }
+
     /// How people are told what keeps a configuration from being run; the default is the error itself.
     /// Called in the loader, for the master that it has made.
     pub fn explain(mut self, explain: impl Fn(&RunError) -> String + 'static) -> Self {
@@ -241,6 +249,7 @@ impl Settings {
     /// are gone, because one that came in between must not leave them behind.
     fn run(&self, signals: &mut Option<SignalQueue>) -> Result<Ran, RunError> {
         let is_forked = self.factory.is_some();
+        worker::call("on_starting", || self.hooks.on_starting());
         let origin = Origin::of_process()
             .map_err(|source| RunError::System { call: "read /proc/self/cmdline", source })?;
         let mut predecessor = Predecessor::find()?;
@@ -286,6 +295,7 @@ impl Settings {
         title::prepare();
         title::set(&format!("ph: master [{}]", self.spec.name));
         self.announce(&shown, instance);
+        worker::call("when_ready", || self.hooks.when_ready());
         let has_log_process = self.logging.process().is_some();
         let log = LogPipes::new(has_log_process, sources(seats_of_all, nofile))
             .map_err(system("pipe"))?;

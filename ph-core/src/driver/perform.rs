@@ -45,12 +45,18 @@ impl Driver<'_> {
                 self.to_weigh.push_back(worker);
                 None
             }
-            Action::Load { generation } => self.load(generation),
+            Action::Load { generation } => {
+                worker::call("on_reload", || self.settings.hooks.on_reload());
+                self.load(generation)
+            }
             Action::AbandonLoad => {
                 self.abandon_load();
                 None
             }
-            Action::SpawnSuccessor => self.spawn_successor(),
+            Action::SpawnSuccessor => {
+                worker::call("pre_exec", || self.settings.hooks.pre_exec());
+                self.spawn_successor()
+            }
             Action::CommitUpgrade => {
                 self.commit_upgrade();
                 None
@@ -85,16 +91,25 @@ impl Driver<'_> {
                 let names = self.helpers.iter().map(HelperPlace::name).collect();
                 let who = report::People { children: &self.children, helpers: names };
                 report::report(notice, &who, self.eras.current().spec.stop_signal);
-                if let Notice::Booted { .. } = notice {
-                    self.on_booted();
-                }
+                self.follow(notice);
                 None
             }
             Action::Exit(outcome) => {
+                worker::call("on_exit", || self.settings.hooks.on_exit());
                 self.detach_log();
                 self.outcome = Some(outcome);
                 None
             }
+        }
+    }
+
+    /// What follows from a notice, beside its line.
+    fn follow(&mut self, notice: Notice) {
+        if let Notice::Booted { .. } = notice {
+            self.on_booted();
+        } else if let Notice::Scaled { from, to } = notice {
+            let hooks = &self.settings.hooks;
+            worker::call("nworkers_changed", || hooks.nworkers_changed(from, to));
         }
     }
 
@@ -134,6 +149,8 @@ impl Driver<'_> {
             worker_id: worker.0,
             instance: self.instance,
         };
+        let about = identity.of_hook(None);
+        worker::call("pre_fork", || self.settings.hooks.pre_fork(about));
         let spawned = self.with_signals_blocked(|driver| {
             let seat = driver.children.take_seat().or_else(|| driver.trees.give_up_remnant());
             let seat = seat.ok_or_else(|| io::Error::other("no seat is free"))?;
@@ -229,6 +246,7 @@ impl Driver<'_> {
                 timeout: era.spec.policy.timeout,
                 max_requests: era.spec.requests_of(jitter()),
                 app: &era.app,
+                hooks: &self.settings.hooks,
             }),
         }
     }
@@ -301,7 +319,11 @@ impl Driver<'_> {
             _ if child.reaped.is_some() => Ok(()),
             WorkerSignal::Stop if is_group_told => stop_group(pid, stop_signal),
             WorkerSignal::Stop => wake_and_send(pid, stop_signal),
-            WorkerSignal::Abort => wake_and_send(pid, Signal::SIGABRT),
+            WorkerSignal::Abort => {
+                let about = child.of_hook(worker);
+                worker::call("worker_abort", || self.settings.hooks.worker_abort(about));
+                wake_and_send(pid, Signal::SIGABRT)
+            }
             WorkerSignal::Reopen => process::signal(pid, Signal::SIGUSR1),
         };
         if let Err(errno) = sent {

@@ -139,7 +139,10 @@ impl Driver<'_> {
             tracing::error!("out of memory: the kernel has killed {who}");
         }
         // Only now, so that the line about its end can name its pid.
-        self.children.remove(worker);
+        if let Some(child) = self.children.remove(worker) {
+            let about = child.of_hook(worker);
+            crate::worker::call("child_exit", || self.settings.hooks.child_exit(about));
+        }
     }
 
     /// Whether a worker was killed and nobody here has done it: perhaps the kernel, for want of memory.

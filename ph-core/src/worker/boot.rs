@@ -17,6 +17,7 @@ use nix::sys::signal::SigSet;
 use nix::unistd::Pid;
 
 use super::context::Identity;
+use super::hooks::{self, Hooks};
 use super::sync::{self, Listener};
 use super::{Context, Logging, Worker};
 use crate::driver::Outputs;
@@ -60,6 +61,7 @@ pub(crate) struct Boot<'a> {
     pub(crate) timeout: Option<Duration>,
     pub(crate) max_requests: u64,
     pub(crate) app: &'a Rc<BTreeMap<String, String>>,
+    pub(crate) hooks: &'a Rc<dyn Hooks>,
 }
 
 /// The worker's log, for the ways out that pass no value: `exit` and the panic hook.
@@ -118,6 +120,8 @@ fn live(mut boot: Boot<'_>) -> u8 {
     let _ = LOGGING.set(Arc::clone(boot.logging));
     process::at_exit(flush_at_exit);
     log_panics();
+    let hook_worker = boot.identity.of_hook(Some(nix::unistd::getpid().as_raw()));
+    hooks::call("post_fork", || boot.hooks.post_fork(hook_worker));
 
     let settled = prepared
         .and(replaced.map_err(Failure::of(Step::Descriptors)))
@@ -146,11 +150,15 @@ fn live(mut boot: Boot<'_>) -> u8 {
     };
     // An empty mask cannot fail to be set. A stop that came meanwhile is delivered here.
     let _ = signals::set_mask(&SigSet::empty());
-    work(&ctx, boot.factory, boot.listeners)
+    let code = work(&ctx, boot.factory, boot.listeners, || {
+        hooks::call("post_worker_init", || boot.hooks.post_worker_init(hook_worker));
+    });
+    hooks::call("worker_exit", || boot.hooks.worker_exit(hook_worker));
+    code
 }
 
 /// The four calls of a worker's life.
-fn work(ctx: &Context, factory: &Factory, listeners: &[&Listener]) -> u8 {
+fn work(ctx: &Context, factory: &Factory, listeners: &[&Listener], on_booted: impl FnOnce()) -> u8 {
     let booted = caught(|| {
         let mut worker = factory(ctx);
         worker.setup(ctx).and_then(|()| worker.init_process(ctx)).map(|()| worker)
@@ -163,6 +171,7 @@ fn work(ctx: &Context, factory: &Factory, listeners: &[&Listener]) -> u8 {
         }
         None => return EXIT_BOOT_FAILED,
     };
+    on_booted();
     ctx.report_ready();
     let done = caught(move || {
         let done = sync::run(&mut *worker, ctx, listeners);

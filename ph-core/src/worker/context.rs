@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::hooks::HookWorker;
 use crate::sys::seats::{Seat, Seats};
 use crate::sys::signals::WorkerSignals;
 use crate::sys::{clock, process};
@@ -16,6 +17,14 @@ pub(crate) struct Identity {
     pub(crate) generation: u32,
     pub(crate) worker_id: u64,
     pub(crate) instance: u32,
+}
+
+impl Identity {
+    /// Who hooks are told of.
+    pub(crate) fn of_hook(&self, pid: Option<i32>) -> HookWorker {
+        let Self { slot, generation, worker_id, .. } = *self;
+        HookWorker { slot, generation, id: worker_id, pid }
+    }
 }
 
 /// A worker's view of itself and of its master. It belongs to one process and one thread.

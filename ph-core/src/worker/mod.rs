@@ -6,6 +6,7 @@
 mod boot;
 mod connection;
 mod context;
+mod hooks;
 mod logging;
 mod sync;
 
@@ -13,6 +14,8 @@ pub(crate) use boot::{Boot, Factory, enter, never_return};
 pub use connection::{Connection, Peer};
 pub use context::Context;
 pub(crate) use context::Identity;
+pub use hooks::{HookWorker, Hooks};
+pub(crate) use hooks::{NoHooks, call};
 pub use logging::{LogEnd, LogOrigin, LogProcess, LogSource, Logging, OutputStream};
 pub(crate) use sync::Listener;
 
