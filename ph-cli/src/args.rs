@@ -12,8 +12,10 @@ use ph_core::ExitWith;
 
 use crate::output::Color;
 
+mod control;
 mod logs;
 
+pub(crate) use control::{Change, ReachArgs, Scale, Status, Stop};
 pub(crate) use logs::{Lines, Logs, Reopen, Rotate};
 
 /// Keeps N workers of a program alive.
@@ -28,6 +30,12 @@ pub(crate) struct Cli {
 pub(crate) enum Verb {
     /// Run a service in the foreground, whatever `daemonize` says
     Run(Run),
+    /// Show services and their workers
+    Status(Status),
+    /// Change the number of workers of a running service
+    Scale(Scale),
+    /// Stop services, and wait until they have ended
+    Stop(Stop),
     /// Say all that would keep services from starting, without starting them
     Check(Check),
     /// Show, get and set what the configuration says
@@ -336,6 +344,9 @@ impl Verb {
     pub(crate) fn is_json(&self) -> bool {
         match self {
             Self::Run(_) => false,
+            Self::Status(status) => status.json,
+            Self::Scale(scale) => scale.json,
+            Self::Stop(stop) => stop.json,
             Self::Check(check) => check.json,
             Self::Config(config) => match &config.verb {
                 ConfigVerb::Show(show) => show.json,

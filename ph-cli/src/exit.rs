@@ -19,6 +19,10 @@ pub enum Exit {
     Config,
     /// No master of the service runs.
     NotRunning,
+    /// Some of the service is not as it should be.
+    Degraded,
+    /// What was asked for did not come true in time.
+    TimedOut,
     /// Ended by a master or by a worker that could not boot, with this code.
     Code(u8),
 }
@@ -35,6 +39,8 @@ impl Exit {
             Self::NoSection => 5,
             Self::Config => 6,
             Self::NotRunning => 7,
+            Self::Degraded => 150,
+            Self::TimedOut => 152,
             Self::Code(code) => code,
         }
     }

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `args` | the command line |
 //! | `find`, `source` | which configuration is meant |
+//! | `client` | which masters are meant, and what is asked of them |
 //! | `verbs` | one module a verb |
 //! | `wire` | settings become a master and a log; the only place that sees all three crates |
 //! | `output` | what goes to stdout |
@@ -13,6 +14,7 @@
 
 mod adhoc;
 mod args;
+mod client;
 mod exit;
 mod failure;
 mod find;
@@ -95,6 +97,9 @@ impl App {
             Verb::Run(run) => verbs::run::run(&self, &run),
             Verb::Config(config) => verbs::config::config(&config),
             Verb::Init(init) => verbs::init::init(&init),
+            Verb::Status(status) => verbs::status::status(&status),
+            Verb::Scale(scale) => verbs::scale::scale(&scale),
+            Verb::Stop(stop) => verbs::stop::stop(&stop),
             Verb::Check(check) => verbs::check::check(&self, &check),
             Verb::Logs(logs) => verbs::logs::logs(&logs),
             Verb::Rotate(rotate) => verbs::rotate::rotate(&rotate),

@@ -16,6 +16,7 @@ use crate::failure::Failure;
 pub(crate) use log_process::{LogOfService, limits};
 
 mod conditions;
+pub(crate) mod control;
 mod log_process;
 mod own_files;
 mod rehearsal;
@@ -51,7 +52,9 @@ impl Service {
         exit_with: Option<ExitWith>,
     ) -> Result<Master, Failure> {
         let account = conditions::account(self)?;
+        let control = control::socket(self)?;
         let master = self.silent_master(account).logging(log);
+        let master = control.into_iter().fold(master, Master::control);
         Ok(master.policy(|policy| policy.exit_with = exit_with))
     }
 
@@ -212,9 +215,11 @@ impl Service {
             RunError::Command(_) => self.command_failure(code, &why),
             RunError::AlreadyRunning { .. } => failure("single_instance")
                 .remedy("stop the one that runs, or set single_instance = false"),
-            RunError::File { path, .. } => {
+            RunError::File { path, what, .. } => {
                 let folder = path.parent().unwrap_or(path).display();
-                failure("pidfile").remedy(format!("ls -ld {folder}"))
+                let is_control = *what == "control socket";
+                failure(if is_control { "control_socket" } else { "pidfile" })
+                    .remedy(format!("ls -ld {folder}"))
             }
             RunError::Listen { address, .. } => {
                 failure(self.listen_key(address)).remedy(remedies::of_address(address, &why))

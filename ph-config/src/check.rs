@@ -128,6 +128,7 @@ fn separate_files(settings: &Settings, configuration: &[Whereabouts], report: &m
         let place = Whereabouts::of(&path);
         let name = match what {
             "lock file" | "new pidfile" => format!("the {what} of {key}"),
+            "control socket" if key == "pidfile" => format!("the {what} of {key}"),
             _ => key.to_owned(),
         };
         let is_of_instance = || {

@@ -13,7 +13,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::settings::Settings;
-use crate::value::{Bind, LogTarget};
+use crate::value::{Bind, ControlTarget, LogTarget};
 
 /// The most masters of one section that may run side by side, each with files of its own.
 const MAX_INSTANCES: u32 = 1024;
@@ -49,17 +49,37 @@ impl Settings {
             Bind::Tcp { .. } => None,
         }));
         files.push(file("lock file", "pidfile", &lock(&self.pidfile)));
+        let key = match self.control_socket {
+            // It goes with the pidfile, as the lock does.
+            ControlTarget::BesidePidfile => "pidfile",
+            ControlTarget::Off | ControlTarget::File(_) => "control_socket",
+        };
+        let control_socket = self.control_socket_path();
+        files.extend(control_socket.map(|path| file("control socket", key, &path)));
         files.extend(unfinished(&self.pidfile).map(|path| file("new pidfile", "pidfile", &path)));
         files
+    }
+
+    /// Where the first instance can be asked and told.
+    pub fn control_socket_path(&self) -> Option<PathBuf> {
+        match &self.control_socket {
+            ControlTarget::BesidePidfile => Some(beside(&self.pidfile, ".sock")),
+            ControlTarget::Off => None,
+            ControlTarget::File(path) => Some(path.clone()),
+        }
     }
 }
 
 /// The lock that goes with a pidfile: without its `.pid`, and with `.lock`.
 fn lock(pidfile: &Path) -> PathBuf {
+    beside(pidfile, ".lock")
+}
+
+fn beside(pidfile: &Path, ending: &str) -> PathBuf {
     let is_plain = pidfile.extension().is_some_and(|extension| extension == "pid");
     let stem = if is_plain { pidfile.with_extension("") } else { pidfile.to_owned() };
     let mut path = stem.into_os_string();
-    path.push(".lock");
+    path.push(ending);
     path.into()
 }
 
@@ -124,12 +144,14 @@ impl Whereabouts {
         all
     }
 
-    /// The lock file of the first instance, if another one of the same service might have its lock or
-    /// its pidfile here.
+    /// The lock file of the first instance, if another one of the same service might have its lock, its
+    /// pidfile or its control socket here.
     pub fn lock_of_first_instance(&self) -> Option<Self> {
         let name = self.name.as_bytes();
         let without_new = || name.strip_prefix(b".")?.strip_suffix(b".pid.new");
-        let whole = || name.strip_suffix(b".lock").or_else(|| name.strip_suffix(b".pid"));
+        let whole = || {
+            [&b".lock"[..], b".pid", b".sock"].into_iter().find_map(|end| name.strip_suffix(end))
+        };
         let numbered = without_new().or_else(whole)?;
         let dot = numbered.iter().rposition(|byte| *byte == b'.')?;
         let number = std::str::from_utf8(&numbered[dot + 1..]).ok()?;
@@ -168,6 +190,7 @@ mod tests {
         for (name, wanted) in [
             ("w.2.lock", Some("w.lock")),
             ("w.1024.pid", Some("w.lock")),
+            ("w.2.sock", Some("w.lock")),
             (".w.3.pid.new", Some("w.lock")),
             ("w.a.2.pid", Some("w.a.lock")),
             ("w.1.lock", None),

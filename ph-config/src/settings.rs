@@ -24,15 +24,15 @@ use crate::layers::Overridden;
 use crate::load::Reader;
 use crate::row::{Apply, Change, SettingInfo, info};
 use crate::value::{
-    ADDRESSES, AMOUNT, Amount, BASE_PATH, BOOLEAN, Bind, COMMAND, COUNT, COUNT_U64, CPUS,
-    CpuAffinity, DURATION, DURATION_ABOVE_ZERO, ENV_FILES, ENVIRONMENT, EXTRA_KEYS, EnvFile,
-    ExtraKeys, FILE, FOLDER, GLOBS, GROUP, Id, KILL_MODE, KillMode, LIMIT_COUNT,
-    LIMIT_MICROSECONDS, LIMIT_NICE, LIMIT_PRIORITY, LIMIT_SECONDS, LIMIT_SIZE, LINE_SIZE,
-    LOG_COMPRESS, LOG_FORMAT, LOG_LEVEL, LOG_OVERFLOW, LOG_ROTATE, LOG_TARGET, LogCompress,
-    LogFormat, LogLevel, LogOverflow, LogRotate, LogTarget, NAME, NICE, ON_CRASH_LOOP, OOM_SCORE,
-    OPTIONAL_BOOLEAN, OPTIONAL_DURATION, OPTIONAL_FILE, OPTIONAL_FOLDER, OnCrashLoop, READY, Ready,
-    Rlimit, SIZE, STOP_SIGNAL, StopSignal, UMASK, USER, UserSpec, WORKER_COUNT, WORKER_LIMIT,
-    WorkerCount,
+    ADDRESSES, ALLOWED, AMOUNT, Allow, Amount, BASE_PATH, BOOLEAN, Bind, COMMAND, CONTROL_SOCKET,
+    COUNT, COUNT_U64, CPUS, ControlTarget, CpuAffinity, DURATION, DURATION_ABOVE_ZERO, ENV_FILES,
+    ENVIRONMENT, EXTRA_KEYS, EnvFile, ExtraKeys, FILE, FOLDER, GLOBS, GROUP, Id, KILL_MODE,
+    KillMode, LIMIT_COUNT, LIMIT_MICROSECONDS, LIMIT_NICE, LIMIT_PRIORITY, LIMIT_SECONDS,
+    LIMIT_SIZE, LINE_SIZE, LOG_COMPRESS, LOG_FORMAT, LOG_LEVEL, LOG_OVERFLOW, LOG_ROTATE,
+    LOG_TARGET, LogCompress, LogFormat, LogLevel, LogOverflow, LogRotate, LogTarget, NAME, NICE,
+    ON_CRASH_LOOP, OOM_SCORE, OPTIONAL_BOOLEAN, OPTIONAL_DURATION, OPTIONAL_FILE, OPTIONAL_FOLDER,
+    OnCrashLoop, READY, Ready, Rlimit, SIZE, STOP_SIGNAL, StopSignal, UMASK, USER, UserSpec,
+    WORKER_COUNT, WORKER_LIMIT, WorkerCount,
 };
 
 /// The row of a key, if it is in the table.
@@ -166,6 +166,10 @@ settings! {
         "Whether only one master of this section runs at a time; if not, several run side by side, numbered.";
     daemonize: bool = "false", Restart, BOOLEAN,
         "Whether a start without a verb goes to the background.";
+    control_socket: ControlTarget = "", Restart, CONTROL_SOCKET,
+        "The socket where `ph status`, `ph scale`, `ph stop` and others find the master, or `off`; not set, it is beside the pidfile and ends in `.sock`.";
+    control_allow: Vec<Allow> = "", Restart, ALLOWED,
+        "Who may use that socket, beside root and the master's own user: users, and groups with a `@` before their names.";
     proc_name: String = "%(section)s", Live, NAME,
         "The name in the titles that `ps` shows.";
     include: Vec<String> = "", Live, GLOBS,

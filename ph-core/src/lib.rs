@@ -20,6 +20,8 @@ extern crate alloc;
 
 pub mod arbiter;
 #[cfg(feature = "driver")]
+pub mod control;
+#[cfg(feature = "driver")]
 mod driver;
 #[cfg(feature = "driver")]
 mod sys;
@@ -29,8 +31,9 @@ mod worker;
 pub use arbiter::{ExitWith, OnCrashLoop, Outcome, Policy, Readiness, Share, WorkerKind};
 #[cfg(feature = "driver")]
 pub use driver::{
-    Address, Command, CommandError, CpuAffinity, Expand, Finding, Finished, Helper, HelperContext,
-    KillMode, LogFeed, LogOrder, Master, Pidfile, Rehearsal, RunError, Running, tell_predecessor,
+    Address, Allowed, Command, CommandError, ControlSocket, CpuAffinity, Expand, Finding, Finished,
+    Helper, HelperContext, KillMode, LogFeed, LogOrder, Master, Pidfile, Rehearsal, RunError,
+    Running, tell_predecessor,
 };
 #[cfg(feature = "driver")]
 pub use sys::{Account, AccountError, Resource, Signal, reopen_count, wiped_by_fork};

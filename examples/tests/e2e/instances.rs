@@ -81,7 +81,7 @@ fn of_twenty_started_at_once_exactly_one_runs() {
 #[test]
 fn the_workers_of_a_killed_master_die_with_it_and_the_next_start_succeeds() {
     let stage = misbehave();
-    let settings = ["number_workers=4", "unix_socket=ph.sock", "app_behaviour=ignore_term"];
+    let settings = ["number_workers=4", "unix_socket=app.sock", "app_behaviour=ignore_term"];
     let master = stage.start(&settings);
     stage.log().wait_ready(4);
     let before = stage.processes();
@@ -89,11 +89,11 @@ fn the_workers_of_a_killed_master_die_with_it_and_the_next_start_succeeds() {
     master.send(Signal::SIGKILL);
     assert_eq!(master.wait(), -(Signal::SIGKILL as i32));
     stage.wait_empty();
-    assert_eq!(stage.files(), ["ph.lock", "ph.log", "ph.pid", "ph.sock"]);
+    assert_eq!(stage.files(), ["app.sock", "ph.lock", "ph.log", "ph.pid", "ph.sock"]);
     let next = stage.start(&settings);
     stage.log().wait_ready(8);
     assert_eq!(stage.read("ph.pid").trim(), next.process.0.to_string());
-    Client::unix(&stage.path("ph.sock"));
+    Client::unix(&stage.path("app.sock"));
     assert_eq!(next.stop(), 0);
 }
 

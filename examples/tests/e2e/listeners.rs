@@ -15,7 +15,7 @@ use crate::support::{Client, Worker};
 #[test]
 fn all_workers_serve_tcp_and_unix_clients_and_a_death_drops_one_client_only() {
     let stage = misbehave();
-    let socket = stage.path("ph.sock");
+    let socket = stage.path("app.sock");
     let unix = format!("bind=127.0.0.1:0,unix:{}", socket.display());
     let master = stage.start(&["number_workers=3", &unix]);
     stage.log().wait_ready(3);
@@ -46,9 +46,9 @@ fn all_workers_serve_tcp_and_unix_clients_and_a_death_drops_one_client_only() {
 #[test]
 fn a_stale_socket_is_replaced() {
     let stage = misbehave();
-    let socket = stage.path("ph.sock");
+    let socket = stage.path("app.sock");
     drop(UnixListener::bind(&socket).expect("a socket"));
-    let master = stage.start(&["unix_socket=ph.sock"]);
+    let master = stage.start(&["unix_socket=app.sock"]);
     stage.log().wait_ready(1);
     Client::unix(&socket);
     assert_eq!(master.stop(), 0);

@@ -8,3 +8,6 @@ pub(crate) mod probe;
 pub(crate) mod reopen;
 pub(crate) mod rotate;
 pub(crate) mod run;
+pub(crate) mod scale;
+pub(crate) mod status;
+pub(crate) mod stop;

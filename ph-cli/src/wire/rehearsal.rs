@@ -3,7 +3,7 @@
 use ph_config::{LogTarget, foreign_writer};
 use ph_core::{Finding, Master, RunError, Running};
 
-use super::{Service, conditions, remedies};
+use super::{Service, conditions, control, remedies};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::source;
@@ -44,7 +44,11 @@ impl Service {
         outlook.warnings.extend(self.log_of_workers());
         outlook.problems.extend(self.overwritten_programs());
         outlook.problems.extend(self.unsupported());
-        let master = self.silent_master(account);
+        let control = control::socket(self).unwrap_or_else(|failure| {
+            outlook.problems.push(failure);
+            None
+        });
+        let master = control.into_iter().fold(self.silent_master(account), Master::control);
         let rehearsal = master.rehearse();
         outlook.running = rehearsal.running;
         for finding in &rehearsal.findings {

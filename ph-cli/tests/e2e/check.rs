@@ -86,7 +86,7 @@ fn what_would_start_is_ok_and_nothing_is_made() {
     let stage = ph();
     write(&stage, "server", "#!/bin/sh\nexec sleep 1000\n", 0o755);
     let config = format!(
-        "[web]\ncommand = ./server\nnumber_workers = 2\nlog_file = web.log\nbind = :{}, unix:web.sock\n\
+        "[web]\ncommand = ./server\nnumber_workers = 2\nlog_file = web.log\nbind = :{}, unix:app.sock\n\
          ready_interval = 5s\nmax_requests = 100\n\n[jobs]\ncommand = sleep 1000\nrlimit_nofile = 64\n",
         free_port()
     );
@@ -115,7 +115,7 @@ fn all_problems_of_a_file_are_told_in_one_pass() {
     write(&stage, "precious", &precious, 0o644);
     let config = format!(
         "[a]\ncommand = ./missing\nlog_file = folder\npidfile = nowhere/a.pid\n\
-         bind = 127.0.0.1:{port}, unix:precious, unix:nowhere/a.sock, :{port}\n\
+         bind = 127.0.0.1:{port}, unix:precious, unix:nowhere/s.sock, :{port}\n\
          rlimit_nofile = 3\ncpu_affinity = 1023\nuser = no-such-user\ngroup = no-such-group\n\
          [b]\ncommand = ./no-interpreter\npidfile = precious\nrlimit_nofile = 99999999999\n\
          [c]\ncommand = ./no-program\npidfile = folder\n\

@@ -22,7 +22,7 @@ fn an_ad_hoc_service_runs_any_command_without_a_file() {
     assert!(workers.iter().map(|worker| worker.slot).eq(0..4));
     assert!(workers.iter().all(|worker| worker.process.title() == "sleep 1000"));
     assert_eq!(master.process.title(), "ph: master [sleep]");
-    assert_eq!(stage.files(), ["ph.log", "sleep.lock", "sleep.pid"]);
+    assert_eq!(stage.files(), ["ph.log", "sleep.lock", "sleep.pid", "sleep.sock"]);
     let second = run(&stage, "1", &["sleep", "1000"]);
     eventually("a second instance", || stage.path("sleep.2.pid").exists().then_some(()));
     assert_eq!(second.stop(), 0);

@@ -14,6 +14,7 @@ mod commands;
 mod conditions;
 mod config;
 mod config_errors;
+mod control;
 mod ends;
 mod failures;
 mod hostile;
@@ -26,7 +27,9 @@ mod notify;
 mod probe;
 mod rotate;
 mod rotation;
+mod scale_stop;
 mod snapshot;
+mod status;
 #[path = "../../../examples/tests/support/mod.rs"]
 #[expect(
     dead_code,

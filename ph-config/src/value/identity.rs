@@ -5,11 +5,13 @@
 
 use std::fmt;
 
-use super::{Kind, Schema, Shape, ValueError, written};
+use super::{Kind, Schema, Shape, ValueError, listed, written};
 use crate::error::shown;
 
 /// How long the name of a user or a group may be, in bytes.
 const MAX_NAME: usize = 256;
+/// How many users and groups `control_allow` may name.
+const MAX_ALLOWED: usize = 64;
 /// The largest mask: all nine permission bits.
 const MAX_UMASK: u32 = 0o777;
 
@@ -27,6 +29,14 @@ pub(crate) const GROUP: Kind<Option<Id>> = Kind {
     schema: Schema::Identity,
     parse: |text, _| if text.is_empty() { Ok(None) } else { id(text, "group").map(Some) },
     write: |group| written(group.as_ref(), Id::to_string),
+};
+
+pub(crate) const ALLOWED: Kind<Vec<Allow>> = Kind {
+    name: "list of users and @groups",
+    shape: Shape::Lines,
+    schema: Schema::List { of: &Schema::Identity, word: None },
+    parse: |text, _| allowed(text),
+    write: |all| listed(all, Allow::to_string),
 };
 
 pub(crate) const UMASK: Kind<u32> = Kind {
@@ -58,6 +68,26 @@ impl fmt::Display for Id {
     }
 }
 
+/// Who may use the control socket: `control_allow`.
+///
+/// Prints in the form it is written in a file.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Allow {
+    /// A user.
+    User(Id),
+    /// All who are in a group, written with a `@` before its name.
+    Group(Id),
+}
+
+impl fmt::Display for Allow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(user) => user.fmt(f),
+            Self::Group(group) => write!(f, "@{group}"),
+        }
+    }
+}
+
 /// The user of the workers, and perhaps their group: `user`.
 ///
 /// Prints as `user` or `user:group`, the forms it is written in.
@@ -77,6 +107,22 @@ impl fmt::Display for UserSpec {
             None => write!(f, "{}", self.user),
         }
     }
+}
+
+fn allowed(text: &str) -> Result<Vec<Allow>, ValueError> {
+    let items = text.split([',', '\n']).map(str::trim).filter(|item| !item.is_empty());
+    let mut all = Vec::new();
+    for item in items {
+        if all.len() == MAX_ALLOWED {
+            let expected = format!("at most {MAX_ALLOWED} users and groups");
+            return Err(ValueError::new(expected, "name a group in their place"));
+        }
+        all.push(match item.strip_prefix('@') {
+            Some(group) => Allow::Group(id(group, "group")?),
+            None => Allow::User(id(item, "user")?),
+        });
+    }
+    Ok(all)
 }
 
 fn user(text: &str) -> Result<UserSpec, ValueError> {
@@ -169,6 +215,17 @@ mod tests {
         }
         for text in ["a", "a:7", "3:b"] {
             assert_eq!(user(text).expect("it is good").to_string(), text);
+        }
+    }
+
+    #[test]
+    fn those_who_are_allowed() {
+        let (user, group) = (Allow::User, Allow::Group);
+        let wanted = vec![user(name("www")), group(name("adm")), user(Id::Number(7))];
+        assert_eq!(allowed("www, @adm,\n 7,"), Ok(wanted));
+        assert_eq!(allowed(""), Ok(Vec::new()));
+        for bad in ["@", "a b", "a:b", "@@", "-a", &"a,".repeat(MAX_ALLOWED + 1)] {
+            assert_eq!(allowed(bad).is_err(), bad != "@@", "{bad}");
         }
     }
 

@@ -28,10 +28,10 @@ pub use choice::{
     StopSignal,
 };
 pub use environment::EnvFile;
-pub use identity::{Id, UserSpec};
+pub use identity::{Allow, Id, UserSpec};
 pub use limits::{CpuAffinity, Rlimit};
 pub use number::{Amount, WorkerCount, parse_boolean, parse_duration, parse_size};
-pub use path::LogTarget;
+pub use path::{ControlTarget, LogTarget};
 pub use ready::{ProbeTarget, Ready};
 pub use schema::Schema;
 
@@ -43,7 +43,7 @@ pub(crate) use choice::{
 pub(crate) use environment::{
     ENV_FILES, ENVIRONMENT, MAX_VARIABLES, check as check_variable, quoted, variables,
 };
-pub(crate) use identity::{GROUP, UMASK, USER};
+pub(crate) use identity::{ALLOWED, GROUP, UMASK, USER};
 pub(crate) use limits::{
     CPUS, LIMIT_COUNT, LIMIT_MICROSECONDS, LIMIT_NICE, LIMIT_PRIORITY, LIMIT_SECONDS, LIMIT_SIZE,
     NICE, OOM_SCORE,
@@ -53,7 +53,8 @@ pub(crate) use number::{
     OPTIONAL_DURATION, SIZE, WORKER_COUNT, WORKER_LIMIT,
 };
 pub(crate) use path::{
-    BASE_PATH, FILE, FOLDER, Folders, GLOBS, LOG_TARGET, OPTIONAL_FILE, OPTIONAL_FOLDER, clean,
+    BASE_PATH, CONTROL_SOCKET, FILE, FOLDER, Folders, GLOBS, LOG_TARGET, OPTIONAL_FILE,
+    OPTIONAL_FOLDER, clean,
 };
 pub(crate) use ready::READY;
 pub(crate) use words::{COMMAND, NAME, command_line};

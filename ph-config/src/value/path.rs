@@ -61,6 +61,18 @@ pub(crate) const LOG_TARGET: Kind<LogTarget> = Kind {
     write: LogTarget::to_string,
 };
 
+pub(crate) const CONTROL_SOCKET: Kind<ControlTarget> = Kind {
+    name: "path, or off",
+    shape: Shape::Line,
+    schema: Schema::Path,
+    parse: |text, folders| match text {
+        "" => Ok(ControlTarget::BesidePidfile),
+        "off" => Ok(ControlTarget::Off),
+        text => file(text, folders).map(ControlTarget::File),
+    },
+    write: ControlTarget::to_string,
+};
+
 pub(crate) const GLOBS: Kind<Vec<String>> = Kind {
     name: "list of patterns",
     shape: Shape::Lines,
@@ -81,6 +93,29 @@ pub enum LogTarget {
     Stderr,
     /// A file, by its absolute path.
     File(PathBuf),
+}
+
+/// Where a master can be asked and told: `control_socket`.
+///
+/// Prints in the form it is written in a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ControlTarget {
+    /// Beside the pidfile, with the ending `.sock`.
+    BesidePidfile,
+    /// Nowhere.
+    Off,
+    /// At this absolute path.
+    File(PathBuf),
+}
+
+impl fmt::Display for ControlTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BesidePidfile => Ok(()),
+            Self::Off => f.write_str("off"),
+            Self::File(path) => write!(f, "{}", path.display()),
+        }
+    }
 }
 
 /// Patterns of files, as they were written.

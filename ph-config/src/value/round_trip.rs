@@ -120,12 +120,15 @@ proptest! {
     fn paths(path in path()) {
         check(&[BASE_PATH, FOLDER, FILE], &path)?;
         check(&[OPTIONAL_FOLDER, OPTIONAL_FILE], &Some(path.clone()))?;
-        check(&[LOG_TARGET], &LogTarget::File(path))?;
+        check(&[LOG_TARGET], &LogTarget::File(path.clone()))?;
+        check(&[CONTROL_SOCKET], &ControlTarget::File(path))?;
     }
 
     #[test]
     fn identities(user in id(), group in prop::option::of(id())) {
         check(&[GROUP], &group)?;
+        let allowed = group.iter().cloned().map(Allow::Group).chain([Allow::User(user.clone())]);
+        check(&[ALLOWED], &allowed.filter(|it| !it.to_string().contains(',')).collect())?;
         check(&[USER], &Some(UserSpec { user, group }))?;
     }
 
@@ -174,6 +177,8 @@ fn words_and_what_is_not_set() {
         check(&[WORKER_COUNT], &WorkerCount::Auto)?;
         check(&[CPUS], &Some(CpuAffinity::Spread))?;
         check(&[LOG_TARGET], &LogTarget::Stderr)?;
+        check(&[CONTROL_SOCKET], &ControlTarget::BesidePidfile)?;
+        check(&[CONTROL_SOCKET], &ControlTarget::Off)?;
         check(&[OPTIONAL_DURATION], &None)?;
         check(&[NICE, OOM_SCORE], &None)?;
         check(&[OPTIONAL_FOLDER, OPTIONAL_FILE], &None)?;

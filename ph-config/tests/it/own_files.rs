@@ -19,11 +19,17 @@ fn all_files_of_a_service_are_listed() {
         ("socket", "u.sock"),
         ("socket", "b.sock"),
         ("lock file", "web.lock"),
+        ("control socket", "web.sock"),
         ("new pidfile", ".web.pid.new"),
     ];
     assert_eq!(own(&site), wanted.map(|(what, name)| (what, name.to_owned())));
     let other = Site::new("[web]\npidfile = web.a\n");
+    assert_eq!(own(&other)[2], ("control socket", "web.a.sock".to_owned()));
     assert_eq!(own(&other)[1], ("lock file", "web.a.lock".to_owned()));
+    let off = Site::new("[web]\npidfile = web.a\ncontrol_socket = off\n");
+    assert_eq!(own(&off)[1], ("lock file", "web.a.lock".to_owned()));
+    let own_path = Site::new("[web]\ncontrol_socket = run/c.sock\n");
+    assert_eq!(own(&own_path)[2], ("control socket", "c.sock".to_owned()));
 }
 
 #[test]
@@ -45,6 +51,9 @@ fn files_that_go_with_the_pidfile_are_not_given_to_others() {
         ("bind = unix:w.lock", "bind", "the lock file of pidfile"),
         ("log_file = folder/../w.lock", "log_file", "the lock file of pidfile"),
         ("log_file = w.pid", "log_file", "pidfile"),
+        ("unix_socket = w.sock", "unix_socket", "the control socket of pidfile"),
+        ("control_socket = w.lock", "control_socket", "the lock file of pidfile"),
+        ("single_instance = no\nlog_file = w.2.sock", "log_file", "another instance of pidfile"),
         ("log_file = s\nunix_socket = ./s", "log_file", "unix_socket"),
         ("single_instance = no\nlog_file = w.2.lock", "log_file", "another instance of pidfile"),
         ("single_instance = no\nlog_file = w.17.pid", "log_file", "another instance of pidfile"),

@@ -105,7 +105,8 @@ fn samples(schema: &Schema) -> Vec<String> {
             let all = samples(of).join("\n");
             // No such files are there, which env_file only forgives with a dash.
             let optional = format!("-{}", samples(of).join(", -"));
-            return [all, optional].into_iter().chain(word.map(str::to_uppercase)).collect();
+            let words = word.map(str::to_uppercase).into_iter().chain(samples(of));
+            return [all, optional].into_iter().chain(words).collect();
         }
         Schema::Map => &["A=' b, \"c\"',B=%(slot)s;d\nC="],
         Schema::Command => &["sh -c 'echo \"100%%\" %(slot)s' a\\ b"],

@@ -23,6 +23,7 @@ mod roster;
 mod stop;
 mod time;
 mod upgrade;
+mod view;
 mod worker;
 
 use alloc::collections::{BTreeSet, VecDeque};
@@ -43,6 +44,7 @@ pub use policy::{
 };
 pub use roster::Counts;
 pub use time::Time;
+pub use view::SlotView;
 pub use worker::{Pulse, Record, State, Watch};
 
 use boot::Boot;

@@ -276,7 +276,7 @@ pub(super) fn bind_tcp(address: SocketAddr) -> io::Result<Socket> {
 /// Binds a Unix socket. A socket file that nobody listens on is replaced; anything else at that path
 /// is kept, and is an error. The folder is locked meanwhile: between another master's bind and its
 /// listen, its socket looks as if nobody listened.
-fn open_unix(path: &Path) -> io::Result<Socket> {
+pub(super) fn open_unix(path: &Path) -> io::Result<Socket> {
     let _locked = lock::lock_folder(folder::of(path))?;
     match found_at(path)? {
         Found::Nothing => {}
@@ -319,7 +319,8 @@ pub(super) fn see_socket(there: &Metadata) -> io::Result<()> {
     }
 }
 
-fn connect(path: &Path) -> io::Result<Socket> {
+/// A connection to a Unix socket, non-blocking from birth.
+pub(crate) fn connect(path: &Path) -> io::Result<Socket> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     with_short_path(path, |address| socket.connect(address))?;

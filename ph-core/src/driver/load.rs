@@ -178,6 +178,7 @@ impl Driver<'_> {
                 for line in why.lines() {
                     error!("{line}");
                 }
+                self.history.refusal = why;
                 Event::LoadFailed { generation }
             }
         };

@@ -13,9 +13,11 @@ use tracing::{error, info};
 use super::children::Children;
 use super::command::{Command, CommandError};
 use super::conditions::KillMode;
+use super::control::{self, ControlSocket};
 use super::era::{Era, Eras, Makings};
 use super::error::{Finished, RunError, system};
 use super::helpers::{Helper, HelperPlace};
+use super::history::History;
 use super::listeners::{Address, Listeners};
 use super::load::Loader;
 use super::log_process::LogPipes;
@@ -25,7 +27,7 @@ use super::recorder::Recorder;
 use super::spec::Spec;
 use super::successor::Predecessor;
 use super::tree::Trees;
-use super::{Driver, caught_signals, new_epoll};
+use super::{Driver, caught_signals, new_epoll, now};
 use crate::arbiter::{Arbiter, Outcome, Policy, Readiness, WorkerKind};
 use crate::sys::fds::NofileLimit;
 use crate::sys::oom::OomCounter;
@@ -48,6 +50,7 @@ pub(super) struct Settings {
     /// What makes forked workers; commands have none.
     pub(super) factory: Option<Factory>,
     pub(super) pidfile: Option<Pidfile>,
+    pub(super) control: Option<ControlSocket>,
     pub(super) helpers: Vec<Helper>,
     pub(super) logging: Arc<dyn Logging>,
     pub(super) loader: Option<Loader>,
@@ -82,10 +85,17 @@ impl Master {
     }
 
     fn new(factory: Option<Factory>, spec: Spec) -> Self {
-        let logging = Arc::new(NoLogging);
-        let (pidfile, helpers, loader, explain) = (None, Vec::new(), None, None);
-        let hooks = Rc::new(NoHooks);
-        Self(Settings { spec, factory, pidfile, helpers, logging, loader, explain, hooks })
+        Self(Settings {
+            spec,
+            factory,
+            pidfile: None,
+            control: None,
+            helpers: Vec::new(),
+            logging: Arc::new(NoLogging),
+            loader: None,
+            explain: None,
+            hooks: Rc::new(NoHooks),
+        })
     }
 
     /// How many workers to keep alive, 1..=`max_workers`. The default is 1.
@@ -124,6 +134,13 @@ impl Master {
     /// Writes the master's pid to a file and locks the file beside it.
     pub fn pidfile(mut self, pidfile: Pidfile) -> Self {
         self.0.pidfile = Some(pidfile);
+        self
+    }
+
+    /// Opens a socket where the master can be asked how it is and told what to do; see
+    /// [`control`](crate::control). Without this there is none.
+    pub fn control(mut self, control: ControlSocket) -> Self {
+        self.0.control = Some(control);
         self
     }
 
@@ -252,6 +269,8 @@ impl Settings {
         worker::call("on_starting", || self.hooks.on_starting());
         let origin = Origin::of_process()
             .map_err(|source| RunError::System { call: "read /proc/self/cmdline", source })?;
+        // Before the lock, so that its clients are let go after that: what they asked for is true then.
+        let mut control = control::Server::default();
         let mut predecessor = Predecessor::find()?;
         let claim = |pidfile: &Pidfile| match &mut predecessor {
             Some(predecessor) => predecessor.claim(pidfile),
@@ -289,6 +308,12 @@ impl Settings {
             is_forked.then(|| Seats::map(seats_of_all)).transpose().map_err(system("mmap"))?;
         // What the caller had blocked must reach the master all the same.
         signals::set_mask(&SigSet::empty()).map_err(system("sigprocmask"))?;
+        let epoll = new_epoll().map_err(system("epoll_create"))?;
+        // A successor gets it when it takes over.
+        if let Some(rules) = self.control.as_ref().filter(|_| predecessor.is_none()) {
+            let listening = rules.open_for(self.pidfile.as_ref(), instance)?;
+            control.listen(listening, rules, &epoll).map_err(system("epoll_ctl"))?;
+        }
         if let Some(pidfile) = &pidfile {
             pidfile.borrow_mut().write_first()?;
         }
@@ -318,12 +343,15 @@ impl Settings {
             predecessor,
             succession: None,
             signals,
-            epoll: new_epoll().map_err(system("epoll_create"))?,
+            epoll,
             nofile,
             log,
             manager: Manager::of_environment(),
             arbiter,
             recorder,
+            control: &mut control,
+            history: History::default(),
+            started: now(),
             children: Children::with_seats(seats_of_all),
             helpers,
             trees,
@@ -396,6 +424,8 @@ impl Driver<'_> {
     /// Runs the loop, and makes sure that a master which cannot go on leaves nobody behind.
     fn run_to_the_end(&mut self) -> Result<Ran, RunError> {
         let ran = catch_unwind(AssertUnwindSafe(|| self.run()));
+        // Where it was not done by the end of the loop.
+        self.control.close(&self.epoll);
         let outcome = match ran {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(errno)) => {

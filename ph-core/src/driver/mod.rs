@@ -8,6 +8,7 @@
 mod children;
 mod command;
 mod conditions;
+mod control;
 mod elf;
 mod environment;
 mod era;
@@ -15,6 +16,7 @@ mod error;
 mod formats;
 mod handover;
 mod helpers;
+mod history;
 mod listeners;
 mod load;
 mod log_process;
@@ -51,9 +53,11 @@ use tracing::info;
 
 pub use command::{Command, CommandError, Expand};
 pub use conditions::{CpuAffinity, KillMode};
+pub use control::{Allowed, ControlSocket};
 pub use error::{Finished, RunError};
 pub use helpers::{Helper, HelperContext};
 pub use listeners::Address;
+pub(crate) use listeners::connect;
 pub(crate) use log_process::Outputs;
 pub use log_process::{LogFeed, LogOrder};
 pub use master::Master;
@@ -70,8 +74,10 @@ use crate::sys::spawn::{self, SpawnOutcome};
 use crate::sys::successor::Origin;
 use crate::sys::{clock, process, title};
 use children::Children;
+use control::CONTROL_FROM;
 use era::Eras;
 use helpers::HelperPlace;
+use history::History;
 use load::Loading;
 use log_process::LogPipes;
 use manager::Manager;
@@ -84,15 +90,16 @@ use tree::Trees;
 use upgrade::Succession;
 
 /// What an epoll event is about: a signal came, a worker rang, the log process has said something or
-/// has room, the service manager has room, a command's start is decided, a command says something of itself, or a cgroup is empty.
+/// has room, the service manager has room, a command's start is decided, a command says something of itself, or a cgroup is
+/// empty; from `CONTROL_FROM` on, a client.
 const SIGNAL: u64 = 0;
 const BELL: u64 = 1;
 const LOG: u64 = 2;
 const LOG_PIPE: u64 = 3;
 const MANAGER: u64 = 4;
 const REPORTS_FROM: u64 = 5;
-const NOTIFY_FROM: u64 = 1 << 61;
-const LOADER: u64 = 1 << 62;
+const NOTIFY_FROM: u64 = 1 << 60;
+const LOADER: u64 = 1 << 61;
 const SUCCESSOR: u64 = LOADER + 1;
 const SUCCESSOR_START: u64 = LOADER + 2;
 const PREDECESSOR: u64 = LOADER + 3;
@@ -129,6 +136,10 @@ struct Driver<'a> {
     manager: Manager,
     arbiter: Arbiter,
     recorder: Recorder,
+    /// Given to it, because clients are let go only after the lock is given up.
+    control: &'a mut control::Server,
+    history: History,
+    started: Time,
     children: Children,
     helpers: Vec<HelperPlace>,
     trees: Trees,
@@ -165,6 +176,7 @@ impl Driver<'_> {
         self.step(now(), Event::Started);
         loop {
             if let Some(outcome) = self.outcome {
+                self.finish_control(Some(outcome));
                 return Ok(outcome);
             }
             self.turn()?;
@@ -184,6 +196,7 @@ impl Driver<'_> {
         let mut rung = false;
         let mut started = Vec::new();
         let mut notified = Vec::new();
+        let mut clients = Vec::new();
         let (mut is_emptied, mut is_loaded) = (false, false);
         let (mut has_successor_news, mut has_predecessor_news) = (false, false);
         for event in &ready[..found] {
@@ -198,6 +211,7 @@ impl Driver<'_> {
                 PREDECESSOR => has_predecessor_news = true,
                 MANAGER => self.manager.on_room(&self.epoll),
                 watch if watch >= WATCHES_FROM => is_emptied = true,
+                client if client >= CONTROL_FROM => clients.push((client, event.events())),
                 notify if notify >= NOTIFY_FROM => notified.push(WorkerId(notify - NOTIFY_FROM)),
                 report => started.push(WorkerId(report - REPORTS_FROM)),
             }
@@ -233,9 +247,11 @@ impl Driver<'_> {
         for order in orders {
             self.step(now, Event::Ordered(order));
         }
+        self.hear_clients(&clients, now);
         self.step(now, Event::Tick);
         self.follow_generations();
         self.look_at_memory(now);
+        self.serve_clients(now);
         self.watch_log_room();
         self.tell_manager();
         Ok(())
@@ -246,7 +262,8 @@ impl Driver<'_> {
         if self.reap_pending || !self.to_weigh.is_empty() {
             return EpollTimeout::ZERO;
         }
-        let Some(deadline) = self.arbiter.next_deadline() else { return EpollTimeout::NONE };
+        let deadlines = self.arbiter.next_deadline().into_iter().chain(self.control.deadline());
+        let Some(deadline) = deadlines.min() else { return EpollTimeout::NONE };
         EpollTimeout::try_from(clock::millis(deadline.since(now()))).unwrap_or(EpollTimeout::ZERO)
     }
 
@@ -346,6 +363,7 @@ impl Driver<'_> {
     fn own_fds(&self) -> Vec<RawFd> {
         let mut own = vec![self.epoll.0.as_raw_fd()];
         own.extend(self.log.raw_fds());
+        own.extend(self.control.raw_fds());
         own.extend(self.signals.raw_fds());
         own.extend(self.trees.raw_fds());
         own.extend(self.helpers.iter().flat_map(HelperPlace::fds).map(AsRawFd::as_raw_fd));

@@ -91,6 +91,9 @@ impl Driver<'_> {
                 let names = self.helpers.iter().map(HelperPlace::name).collect();
                 let who = report::People { children: &self.children, helpers: names };
                 report::report(notice, &who, self.eras.current().spec.stop_signal);
+                let why = self.spawn_failure.as_ref().map(|(_, why)| why.as_str());
+                self.history.note(notice, why, now());
+                self.tell_clients(notice, now());
                 self.follow(notice);
                 None
             }

@@ -17,6 +17,7 @@ use nix::unistd::Pid;
 
 use super::Master;
 use super::command::CommandError;
+use super::control::CONTROL_SOCKET;
 use super::error::RunError;
 use super::listeners::Address;
 use super::master::Settings;
@@ -72,9 +73,13 @@ impl Settings {
     fn rehearse(&self) -> Rehearsal {
         let mut findings: Vec<_> = self.bad_app_keys().map(Finding::Refused).collect();
         let (running, errors) = self.look_for_masters();
+        // What goes with the pidfile has its troubles, which are told already.
+        let is_told =
+            !errors.is_empty() && self.control.as_ref().is_some_and(|it| it.path.is_none());
         findings.extend(errors.into_iter().map(Finding::Refused));
         let (running, of_listeners) = self.rehearse_listeners(running);
         findings.extend(of_listeners);
+        findings.extend(self.look_at_control(&running).filter(|_| !is_told));
         self.count_descriptors(&mut findings);
         self.rehearse_workers(&mut findings);
         Rehearsal { findings, running }
@@ -130,6 +135,20 @@ impl Settings {
         }
     }
 
+    /// Whether the control socket could be made, or replaced.
+    fn look_at_control(&self, running: &[Running]) -> Option<Finding> {
+        let path = self.control.as_ref()?.path_of(self.pidfile.as_ref(), 1)?;
+        let masters: Vec<_> = running.iter().filter_map(|it| it.pid).map(Pid::from_raw).collect();
+        let source = match prospect(&Address::Unix(path.clone()), &masters) {
+            Ok(Prospect::Free | Prospect::Own | Prospect::Hidden | Prospect::Unseen) => {
+                return None;
+            }
+            Ok(Prospect::Taken(_)) => std::io::Error::from_raw_os_error(libc::EADDRINUSE),
+            Err(source) => source,
+        };
+        Some(Finding::Refused(RunError::File { what: CONTROL_SOCKET, path, source }))
+    }
+
     /// The master raises its own limit to the hard one; its workers get the soft one back.
     fn count_descriptors(&self, findings: &mut Vec<Finding>) {
         let Ok(own) = NofileLimit::now() else { return };
@@ -157,21 +176,23 @@ impl Settings {
     }
 
     /// Without these there is no master of commands, even of one: the standard streams, the wake pipe,
-    /// epoll, /dev/null, a lock, the helpers, the listeners, and the pipe of a spawn.
+    /// epoll, /dev/null, a lock, the control socket, the helpers, the listeners, and the pipe of a spawn.
     fn least_of_master(&self) -> u64 {
         const ALWAYS: u64 = 3 + 2 + 1 + 1 + 2;
         let lock = u64::from(self.pidfile.is_some());
-        ALWAYS + lock + self.all_helpers().count() as u64 + self.spec.addresses.len() as u64
+        let control = u64::from(self.control.is_some());
+        let addresses = self.spec.addresses.len() as u64;
+        ALWAYS + lock + control + self.all_helpers().count() as u64 + addresses
     }
 
     /// What a master may have open at once. Always: the standard streams, the log and the workers' copy
     /// of it, the lock, the wake pipe, epoll, the spare ones, the cgroup and its parent and what says
-    /// that it is empty, /dev/null, and of forked workers the bell. For a moment: what a spawn takes, and
+    /// that it is empty, /dev/null, the control socket, and of forked workers the bell. For a moment: what a spawn takes, and
     /// a look into /proc. Each helper has a pipe. A listener of commands is there twice, because a spawn
     /// takes a copy above those it overwrites. A command has a pipe until its program runs, and if a disk
     /// is slow none does yet; a forked worker takes none.
     fn descriptors_of_master(&self, workers: u64) -> u64 {
-        const ALWAYS: u64 = 3 + 2 + 1 + 2 + 1 + 4 + 3 + 1 + 2;
+        const ALWAYS: u64 = 3 + 2 + 1 + 2 + 1 + 4 + 3 + 1 + 2 + 1;
         const FOR_A_MOMENT: u64 = 6 + 3;
         let helpers = self.all_helpers().count() as u64;
         let listeners = self.spec.addresses.len() as u64;

@@ -193,7 +193,7 @@ fn report_reload(notice: Notice, children: &Children) {
     }
 }
 
-fn describe_recycling(reason: RecycleReason) -> String {
+pub(super) fn describe_recycling(reason: RecycleReason) -> String {
     match reason {
         RecycleReason::Requests => "served its share".to_owned(),
         RecycleReason::Age => "has reached its greatest age".to_owned(),
@@ -203,7 +203,7 @@ fn describe_recycling(reason: RecycleReason) -> String {
     }
 }
 
-fn describe_upgrade_fault(fault: UpgradeFault) -> String {
+pub(super) fn describe_upgrade_fault(fault: UpgradeFault) -> String {
     match fault {
         UpgradeFault::NotStarted => "there is no successor".to_owned(),
         UpgradeFault::Ended(status) => format!("the successor {}", describe_status(status)),
@@ -211,7 +211,7 @@ fn describe_upgrade_fault(fault: UpgradeFault) -> String {
     }
 }
 
-fn describe_fault(fault: RollFault) -> String {
+pub(super) fn describe_fault(fault: RollFault) -> String {
     match fault {
         RollFault::Exited(status) => {
             format!("{} before it had proved itself", describe_status(status))
@@ -269,7 +269,7 @@ fn is_as_told(status: ExitStatus, stop_signal: Signal) -> bool {
     }
 }
 
-fn describe_reason(reason: StopReason) -> &'static str {
+pub(super) fn describe_reason(reason: StopReason) -> &'static str {
     match reason {
         StopReason::Shutdown => "the master stops",
         StopReason::ScaleDown => "fewer workers wanted",
@@ -282,7 +282,7 @@ fn describe_reason(reason: StopReason) -> &'static str {
     }
 }
 
-fn describe_status(status: ExitStatus) -> String {
+pub(super) fn describe_status(status: ExitStatus) -> String {
     match status {
         ExitStatus::Code(code) => format!("exited with code {code}"),
         ExitStatus::Signal { number, core } => {
@@ -295,7 +295,7 @@ fn describe_status(status: ExitStatus) -> String {
     }
 }
 
-fn due(wait: Duration) -> String {
+pub(super) fn due(wait: Duration) -> String {
     if wait.is_zero() { "at once".to_owned() } else { format!("in {}", span(wait)) }
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use tracing::{error, info};
 
+use super::error::system;
 use super::handover::{
     Commit, FromMaster, FromSuccessor, Handover, MESSAGE_MAX, VERSION, read, written,
 };
@@ -163,10 +164,17 @@ impl Driver<'_> {
         self.take_over(commit, now);
     }
 
+    fn take_over_control(&mut self) -> Result<(), RunError> {
+        let Some(rules) = &self.settings.control else { return Ok(()) };
+        let listening = rules.take_over(self.settings.pidfile.as_ref(), self.instance)?;
+        self.control.listen(listening, rules, &self.epoll).map_err(system("epoll_ctl"))
+    }
+
     fn take_over(&mut self, commit: Option<Commit>, now: Time) {
         let Some(predecessor) = self.predecessor.take() else { return };
         let _ = self.epoll.delete(&predecessor.channel);
         let taken = self.pidfile.map_or(Ok(()), |held| held.borrow_mut().take_over());
+        let taken = taken.and_then(|()| self.take_over_control());
         if let Err(error) = taken {
             error!("cannot take over: {error}");
             let _ = say(&predecessor.channel, &FromSuccessor::Failed { why: error.to_string() });

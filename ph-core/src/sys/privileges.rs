@@ -108,6 +108,19 @@ fn find_user(name: &str) -> Result<Found, AccountError> {
     Ok(entry.map_or(Found::Number(uid), |entry| Found::Entry(Box::new(entry))))
 }
 
+/// A user by name or number.
+pub(crate) fn uid_of(name: &str) -> Result<Uid, AccountError> {
+    Ok(match find_user(name)? {
+        Found::Entry(entry) => entry.uid,
+        Found::Number(uid) => uid,
+    })
+}
+
+/// A group by name or number.
+pub(crate) fn gid_of(name: &str) -> Result<Gid, AccountError> {
+    find_group(name)
+}
+
 fn find_group(name: &str) -> Result<Gid, AccountError> {
     let unanswered = |errno| AccountError::Unanswered { name: name.to_owned(), errno };
     if let Some(entry) = Group::from_name(name).map_err(unanswered)? {

@@ -49,6 +49,11 @@ impl Seat {
         self.requests.fetch_add(1, Ordering::Relaxed) + 1
     }
 
+    /// Requests served, if the worker can be believed.
+    pub(crate) fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
     /// Says that the worker is ready.
     pub(crate) fn is_ready(&self) -> bool {
         self.is_ready.load(Ordering::Acquire)

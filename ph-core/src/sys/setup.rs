@@ -320,7 +320,7 @@ fn resource_name(resource: u8) -> &'static str {
         (libc::RLIMIT_SIGPENDING, "RLIMIT_SIGPENDING"),
         (libc::RLIMIT_STACK, "RLIMIT_STACK"),
     ];
-    let named = names.into_iter().find(|(number, _)| *number == u32::from(resource));
+    let named = names.into_iter().find(|(number, _)| u8::try_from(*number) == Ok(resource));
     named.map_or("a resource limit", |(_, name)| name)
 }
 

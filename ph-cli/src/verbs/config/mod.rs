@@ -4,6 +4,7 @@ mod json;
 mod set;
 mod show;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use ph_config::{ConfigErrors, Configuration, Problem, Settings};
@@ -24,20 +25,25 @@ pub(crate) fn config(args: &Config) -> Result<ExitCode, Failure> {
 }
 
 /// A configuration as the arguments mean it.
-pub(super) struct Opened {
+pub(crate) struct Opened {
     place: Place,
-    pub(super) configuration: Configuration,
+    pub(crate) configuration: Configuration,
 }
 
 impl Opened {
-    pub(super) fn new(args: &SourceArgs) -> Result<Self, Failure> {
+    pub(crate) fn new(args: &SourceArgs) -> Result<Self, Failure> {
         let place = Place::find(args)?;
         let configuration = place.source().read()?;
         Ok(Self { place, configuration })
     }
 
+    /// The main file, as it was named.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        self.place.file.as_deref()
+    }
+
     /// The section asked for, or the only one.
-    pub(super) fn section<'s>(&'s self, wanted: Option<&'s str>) -> Result<&'s str, Failure> {
+    pub(crate) fn section<'s>(&'s self, wanted: Option<&'s str>) -> Result<&'s str, Failure> {
         self.configuration.section(wanted).map_err(|errors| Failure::no_section(&errors, wanted))
     }
 
@@ -61,7 +67,7 @@ impl Opened {
 
     /// The settings of these sections, or all that is wrong with any of them. Warnings go to
     /// stderr, each once.
-    pub(super) fn load(
+    pub(crate) fn load(
         &self,
         sections: &[&str],
         args: &SourceArgs,
@@ -95,7 +101,7 @@ impl Opened {
     }
 
     /// The settings of one section.
-    pub(super) fn load_one(&self, section: &str, args: &SourceArgs) -> Result<Settings, Failure> {
+    pub(crate) fn load_one(&self, section: &str, args: &SourceArgs) -> Result<Settings, Failure> {
         let mut all = self.load(&[section], args)?;
         // One section, one answer.
         all.pop().ok_or_else(|| Failure::new(crate::exit::Exit::NoSection, section))

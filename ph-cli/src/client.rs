@@ -1,0 +1,212 @@
+//! The client's side: which masters are meant, where they can be asked, and why they cannot.
+//!
+//! A master is known by its lock, never by a number in a file. A user who may not look at the lock may
+//! still be one who may ask; then the socket decides.
+
+mod follow;
+mod target;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ph_config::Settings;
+use ph_core::control::{Client, Request};
+use ph_core::{ControlSocket, Pidfile, Running};
+
+use crate::args::{ReachArgs, SourceArgs};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::verbs::config::Opened;
+use crate::wire;
+
+pub(crate) use follow::{Answer, Follow, follow, refusal};
+pub(crate) use target::Target;
+
+/// A service that somebody asks about.
+#[derive(Debug)]
+pub(crate) struct Service {
+    /// Its section; of a master that is reached by its socket alone, not known before it answers.
+    pub(crate) name: String,
+    /// The configuration file, as it was named.
+    pub(crate) config: Option<PathBuf>,
+    /// How long its workers have to stop, if that is known.
+    pub(crate) graceful_timeout: Option<Duration>,
+    pidfile: Option<Pidfile>,
+    socket: Option<ControlSocket>,
+    /// What of it is meant.
+    pub(crate) target: Target,
+}
+
+/// A master that runs, or may.
+#[derive(Clone, Debug)]
+pub(crate) struct Master {
+    pub(crate) instance: u32,
+    pub(crate) pid: Option<i32>,
+    /// Where it can be asked; nowhere if its socket is off.
+    pub(crate) socket: Option<PathBuf>,
+}
+
+/// Finds the services that the arguments mean.
+pub(crate) fn services(
+    targets: &[String],
+    reach: &ReachArgs,
+    source: &SourceArgs,
+) -> Result<Vec<Service>, Failure> {
+    let named = targets.iter().chain(&reach.sections);
+    let targets: Vec<_> = named.map(|text| text.parse()).collect::<Result<_, Failure>>()?;
+    if reach.socket.is_some() || reach.pidfile.is_some() {
+        return Ok(vec![Service::by_path(reach, targets.into_iter().next())]);
+    }
+    let opened = Opened::new(source)?;
+    let targets: Vec<Target> = match targets {
+        targets if !targets.is_empty() => targets,
+        _ => opened.configuration.sections().iter().map(|name| Target::of(name)).collect(),
+    };
+    let targets = match targets {
+        targets if !targets.is_empty() => targets,
+        _ => vec![Target::of(opened.section(None)?)],
+    };
+    let names = targets.iter().map(|target| opened.section(Some(&target.name)));
+    let names: Vec<_> = names.collect::<Result<_, _>>()?;
+    let all = opened.load(&names, source)?;
+    let file = opened.file();
+    Ok(all.iter().zip(targets).map(|(it, target)| Service::of(it, target, file)).collect())
+}
+
+impl Service {
+    fn of(settings: &Settings, target: Target, config: Option<&Path>) -> Self {
+        Self {
+            name: settings.name().to_owned(),
+            config: config.map(Path::to_owned),
+            graceful_timeout: Some(settings.graceful_timeout),
+            pidfile: Some(wire::pidfile(settings)),
+            socket: wire::control::place(settings),
+            target,
+        }
+    }
+
+    fn by_path(reach: &ReachArgs, target: Option<Target>) -> Self {
+        let path = reach.socket.as_ref().or(reach.pidfile.as_ref());
+        let stem = path.and_then(|path| path.file_stem()).unwrap_or_default();
+        let name = stem.to_string_lossy().into_owned();
+        let pidfile = reach.pidfile.clone();
+        Self {
+            target: target.unwrap_or_else(|| Target::of(&name)),
+            name,
+            config: None,
+            graceful_timeout: None,
+            pidfile: pidfile.map(|path| Pidfile { path, single_instance: false }),
+            socket: Some(ControlSocket { path: reach.socket.clone(), allow: Vec::new() }),
+        }
+    }
+
+    /// Its masters that run, as far as that can be told.
+    pub(crate) fn masters(&self) -> Result<Vec<Master>, Failure> {
+        let wanted = self.target.instance;
+        let running = match self.pidfile.as_ref().map(Pidfile::running) {
+            Some(Ok(running)) => running,
+            Some(Err(error)) if error.kind() != io::ErrorKind::PermissionDenied => {
+                let lock = self.lock().unwrap_or_default();
+                let why = format!("{}: {error}", lock.display());
+                return Err(Failure::new(Exit::Failed, why).attempt(self.attempt("look for")));
+            }
+            Some(Err(_)) | None => vec![Running { instance: wanted.unwrap_or(1), pid: None }],
+        };
+        let meant = running.into_iter().filter(|it| wanted.is_none_or(|it2| it2 == it.instance));
+        let master = |Running { instance, pid }| Master {
+            instance,
+            pid,
+            socket: self.socket.as_ref().and_then(|it| it.path_of(self.pidfile.as_ref(), instance)),
+        };
+        Ok(meant.map(master).collect())
+    }
+
+    /// The only master that is meant.
+    pub(crate) fn only_master(&self, verb: &str) -> Result<Master, Failure> {
+        let mut masters = self.masters()?;
+        match (masters.len(), masters.pop()) {
+            (0, _) | (_, None) => Err(self.not_running(verb)),
+            (1, Some(master)) => Ok(master),
+            (count, Some(last)) => {
+                let failure = Failure::new(Exit::Usage, format!("{count} masters of it run"));
+                let remedy = format!("name one, as {}@{}", self.name, last.instance);
+                Err(failure.attempt(self.attempt(verb)).remedy(remedy))
+            }
+        }
+    }
+
+    /// Its lock file.
+    pub(crate) fn lock(&self) -> Option<PathBuf> {
+        self.pidfile.as_ref().map(Pidfile::lock)
+    }
+
+    /// Its pidfile.
+    pub(crate) fn pidfile(&self) -> Option<&Path> {
+        self.pidfile.as_ref().map(|pidfile| pidfile.path.as_path())
+    }
+
+    /// Whether this very master still runs.
+    pub(crate) fn still_runs(&self, master: &Master) -> bool {
+        let running = self.pidfile.as_ref().map(Pidfile::running);
+        let Some(Ok(running)) = running else { return false };
+        running.iter().any(|it| it.instance == master.instance && it.pid == master.pid)
+    }
+
+    /// How an instance is called.
+    pub(crate) fn name_of(&self, instance: u32) -> String {
+        if instance > 1 { format!("{}@{instance}", self.name) } else { self.name.clone() }
+    }
+
+    fn attempt(&self, verb: &str) -> String {
+        format!("cannot {verb} {}", self.name)
+    }
+
+    /// Nobody is there.
+    pub(crate) fn not_running(&self, verb: &str) -> Failure {
+        let why = match (self.lock(), self.socket.as_ref().and_then(|it| it.path.as_ref())) {
+            (Some(lock), _) => format!("no master holds {}", lock.display()),
+            (None, Some(socket)) => format!("no master listens on {}", socket.display()),
+            (None, None) => "no master runs".to_owned(),
+        };
+        let failure = Failure::new(Exit::NotRunning, why).attempt(self.attempt(verb));
+        match self.config {
+            Some(_) => failure.remedy(format!("ph run {}", self.name)),
+            None => failure,
+        }
+    }
+
+    /// Asks a master.
+    pub(crate) fn ask(
+        &self,
+        master: &Master,
+        request: &Request,
+        verb: &str,
+    ) -> Result<Client, Failure> {
+        let failed = |code, why: String| Failure::new(code, why).attempt(self.attempt(verb));
+        let Some(path) = &master.socket else {
+            let failure = failed(Exit::Failed, "its control socket is off".to_owned());
+            return Err(match master.pid {
+                Some(pid) => failure.remedy(format!("use signals: kill -TERM {pid}")),
+                None => failure,
+            });
+        };
+        Client::ask(path, request).map_err(|error| {
+            let why = format!("{}: {error}", path.display());
+            if GONE.contains(&error.kind()) && master.pid.is_none() {
+                return self.not_running(verb);
+            }
+            if error.kind() == io::ErrorKind::PermissionDenied {
+                return failed(Exit::NotPermitted, why)
+                    .remedy("be its user or root, or be named in control_allow");
+            }
+            failed(Exit::Failed, why).remedy(match master.pid {
+                Some(pid) => format!("ps -fp {pid}"),
+                None => format!("ls -l {}", path.display()),
+            })
+        })
+    }
+}
+
+/// What connecting comes to where nobody listens.
+const GONE: [io::ErrorKind; 2] = [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused];

@@ -1,0 +1,196 @@
+//! What is remembered of the past: how the last workers of each slot ended, and what last went wrong.
+//!
+//! It is bounded: ten ends a slot, and as many slots as there ever were. It decides nothing.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use super::report;
+use crate::arbiter::{ExitStatus, Notice, Slot, StopReason, Time};
+use crate::control::{ExitReason, Reloads};
+
+/// How many ends are kept of each slot.
+const ENDS_A_SLOT: usize = 10;
+
+/// The past of a master's workers.
+#[derive(Debug, Default)]
+pub(super) struct History {
+    slots: BTreeMap<Slot, Past>,
+    /// What last went wrong, one sentence.
+    pub(super) last_error: Option<String>,
+    /// How reloads ended.
+    pub(super) reloads: Reloads,
+    /// Why the last configuration was refused, as its loader said it.
+    pub(super) refusal: String,
+}
+
+/// The past of one slot.
+#[derive(Debug, Default)]
+pub(super) struct Past {
+    /// The newest is the last.
+    ends: VecDeque<End>,
+    /// Ends that nobody had ordered, or that were the worker's fault.
+    pub(super) restarts: u64,
+}
+
+/// How a worker ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct End {
+    /// How its process did; `None`: there was none.
+    pub(super) status: Option<ExitStatus>,
+    pub(super) reason: ExitReason,
+    pub(super) life: Duration,
+    pub(super) at: Time,
+}
+
+impl History {
+    /// What is known of a slot.
+    pub(super) fn of(&self, slot: Slot) -> Option<&Past> {
+        self.slots.get(&slot)
+    }
+
+    /// Takes note of what happened. `why` is what a failed start had to say.
+    pub(super) fn note(&mut self, notice: Notice, why: Option<&str>, now: Time) {
+        match notice {
+            Notice::WorkerExited { slot, status, reason, life, .. } => {
+                let is_own = reason.is_none_or(StopReason::is_fault);
+                let reason = reason_of(reason, status);
+                self.keep(slot, End { status: Some(status), reason, life, at: now }, is_own);
+            }
+            Notice::SpawnFailed { slot, .. } => {
+                let reason = ExitReason::NotStarted;
+                self.keep(slot, End { status: None, reason, life: Duration::ZERO, at: now }, true);
+                let why = why.map_or_else(String::new, |why| format!(": {why}"));
+                self.last_error = Some(format!("worker {slot} was not started{why}"));
+            }
+            Notice::CrashLoop { slot, deaths } => {
+                let last = self.of(slot).and_then(Past::last).and_then(|end| end.status);
+                let how = last.map_or_else(String::new, |status| {
+                    format!(": the last one {}", report::describe_status(status))
+                });
+                let text =
+                    format!("worker {slot} is in a crash loop, {deaths} deaths in a row{how}");
+                self.last_error = Some(text);
+            }
+            Notice::LoadRefused { is_timeout, .. } => {
+                let why = match (is_timeout, self.refusal.lines().next()) {
+                    (true, _) => "the configuration was not read in time",
+                    (false, Some(line)) => line,
+                    (false, None) => "see the log",
+                };
+                self.last_error = Some(format!("reload refused: {why}"));
+            }
+            Notice::Reloaded { .. } => self.reloads.ok += 1,
+            Notice::RollFailed { slot, cause, .. } => {
+                self.reloads.rolled_back += 1;
+                let how = report::describe_fault(cause);
+                self.last_error = Some(format!("reload rolled back: worker {slot} {how}"));
+            }
+            Notice::UpgradeFailed { fault } => {
+                let how = report::describe_upgrade_fault(fault);
+                self.last_error = Some(format!("upgrade failed: {how}"));
+            }
+            Notice::Loading { .. }
+            | Notice::Rolling { .. }
+            | Notice::CanaryProven { .. }
+            | Notice::RolledBack { .. }
+            | Notice::Draining
+            | Notice::Upgrading
+            | Notice::Upgraded { .. }
+            | Notice::Booted { .. }
+            | Notice::NotBooted { .. }
+            | Notice::WorkerReady { .. }
+            | Notice::WorkerStopping { .. }
+            | Notice::WorkerKilled { .. }
+            | Notice::WorkerUnreaped { .. }
+            | Notice::Recovered { .. }
+            | Notice::Recycling { .. }
+            | Notice::Scaled { .. }
+            | Notice::ScaleLimited { .. }
+            | Notice::LateWake { .. }
+            | Notice::HelperEnded { .. }
+            | Notice::EndsWithWorkers { .. }
+            | Notice::StraysLeft { .. }
+            | Notice::Stopping { .. }
+            | Notice::Quitting { .. }
+            | Notice::Leaving { .. }
+            | Notice::Bug(_) => {}
+        }
+    }
+
+    fn keep(&mut self, slot: Slot, end: End, is_own: bool) {
+        let past = self.slots.entry(slot).or_default();
+        past.restarts += u64::from(is_own);
+        if past.ends.len() == ENDS_A_SLOT {
+            past.ends.pop_front();
+        }
+        past.ends.push_back(end);
+    }
+}
+
+impl Past {
+    /// The newest end.
+    pub(super) fn last(&self) -> Option<End> {
+        self.ends.back().copied()
+    }
+}
+
+fn reason_of(reason: Option<StopReason>, status: ExitStatus) -> ExitReason {
+    match reason {
+        None if status == ExitStatus::Code(0) => ExitReason::Exited,
+        None => ExitReason::Crashed,
+        Some(StopReason::Shutdown) => ExitReason::Shutdown,
+        Some(StopReason::ScaleDown) => ExitReason::ScaleDown,
+        Some(StopReason::Recycle) => ExitReason::Recycled,
+        Some(StopReason::Stuck) => ExitReason::Stuck,
+        Some(StopReason::BootTimeout) => ExitReason::BootTimeout,
+        Some(StopReason::Reload) => ExitReason::Reloaded,
+        Some(StopReason::Rollback) => ExitReason::RolledBack,
+        Some(StopReason::Drain) => ExitReason::Drained,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arbiter::{SpawnFault, WorkerId};
+
+    fn exited(slot: u32, status: ExitStatus, reason: Option<StopReason>) -> Notice {
+        let (worker, slot) = (WorkerId(1), Slot(slot));
+        let life = Duration::from_secs(9);
+        Notice::WorkerExited { worker, slot, status, reason, life, respawn_in: None }
+    }
+
+    #[test]
+    fn the_last_ten_ends_of_a_slot_are_kept_and_all_restarts_counted() {
+        let mut history = History::default();
+        for code in 0..25 {
+            history.note(exited(1, ExitStatus::Code(code), None), None, Time::ZERO);
+        }
+        let scaled = exited(1, ExitStatus::Code(0), Some(StopReason::ScaleDown));
+        history.note(scaled, None, Time::from_nanos(7));
+        let past = history.of(Slot(1)).unwrap();
+        assert_eq!((past.ends.len(), past.restarts), (10, 25));
+        assert_eq!(past.ends[0].status, Some(ExitStatus::Code(16)));
+        let last = past.last().unwrap();
+        assert_eq!((last.reason, last.at), (ExitReason::ScaleDown, Time::from_nanos(7)));
+        assert!(history.of(Slot(0)).is_none() && history.last_error.is_none());
+    }
+
+    #[test]
+    fn an_error_says_what_went_wrong_and_why() {
+        let mut history = History::default();
+        let fault = SpawnFault::NotFound;
+        let failed =
+            Notice::SpawnFailed { worker: WorkerId(1), slot: Slot(0), fault, retry_in: None };
+        history.note(failed, Some("exec /x: ENOENT"), Time::ZERO);
+        let text = "worker 0 was not started: exec /x: ENOENT";
+        assert_eq!(history.last_error.as_deref(), Some(text));
+        let status = ExitStatus::Signal { number: libc::SIGSEGV, core: false };
+        history.note(exited(0, status, None), None, Time::ZERO);
+        history.note(Notice::CrashLoop { slot: Slot(0), deaths: 5 }, None, Time::ZERO);
+        let text =
+            "worker 0 is in a crash loop, 5 deaths in a row: the last one was ended by SIGSEGV";
+        assert_eq!(history.last_error.as_deref(), Some(text));
+    }
+}
