@@ -15,7 +15,7 @@ use crate::output::Color;
 mod control;
 mod logs;
 
-pub(crate) use control::{Change, ReachArgs, Scale, Status, Stop};
+pub(crate) use control::{Change, ReachArgs, Reload, Scale, Status, Stop, Upgrade};
 pub(crate) use logs::{Lines, Logs, Reopen, Rotate};
 
 /// Keeps N workers of a program alive.
@@ -34,6 +34,10 @@ pub(crate) enum Verb {
     Status(Status),
     /// Change the number of workers of a running service
     Scale(Scale),
+    /// Replace all workers by those of the configuration as it is now; roll back if they fail (HUP)
+    Reload(Reload),
+    /// Let a master of the program that is on disk now take over (USR2)
+    Upgrade(Upgrade),
     /// Stop services, and wait until they have ended
     Stop(Stop),
     /// Say all that would keep services from starting, without starting them
@@ -346,6 +350,8 @@ impl Verb {
             Self::Run(_) => false,
             Self::Status(status) => status.json,
             Self::Scale(scale) => scale.json,
+            Self::Reload(reload) => reload.json,
+            Self::Upgrade(upgrade) => upgrade.json,
             Self::Stop(stop) => stop.json,
             Self::Check(check) => check.json,
             Self::Config(config) => match &config.verb {

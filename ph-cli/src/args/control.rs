@@ -83,6 +83,58 @@ pub(crate) struct Stop {
     pub(crate) json: bool,
 }
 
+#[derive(Debug, Args)]
+#[command(after_help = RELOAD_HELP)]
+pub(crate) struct Reload {
+    /// NAME or NAME@INSTANCE [default: all sections]
+    #[arg(value_name = "TARGET")]
+    pub(crate) targets: Vec<String>,
+
+    /// Only if something has changed that takes new workers
+    #[arg(long)]
+    pub(crate) if_changed: bool,
+
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    #[command(flatten)]
+    pub(crate) reach: ReachArgs,
+
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+
+    /// Return as soon as the master knows
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+
+    /// Print JSON alone
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = UPGRADE_HELP)]
+pub(crate) struct Upgrade {
+    /// NAME or NAME@INSTANCE [default: all sections]
+    #[arg(value_name = "TARGET")]
+    pub(crate) targets: Vec<String>,
+
+    #[command(flatten)]
+    pub(crate) reach: ReachArgs,
+
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+
+    /// Return as soon as the master knows
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+
+    /// Print JSON alone
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// How a master is reached, and how long that may take.
 #[derive(Debug, Args)]
 pub(crate) struct ReachArgs {
@@ -146,6 +198,22 @@ Waits until the master and all its workers have ended, and names those that had 
 
 Exit codes: 0 stopped, 1 something could not be ended, 2 usage, 4 not permitted, 5 no such section,
 6 configuration missing or bad, 7 no master runs, 152 timed out: the master goes on with it.";
+
+const RELOAD_HELP: &str = "\
+One new worker goes first; once it has lived min_uptime the others follow, and old ones stop only when
+new ones are ready. If a new one fails, everything goes back to what it was.
+
+Exit codes: 0 all workers are of the new configuration, 1 not possible, 2 usage, 4 not permitted,
+5 no such section, 6 configuration missing or bad, 7 no master runs, 151 rolled back, 152 timed out:
+the master goes on with it.";
+
+const UPGRADE_HELP: &str = "\
+A master of the program that is on disk now starts beside the one that runs, boots its workers, and
+takes over once they are ready. Whatever goes wrong before that leaves the old one as it was.
+
+Exit codes: 0 the new master has taken over, 1 not possible, 2 usage, 4 not permitted, 5 no such
+section, 6 configuration missing or bad, 7 no master runs, 151 the old one stayed, 152 timed out: the
+master goes on with it.";
 
 #[cfg(test)]
 mod tests {

@@ -68,7 +68,12 @@ pub(crate) fn follow(
                 }
             }
             Ok(Some(Reply::Done(done))) => {
-                let code = if done.code == 0 { Exit::Ok } else { Exit::Failed };
+                let code = match done.code {
+                    0 => Exit::Ok,
+                    1 => Exit::Failed,
+                    6 => Exit::Config,
+                    code => Exit::Code(code),
+                };
                 return Ok(Answer { code, text: done.text, killed });
             }
             Ok(Some(Reply::Error(why))) => return Err(failed(refusal(&why), &why)),

@@ -10,4 +10,4 @@ pub(crate) mod rotate;
 pub(crate) mod run;
 pub(crate) mod scale;
 pub(crate) mod status;
-pub(crate) mod stop;
+pub(crate) mod tell;
