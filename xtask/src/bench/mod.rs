@@ -14,6 +14,7 @@
 mod config;
 mod log;
 mod rows;
+mod serve;
 mod subject;
 mod table;
 
@@ -35,6 +36,8 @@ enum Group {
     Config,
     /// Eight writers of one log
     Log,
+    /// Requests during reloads and upgrades
+    Serve,
 }
 
 /// What to measure.
@@ -86,6 +89,9 @@ impl Bench {
         }
         if self.wants(Group::Log) {
             table.add_logs(log::measure(&programs, self.quick, only)?);
+        }
+        if self.wants(Group::Serve) {
+            serve::measure(&programs, self.quick, only, &mut table)?;
         }
         if self.json { table.print_json() } else { table.print() }
     }

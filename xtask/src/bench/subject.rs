@@ -50,6 +50,7 @@ pub(super) struct Programs {
     worker: PathBuf,
     pub(super) config: PathBuf,
     pub(super) log: PathBuf,
+    pub(super) serve: PathBuf,
 }
 
 impl Programs {
@@ -66,6 +67,7 @@ impl Programs {
             worker: program("bench-worker")?,
             config: program("bench-config")?,
             log: program("bench-log")?,
+            serve: program("bench-serve")?,
         })
     }
 

@@ -1,0 +1,205 @@
+//! The rows about serving: a thousand new connections a second, while the master reloads every second, or is
+//! replaced by a successor every three.
+//!
+//! Clients follow a schedule and do not wait for each other, so a stall is seen by everyone it holds up; a
+//! latency is counted from the moment at which the schedule has its connection. What the machine itself
+//! costs is seen in the row without orders, measured in the same run.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use xtask::monotonic;
+
+use super::subject::Programs;
+use super::table::{Goal, Row, Table};
+
+/// New connections a second, and the clients that make them.
+const RATE: u64 = 1000;
+const CLIENTS: usize = 64;
+
+/// How long a request may take before it counts as failed.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+const SECOND: u64 = 1_000_000_000;
+
+/// What the master is told meanwhile.
+#[derive(Clone, Copy, Debug)]
+struct Orders {
+    name: &'static str,
+    signal: Option<Signal>,
+    every: Duration,
+}
+
+const NOTHING: Orders = Orders { name: "nothing", signal: None, every: Duration::from_secs(1) };
+const RELOADS: Orders =
+    Orders { name: "HUP a second", signal: Some(Signal::SIGHUP), every: Duration::from_secs(1) };
+const UPGRADES: Orders = Orders {
+    name: "upgrade each 3 s",
+    signal: Some(Signal::SIGUSR2),
+    every: Duration::from_secs(3),
+};
+
+/// Measures all of it.
+pub(super) fn measure(
+    programs: &Programs,
+    is_quick: bool,
+    only: Option<&str>,
+    table: &mut Table,
+) -> Result<()> {
+    let seconds = if is_quick { 10 } else { 30 };
+    // One slot serves two hundred requests of 5 ms a second, so two slots get shorter ones.
+    for (slots, work) in [(2, 1), (8, 5)] {
+        for orders in [NOTHING, RELOADS, UPGRADES] {
+            let name = format!("{RATE} conn/s, {slots} slots, {work} ms, {}", orders.name);
+            if only.is_some_and(|only| !name.contains(only)) {
+                continue;
+            }
+            let (failed, worst) = round(programs, slots, work, orders, seconds)?;
+            let row = |what: &str, unit, value, goal| Row {
+                work: format!("{name}: {what}"),
+                workers: "forked",
+                unit,
+                value,
+                floor: None,
+                quiet_ratio: None,
+                goal: Goal::AtMost(goal),
+            };
+            table.add(row("failed", "", count(failed), 0.0));
+            table.add(row("worst", "ms", worst.as_secs_f64() * 1000.0, 15.0));
+        }
+    }
+    Ok(())
+}
+
+#[expect(clippy::cast_precision_loss, reason = "there are some ten thousand at most")]
+fn count(failed: u64) -> f64 {
+    failed as f64
+}
+
+/// One service, one schedule of requests.
+fn round(
+    programs: &Programs,
+    slots: u32,
+    work: u64,
+    orders: Orders,
+    seconds: u64,
+) -> Result<(u64, Duration)> {
+    let folder = tempfile::tempdir()?;
+    let pidfile = folder.path().join("bench.pid");
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+    let mut command = Command::new(&programs.serve);
+    command.arg(port.to_string()).arg(&pidfile).arg(slots.to_string()).arg(work.to_string());
+    // Of its own process group, and without a terminal, as an upgrade needs it.
+    command.stdin(Stdio::null()).stdout(Stdio::null()).process_group(0);
+    let mut first = command.spawn().context("cannot start bench-serve")?;
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let measured = serve(address, &pidfile, orders, seconds);
+    let ended = end(&mut first, &pidfile);
+    let measured = measured?;
+    ended?;
+    Ok(measured)
+}
+
+fn serve(
+    address: SocketAddr,
+    pidfile: &Path,
+    orders: Orders,
+    seconds: u64,
+) -> Result<(u64, Duration)> {
+    await_first(address)?;
+    let (next, failed, worst) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    let begin = monotonic() + SECOND / 10;
+    let total = RATE * seconds;
+    let client = || loop {
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        if number >= total {
+            return;
+        }
+        let due = begin + number * (SECOND / RATE);
+        pause_until(due);
+        match request(address) {
+            Ok(()) => {
+                worst.fetch_max(monotonic().saturating_sub(due), Ordering::Relaxed);
+            }
+            Err(_) => {
+                failed.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(client);
+        }
+        let mut at = begin;
+        while let Some(signal) = orders.signal {
+            at += u64::try_from(orders.every.as_nanos()).unwrap_or(SECOND);
+            if at >= begin + total * (SECOND / RATE) {
+                break;
+            }
+            pause_until(at);
+            if let Some(master) = named(pidfile) {
+                // It may have gone since it was read; the next one is told in its turn.
+                let _ = kill(master, signal);
+            }
+        }
+    });
+    Ok((failed.into_inner(), Duration::from_nanos(worst.into_inner())))
+}
+
+/// A request, and the whole answer.
+fn request(address: SocketAddr) -> std::io::Result<()> {
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    match answer.ends_with(b"Hello, world!") {
+        true => Ok(()),
+        false => Err(std::io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
+fn await_first(address: SocketAddr) -> Result<()> {
+    let give_up = monotonic() + 10 * SECOND;
+    while request(address).is_err() {
+        if monotonic() > give_up {
+            bail!("bench-serve does not serve");
+        }
+        pause_until(monotonic() + SECOND / 100);
+    }
+    Ok(())
+}
+
+fn named(pidfile: &Path) -> Option<Pid> {
+    let text = std::fs::read_to_string(pidfile).ok()?;
+    text.trim().parse().ok().map(Pid::from_raw)
+}
+
+/// Stops whoever is the master now, and sees that it has gone.
+fn end(first: &mut Child, pidfile: &Path) -> Result<()> {
+    let give_up = monotonic() + 60 * SECOND;
+    while let Some(master) = named(pidfile) {
+        let _ = kill(master, Signal::SIGTERM);
+        if monotonic() > give_up {
+            bail!("the master of bench-serve does not stop");
+        }
+        pause_until(monotonic() + SECOND / 20);
+    }
+    first.wait()?;
+    Ok(())
+}
+
+fn pause_until(at: u64) {
+    let wait = at.saturating_sub(monotonic());
+    if wait > 0 {
+        std::thread::park_timeout(Duration::from_nanos(wait));
+    }
+}

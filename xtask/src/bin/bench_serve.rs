@@ -1,0 +1,61 @@
+//! A master of forked workers with one listener, on `ph-core` alone: each request takes some time and gets
+//! thirteen bytes.
+//!
+//! `bench-serve ADDRESS PIDFILE SLOTS MICROSECONDS`. It has no log and no heartbeat timeout.
+
+#![expect(clippy::print_stderr, reason = "there is no log")]
+
+use std::io::{Read as _, Write as _};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use ph_core::{Address, Connection, Context, Master, Pidfile, Result, Worker};
+
+struct Hello {
+    work: Duration,
+}
+
+impl Worker for Hello {
+    fn handle_request(&mut self, _: &Context, connection: Option<Connection>) -> Result {
+        let Some(mut connection) = connection else { return Ok(()) };
+        let mut request = [0; 1024];
+        let _length = connection.read(&mut request)?;
+        if !self.work.is_zero() {
+            nix::poll::poll(&mut [], nix::poll::PollTimeout::from(millis(self.work)))?;
+        }
+        Ok(connection.write_all(b"HTTP/1.0 200 OK\r\nContent-Length: 13\r\n\r\nHello, world!")?)
+    }
+}
+
+fn millis(span: Duration) -> u16 {
+    u16::try_from(span.as_millis()).unwrap_or(u16::MAX)
+}
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let parsed = match &words[..] {
+        [port, pidfile, slots, work] => {
+            port.parse().ok().zip(slots.parse().ok()).zip(work.parse().ok()).map(|it| (it, pidfile))
+        }
+        _ => None,
+    };
+    let Some((((port, slots), work), pidfile)) = parsed else {
+        eprintln!("bench-serve: expected PORT PIDFILE SLOTS MILLISECONDS");
+        return ExitCode::from(2);
+    };
+    let work = Duration::from_millis(work);
+    let master = Master::forked("bench", move |_| Hello { work })
+        .bind(Address::Tcp { host: Some("127.0.0.1".to_owned()), port })
+        .pidfile(Pidfile { path: pidfile.into(), single_instance: true })
+        .policy(|policy| {
+            policy.target = slots;
+            policy.min_uptime = Duration::from_millis(100);
+        });
+    match master.run() {
+        Ok(finished) => finished.outcome.code().into(),
+        Err(error) => {
+            eprintln!("bench-serve: {error}");
+            error.code().into()
+        }
+    }
+}
