@@ -19,6 +19,7 @@ mod policy;
 mod reconcile;
 mod recycle;
 mod reload;
+mod rollback;
 mod roster;
 mod stop;
 mod time;
@@ -194,7 +195,7 @@ impl Arbiter {
     pub fn next_deadline(&self) -> Option<Time> {
         match self.phase {
             Phase::New | Phase::Exited => None,
-            Phase::Running if self.is_unsettled() => Some(self.now),
+            Phase::Running if self.is_unsettled() || self.reload.is_waiting() => Some(self.now),
             Phase::Running => self.earliest(),
             Phase::Stopping(stop) => earliest(self.earliest(), stop.deadline(self.asleep)),
         }
@@ -322,7 +323,7 @@ impl Arbiter {
             steady_at,
             proven_at: self.proven_at(&record),
             expires_at: policy.max_age.map(|age| self.now.after(age).after(spread)),
-            memory_at: policy.max_memory.map(|_| self.next_memory_look()),
+            memory_at: policy.max_memory.map(|_| self.next_memory_look(&policy)),
         };
         self.roster.set_state(worker, State::Ready(watch));
         self.roster.set_ready_at(worker, self.now);
@@ -366,9 +367,9 @@ impl Arbiter {
         actions: &mut Vec<Action>,
     ) {
         let Some((record, held)) = self.roster.remove(worker) else { return };
-        let is_on_trial = self.is_on_trial(&record);
+        let is_reloads = self.is_reloads_affair(&record);
         match fault {
-            SpawnFault::NotFound | SpawnFault::NotExecutable if is_on_trial => {}
+            SpawnFault::NotFound | SpawnFault::NotExecutable if is_reloads => {}
             SpawnFault::NotFound => self.fail_first_boot(Outcome::NotFound),
             SpawnFault::NotExecutable => self.fail_first_boot(Outcome::NotExecutable),
             SpawnFault::Passing => {}
@@ -389,12 +390,12 @@ impl Arbiter {
         actions: &mut Vec<Action>,
     ) {
         let Some((record, held)) = self.roster.remove(worker) else { return };
-        let is_on_trial = self.is_on_trial(&record);
-        if let Some(code) = self.boot_failure(&record, status).filter(|_| !is_on_trial) {
+        let is_reloads = self.is_reloads_affair(&record);
+        if let Some(code) = self.boot_failure(&record, status).filter(|_| !is_reloads) {
             self.fail_first_boot(Outcome::BootFailed { code });
         }
         let (slot, reason) = (record.slot, record.state.reason());
-        if held && !is_on_trial && reason.is_none_or(StopReason::is_fault) {
+        if held && !is_reloads && reason.is_none_or(StopReason::is_fault) {
             self.on_own_end(slot, status, actions);
         }
         let life = self.now.since(record.spawned_at);
@@ -425,7 +426,7 @@ impl Arbiter {
         let slot = record.slot;
         self.dirty.insert(slot);
         let is_death = record.state.reason().is_none_or(StopReason::is_fault);
-        let wait = (held && is_death).then(|| self.bury(slot, ready_life, jitter, actions));
+        let wait = (held && is_death).then(|| self.bury(record, ready_life, jitter, actions));
         let is_refilled = self.is_wanted(slot) && !self.finished.contains(&slot);
         wait.filter(|_| !self.is_stopping() && is_refilled)
     }
@@ -445,32 +446,36 @@ impl Arbiter {
 
     /// Records a death of a slot's worker, which the slot has let go of, and says how long the slot
     /// waits for the next. A worker that had lost its slot before it died is not buried: the slot's
-    /// record and its recycling are about those who have it now.
+    /// record and its recycling are about those who have it now. One whose death is the affair of a
+    /// reload leaves the record as it is: the verdict is the answer to that, and not a wait.
     fn bury(
         &mut self,
-        slot: Slot,
+        record: &Record,
         ready_life: Option<Duration>,
         jitter: Jitter,
         actions: &mut Vec<Action>,
     ) -> Duration {
-        let place = self.roster.place_mut(slot);
-        let wait = place.backoff.on_death(self.now, ready_life, &self.policy, jitter);
-        let mut is_news = false;
-        if place.backoff.is_crash_loop() && !place.looping {
-            place.looping = true;
-            is_news = true;
-            let deaths = place.backoff.strikes();
-            actions.push(Action::Notify(Notice::CrashLoop { slot, deaths }));
-        }
-        if is_news && self.policy.on_crash_loop == OnCrashLoop::Exit {
-            self.end(Outcome::CrashLoop);
-        }
-        let not_before = (!wait.is_zero()).then(|| self.now.after(wait));
-        self.roster.set_wait(slot, not_before);
+        let slot = record.slot;
         self.dirty.insert(slot);
         // Old worker or successor, the slot gives its place in the surge to others and asks again
         // later. Of those that may be without a worker it stays one.
         self.recycling.remove(&slot);
+        if !self.is_slots_affair(record) {
+            return Duration::ZERO;
+        }
+        let policy = *self.policy_of(record.generation);
+        let place = self.roster.place_mut(slot);
+        let wait = place.backoff.on_death(self.now, ready_life, &policy, jitter);
+        if place.backoff.is_crash_loop() && !place.looping {
+            place.looping = true;
+            let deaths = place.backoff.strikes();
+            actions.push(Action::Notify(Notice::CrashLoop { slot, deaths }));
+            if policy.on_crash_loop == OnCrashLoop::Exit {
+                self.end(Outcome::CrashLoop);
+            }
+        }
+        let not_before = (!wait.is_zero()).then(|| self.now.after(wait));
+        self.roster.set_wait(slot, not_before);
         wait
     }
 

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use super::Arbiter;
 use super::action::{Action, Notice, WorkerSignal};
-use super::policy::{ExitWith, WorkerKind};
+use super::policy::WorkerKind;
 
 /// Something the operator wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,13 +94,7 @@ impl Arbiter {
             actions.push(Action::Notify(Notice::ScaleLimited { wanted, limit }));
         }
         self.on_scaled_by_hand();
-        if self.set_target(limit, actions) == limit {
-            return;
-        }
-        if self.policy.exit_with == Some(ExitWith::All) {
-            let code = self.all_finished();
-            self.end_with_workers(code, actions);
-        }
+        self.set_target(limit, actions);
     }
 
     fn on_reopen(&mut self, actions: &mut Vec<Action>) {

@@ -6,7 +6,7 @@ use core::time::Duration;
 use super::action::{Action, Notice, RecycleReason, RollFault, StopReason, WorkerSignal};
 use super::backoff::Jitter;
 use super::event::{Slot, WorkerId};
-use super::policy::{ABORT_GRACE, LEAST_WAIT, REAP_GRACE, SPAWN_BATCH, is_too_late};
+use super::policy::{ABORT_GRACE, LEAST_WAIT, Policy, REAP_GRACE, SPAWN_BATCH, is_too_late};
 use super::roster::Due;
 use super::time::Time;
 use super::worker::{Record, State, Watch};
@@ -74,7 +74,8 @@ impl Arbiter {
         }
         if past(watch.memory_at) {
             actions.push(Action::ReadMemory { worker });
-            return Watch { memory_at: Some(self.next_memory_look()), ..watch };
+            let policy = *self.policy_of(record.generation);
+            return Watch { memory_at: Some(self.next_memory_look(&policy)), ..watch };
         }
         // Only a pulse can be due here, and a pulse exists only where there is a timeout.
         let Some((pulse, timeout)) = watch.pulse.zip(record.timeout) else {
@@ -85,16 +86,17 @@ impl Arbiter {
     }
 
     /// Memory is looked at on a grid, so that many looks cost one wake-up.
-    pub(super) fn next_memory_look(&self) -> Time {
-        let interval = self.policy.memory_check_interval.max(LEAST_WAIT);
+    pub(super) fn next_memory_look(&self, policy: &Policy) -> Time {
+        let interval = policy.memory_check_interval.max(LEAST_WAIT);
         self.now.floor(interval).after(interval)
     }
 
     /// A slot in a crash loop has recovered, unless its successors died since its worker became ready
     /// and it has to live longer for that; says until when.
     fn on_steady(&mut self, record: Record, actions: &mut Vec<Action>) -> Option<Time> {
+        let policy = *self.policy_of(record.generation);
         let place = self.roster.place_mut(record.slot);
-        let steady_at = record.ready_at?.after(place.backoff.steady_after(&self.policy));
+        let steady_at = record.ready_at?.after(place.backoff.steady_after(&policy));
         if steady_at > self.now {
             return Some(steady_at);
         }
@@ -120,7 +122,7 @@ impl Arbiter {
         actions.push(Action::Notify(Notice::WorkerUnreaped { worker, reason }));
         if self.roster.vacate(worker, record.slot) && reason.is_fault() {
             // A tick brings no randomness; each of these took its own time to get here.
-            self.bury(record.slot, record.ready_life(self.now), Jitter::default(), actions);
+            self.bury(&record, record.ready_life(self.now), Jitter::default(), actions);
         }
         self.dirty.insert(record.slot);
     }
@@ -151,14 +153,15 @@ impl Arbiter {
                 self.helpers.expire(self.now, actions);
                 self.begin_reload(actions);
                 self.begin_upgrade(actions);
+                self.withdraw_surplus(actions);
                 let mut spawns = 0;
                 loop {
                     self.fill_slots(&mut spawns, actions);
-                    if !self.admit_recycling(actions) {
+                    // What a roll had to spare may go when it is over.
+                    if !self.admit_recycling(actions) && !self.settle_reload(actions) {
                         break;
                     }
                 }
-                self.settle_reload(actions);
             }
             Phase::Stopping(stop) => self.advance_stop(stop, actions),
         }
@@ -223,19 +226,12 @@ impl Arbiter {
         }
         match successor {
             Some(successor) => {
-                let is_ready = |record: &Record| record.state.is_ready();
-                let has_come = self.roster.worker(successor).is_some_and(is_ready);
-                if has_come && !self.is_canary_on_trial(slot) {
-                    self.roster.vacate(current, slot);
-                    self.recycling.remove(&slot);
-                    self.stop(current, self.reason_to_replace(&record), actions);
-                    self.dirty.insert(slot);
-                }
+                self.judge_successor(slot, current, successor, actions);
                 false
             }
             None if !self.recycling.contains(&slot) => {
                 if is_wanted && !waiting {
-                    self.ask_for_recycling(slot);
+                    self.ask_to_replace(slot, &record);
                 }
                 false
             }
@@ -247,10 +243,39 @@ impl Arbiter {
         }
     }
 
+    /// A successor takes over once it is ready, and a canary once it is proven. One that boots in vain,
+    /// because its generation is not the wanted one, makes way for another.
+    fn judge_successor(
+        &mut self,
+        slot: Slot,
+        current: WorkerId,
+        successor: WorkerId,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(record) = self.roster.worker(successor).copied() else { return };
+        let is_unwanted = record.generation != self.goal(slot);
+        let (leaves, reason) = match record.state {
+            State::Ready(_) if is_unwanted || !self.is_canary_on_trial(slot) => {
+                let Some(old) = self.roster.worker(current) else { return };
+                self.recycling.remove(&slot);
+                (current, self.reason_to_replace(old))
+            }
+            State::Booting { .. } if is_unwanted => (successor, self.reason_to_replace(&record)),
+            State::Ready(_)
+            | State::Booting { .. }
+            | State::Stopping { .. }
+            | State::Killed { .. } => return,
+        };
+        self.roster.vacate(leaves, slot);
+        self.stop(leaves, reason, actions);
+        self.dirty.insert(slot);
+    }
+
     /// Nobody is to be in the slot: whoever holds it leaves.
     fn empty_slot(&mut self, slot: Slot, actions: &mut Vec<Action>) {
         self.crowded.remove(&slot);
         self.forget_replacement(slot);
+        self.forget_restored(slot);
         let is_surplus = slot.0 >= self.target;
         let reason = if is_surplus { StopReason::ScaleDown } else { StopReason::Drain };
         let place = self.roster.place_mut(slot);

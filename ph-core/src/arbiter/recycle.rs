@@ -48,15 +48,18 @@ impl Arbiter {
         actions: &mut Vec<Action>,
     ) {
         let Some(record) = self.roster.worker(worker) else { return };
-        let Some(most) = self.policy.max_memory.filter(|_| record.state.is_ready()) else { return };
+        let most = self.policy_of(record.generation).max_memory;
+        let Some(most) = most.filter(|_| record.state.is_ready()) else { return };
         if self.roster.count_heavy(worker, bytes > most) >= HEAVY_LOOKS {
             self.want_recycling(worker, RecycleReason::Memory { bytes }, actions);
         }
     }
 
-    /// Whether a slot's worker is to be replaced.
+    /// Whether a slot's worker is to be replaced: not for its own sake before it has stood its test,
+    /// or a configuration whose workers ask early would never have its verdict.
     pub(super) fn wants_successor(&self, slot: Slot, record: &Record) -> bool {
-        record.recycle_due.is_some() || record.generation != self.goal(slot)
+        let is_due = record.recycle_due.is_some() && !self.is_on_trial(record);
+        is_due || record.generation != self.goal(slot)
     }
 
     /// Whether a worker can be replaced as it is now: one that boots serves nobody, and is left alone
@@ -99,7 +102,6 @@ impl Arbiter {
                 }
             }
         }
-        self.withdraw_surplus(actions);
         admitted
     }
 
@@ -118,15 +120,17 @@ impl Arbiter {
     }
 
     /// Whether a slot's worker may stop before its successor is there. In a roll, whoever is missing
-    /// for another reason counts as well (I16).
+    /// for another reason counts as well (I16), but not a slot that has ended for good.
     fn is_spared(&self, slot: Slot) -> bool {
         let is_ready = self.current(slot).is_some_and(|(_, record)| record.state.is_ready());
-        let least = self.target.saturating_sub(self.may_be_missing());
-        !is_ready || !self.is_reloading() || self.roster.counts().ready > least
+        let finished = u32::try_from(self.finished.len()).unwrap_or(u32::MAX);
+        let least = self.target.saturating_sub(finished).saturating_sub(self.may_be_missing());
+        !is_ready || !self.reload.is_rolling() || self.roster.counts().ready > least
     }
 
-    /// A lower target means a lower surge: the last successors wait for another time.
-    fn withdraw_surplus(&mut self, actions: &mut Vec<Action>) {
+    /// A lower target, or another configuration, means a lower surge: the last successors wait for
+    /// another time. Before anything is spawned, or it would be for nothing.
+    pub(super) fn withdraw_surplus(&mut self, actions: &mut Vec<Action>) {
         let surge = self.surge() as usize;
         while self.recycling.len() > surge
             && let Some(slot) = self.recycling.pop_last()
@@ -154,6 +158,15 @@ impl Arbiter {
     pub(super) fn ask_for_recycling(&mut self, slot: Slot) {
         if !core::mem::replace(&mut self.roster.place_mut(slot).queued, true) {
             self.recycle_queue.push_back(slot);
+        }
+    }
+
+    /// Who serves nobody goes before those who do, and who may have to be spared.
+    pub(super) fn ask_to_replace(&mut self, slot: Slot, record: &Record) {
+        if record.state.is_ready() {
+            self.ask_for_recycling(slot);
+        } else {
+            self.ask_first(slot);
         }
     }
 

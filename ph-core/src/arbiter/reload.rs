@@ -14,9 +14,9 @@ use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::action::{Action, Notice, RollFault, StopReason};
+use super::action::{Action, Notice, StopReason};
 use super::event::{Generation, Slot, WorkerId};
-use super::policy::{LOAD_TIMEOUT, Policy, Readiness, is_too_late};
+use super::policy::{ExitWith, LOAD_TIMEOUT, Policy, Readiness, is_too_late};
 use super::time::Time;
 use super::worker::{Record, State};
 use super::{Arbiter, Phase};
@@ -28,14 +28,14 @@ pub(super) struct Reload {
     wanted: bool,
     /// So does one to stop all workers until the next reload.
     drain_wanted: bool,
-    stage: Option<Stage>,
+    pub(super) stage: Option<Stage>,
     /// The highest number a generation has had.
     newest: Generation,
 }
 
 #[expect(clippy::large_enum_variant, reason = "there is one of these")]
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Stage {
+pub(super) enum Stage {
     /// The configuration is read.
     Loading { generation: Generation, since: Time, give_up_at: Time },
     /// Workers of the new generation take the places of the old ones.
@@ -45,10 +45,10 @@ enum Stage {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Roll {
+pub(super) struct Roll {
     since: Time,
     /// What comes back if this fails.
-    old: (Generation, Policy),
+    pub(super) old: (Generation, Policy),
     /// The slot that is alone in wanting the new generation, until its worker is proven.
     canary: Option<Slot>,
     /// Slots without a proven worker of the new generation.
@@ -56,7 +56,7 @@ struct Roll {
     /// Workers to keep alive from the proof of the canary on, if the configuration says otherwise.
     target: Option<u32>,
     /// What the target was before that, unless an operator has changed it since.
-    target_before: Option<u32>,
+    pub(super) target_before: Option<u32>,
 }
 
 impl Reload {
@@ -71,8 +71,21 @@ impl Reload {
         }
     }
 
+    /// Whether an order waits for nothing any more.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.stage.is_none() && (self.wanted || self.drain_wanted)
+    }
+
     pub(super) fn is_under_way(&self) -> bool {
         self.stage.is_some()
+    }
+
+    /// Whether workers are being replaced by those of another generation, on the way there or back.
+    pub(super) fn is_rolling(&self) -> bool {
+        match self.stage {
+            Some(Stage::Rolling(_) | Stage::Restoring { .. }) => true,
+            Some(Stage::Loading { .. }) | None => false,
+        }
     }
 
     fn roll(&self) -> Option<&Roll> {
@@ -159,13 +172,14 @@ impl Arbiter {
         generation == self.generation && self.reload.roll().is_some()
     }
 
-    /// Whether it hangs on this worker: it has not lived long enough.
+    /// Whether it hangs on this worker: it has not lived long enough, and has not failed.
     pub(super) fn is_on_trial(&self, record: &Record) -> bool {
-        let is_proven = match record.state {
+        let is_judged = match record.state {
+            State::Booting { .. } => false,
             State::Ready(watch) => watch.proven_at.is_none(),
-            State::Booting { .. } | State::Stopping { .. } | State::Killed { .. } => false,
+            State::Stopping { .. } | State::Killed { .. } => true,
         };
-        self.has_verdict(record.generation) && !is_proven
+        self.has_verdict(record.generation) && !is_judged
     }
 
     /// Whether the slot's new worker is to prove itself beside the old one.
@@ -173,9 +187,20 @@ impl Arbiter {
         self.reload.canary() == Some(slot)
     }
 
-    /// Why a worker whose generation is not the wanted one is stopped.
+    /// Whether a worker's end is the affair of a reload, and so not of the service: that of one on trial,
+    /// and of one whose generation has failed.
+    pub(super) fn is_reloads_affair(&self, record: &Record) -> bool {
+        self.is_on_trial(record) || !self.is_needed(record.generation)
+    }
+
+    /// Whether it is the affair of its slot: not that of one whose generation the slot does not want.
+    pub(super) fn is_slots_affair(&self, record: &Record) -> bool {
+        record.generation == self.goal(record.slot) && !self.is_on_trial(record)
+    }
+
+    /// Why a worker that is replaced is stopped.
     pub(super) fn reason_to_replace(&self, record: &Record) -> StopReason {
-        match (&self.reload.stage, record.generation == self.generation) {
+        match (&self.reload.stage, record.generation == self.goal(record.slot)) {
             (_, true) => StopReason::Recycle,
             (Some(Stage::Restoring { .. }), false) => StopReason::Rollback,
             (Some(Stage::Rolling(_) | Stage::Loading { .. }) | None, false) => StopReason::Reload,
@@ -202,8 +227,10 @@ impl Arbiter {
         }
     }
 
+    /// A drained service that is being reloaded is to be drained again.
     pub(super) fn on_drain(&mut self) {
-        self.reload.drain_wanted = !self.is_stopping() && !self.drained;
+        let is_served = !self.drained || self.reload.wanted || self.reload.is_under_way();
+        self.reload.drain_wanted = is_served && !self.is_stopping();
     }
 
     /// Takes up what waits, once nothing is under way. A drain that waits beside a reload came after it.
@@ -294,8 +321,10 @@ impl Arbiter {
             Some(State::Ready(_)) => 2,
             Some(State::Stopping { .. } | State::Killed { .. }) => 3,
         };
-        let slots = (0..below).map(Slot).filter(|slot| !self.finished.contains(slot));
-        slots.min_by_key(cost).unwrap_or(Slot(0))
+        let has_part = |slot: &Slot| !self.finished.contains(slot);
+        let best = (0..below).map(Slot).filter(has_part).min_by_key(cost);
+        let others = || (below..self.target).map(Slot).find(has_part);
+        best.or_else(others).unwrap_or(Slot(0))
     }
 
     /// A worker has lived long enough for the verdict.
@@ -306,12 +335,13 @@ impl Arbiter {
         actions: &mut Vec<Action>,
     ) {
         let slot = record.slot;
+        // It may have asked for a successor meanwhile.
+        self.dirty.insert(slot);
         if !self.has_verdict(record.generation) {
             return;
         }
         let Some(roll) = self.reload.roll_mut() else { return };
         roll.pending.remove(&slot);
-        self.dirty.insert(slot);
         if roll.canary != Some(slot) {
             return;
         }
@@ -350,6 +380,10 @@ impl Arbiter {
         if let Some(pending) = self.reload.pending_mut() {
             let _beyond = pending.split_off(&Slot(to));
         }
+        if self.policy.exit_with == Some(ExitWith::All) && !self.is_stopping() {
+            let code = self.all_finished();
+            self.end_with_workers(code, actions);
+        }
         from
     }
 
@@ -361,9 +395,12 @@ impl Arbiter {
     }
 
     /// Where the canary's slot is not wanted any more, another one goes first.
-    fn replace_canary(&mut self) {
+    fn replace_canary(&mut self, actions: &mut Vec<Action>) {
         let target = self.target;
-        let Some(canary) = self.reload.canary().filter(|canary| canary.0 >= target) else { return };
+        let Some(canary) = self.reload.canary() else { return };
+        if canary.0 < target && !self.finished.contains(&canary) {
+            return;
+        }
         let next = self.choose_canary(target);
         if let Some(roll) = self.reload.roll_mut() {
             roll.canary = Some(next);
@@ -371,97 +408,28 @@ impl Arbiter {
         self.dirty.extend([canary, next]);
         self.roster.set_wait(next, None);
         self.ask_first(next);
+        let generation = self.generation;
+        actions.push(Action::Notify(Notice::Rolling { generation, canary: next }));
     }
 
-    /// A worker has failed. If that decides a reload, everything goes back.
-    pub(super) fn on_fault(
-        &mut self,
-        worker: WorkerId,
-        record: &Record,
-        cause: RollFault,
-        actions: &mut Vec<Action>,
-    ) {
-        if record.generation != self.generation || self.phase != Phase::Running {
-            return;
-        }
-        self.note_boot_fault(record.slot, actions);
-        let is_on_trial = self.is_on_trial(record);
-        match &self.reload.stage {
-            Some(Stage::Rolling(_)) if is_on_trial => {
-                let (generation, slot) = (self.generation, record.slot);
-                let Some(back_to) = self.roll_back(actions) else { return };
-                let failed = Notice::RollFailed { generation, back_to, worker, slot, cause };
-                actions.push(Action::Notify(failed));
-            }
-            // What came back fails as well. To wait for it would keep a better one out.
-            Some(Stage::Restoring { failed, .. }) => {
-                let (generation, back_to) = (*failed, self.generation);
-                self.reload.stage = None;
-                actions.push(Action::Notify(Notice::RolledBack { generation, back_to }));
-            }
-            Some(Stage::Rolling(_) | Stage::Loading { .. }) | None => {}
-        }
-    }
-
-    /// Everything wants the former generation again.
-    fn roll_back(&mut self, actions: &mut Vec<Action>) -> Option<Generation> {
-        let Some(Stage::Rolling(roll)) = self.reload.stage.take() else { return None };
-        let failed = self.generation;
-        (self.generation, self.policy) = roll.old;
-        if let Some(before) = roll.target_before {
-            self.set_target(before, actions);
-        }
-        let mut pending = BTreeSet::new();
-        for slot in (0..self.target).map(Slot) {
-            let Some(place) = self.roster.place(slot) else { continue };
-            for worker in [place.successor, place.current].into_iter().flatten() {
-                let is_serving = place_of(self, worker, failed);
-                match is_serving {
-                    None => {}
-                    Some(true)
-                        if self.roster.place(slot).and_then(|it| it.current) == Some(worker) =>
-                    {
-                        pending.insert(slot);
-                    }
-                    Some(_) => {
-                        self.roster.vacate(worker, slot);
-                        self.stop(worker, StopReason::Rollback, actions);
-                    }
-                }
-            }
-            self.roster.set_wait(slot, None);
-            self.dirty.insert(slot);
-        }
-        self.reload.stage = Some(Stage::Restoring { failed, pending });
-        Some(self.generation)
-    }
-
-    /// Looks whether what is under way is over.
-    pub(super) fn settle_reload(&mut self, actions: &mut Vec<Action>) {
-        self.replace_canary();
-        match &self.reload.stage {
+    /// Looks whether what is under way is over, and says whether it is now.
+    pub(super) fn settle_reload(&mut self, actions: &mut Vec<Action>) -> bool {
+        self.replace_canary(actions);
+        let notice = match &self.reload.stage {
             Some(Stage::Rolling(roll)) if roll.pending.is_empty() && roll.canary.is_none() => {
                 let (generation, took) = (self.generation, self.now.since(roll.since));
-                self.reload.stage = None;
-                actions.push(Action::Notify(Notice::Reloaded { generation, took }));
+                Notice::Reloaded { generation, took }
             }
             Some(Stage::Restoring { failed, pending }) if pending.is_empty() => {
-                let (generation, back_to) = (*failed, self.generation);
-                self.reload.stage = None;
-                actions.push(Action::Notify(Notice::RolledBack { generation, back_to }));
+                Notice::RolledBack { generation: *failed, back_to: self.generation }
             }
-            Some(Stage::Rolling(_) | Stage::Restoring { .. } | Stage::Loading { .. }) | None => {}
-        }
-    }
-
-    /// A slot's worker is not of the failed generation any more.
-    pub(super) fn note_restored(&mut self, slot: Slot) {
-        let Some(Stage::Restoring { failed, pending }) = &mut self.reload.stage else { return };
-        let holder = self.roster.place(slot).and_then(|place| place.current);
-        let record = holder.and_then(|worker| self.roster.worker(worker));
-        if record.is_none_or(|record| record.generation != *failed) {
-            pending.remove(&slot);
-        }
+            Some(Stage::Rolling(_) | Stage::Restoring { .. } | Stage::Loading { .. }) | None => {
+                return false;
+            }
+        };
+        self.reload.stage = None;
+        actions.push(Action::Notify(notice));
+        true
     }
 
     /// With [`ExitWith::All`](super::ExitWith::All): a slot that has finished has no part in it.
@@ -478,11 +446,4 @@ impl Arbiter {
         }
         self.reload = Reload::new(self.reload.newest);
     }
-}
-
-/// Whether a worker of the failed generation serves; `None`: it is of another, or ends anyway.
-fn place_of(arbiter: &Arbiter, worker: WorkerId, failed: Generation) -> Option<bool> {
-    let record = arbiter.roster.worker(worker)?;
-    let is_it = record.generation == failed && record.state.reason().is_none();
-    is_it.then(|| record.state.is_ready())
 }

@@ -11,6 +11,7 @@ use ph_core::arbiter::{
 use crate::story::{tell, time};
 
 mod closing;
+mod reloading;
 
 fn policy() -> Policy {
     Policy { target: 2, reload_surge: Share::Count(1), ..Policy::default() }

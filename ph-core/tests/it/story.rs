@@ -158,6 +158,8 @@ fn changed(mut policy: Policy, changes: &[&str]) -> Policy {
             "grace" => policy.graceful_timeout = span(),
             "timeout" => policy.timeout = Some(span()),
             "age" => policy.max_age = Some(span()),
+            "memory" => policy.max_memory = Some(value.parse().expect("bytes")),
+            "wait" => policy.backoff_min = span(),
             other => panic!("not a key: {other}"),
         }
     }

@@ -7,7 +7,8 @@
 use std::collections::VecDeque;
 
 use ph_core::arbiter::{
-    Action, Arbiter, Event, ExitStatus, Jitter, Order, Policy, SPAWN_BATCH, Time, WorkerId,
+    Action, Arbiter, Event, ExitStatus, Generation, Jitter, Notice, Order, Policy, SPAWN_BATCH,
+    Time, WorkerId,
 };
 
 const SLOTS: u32 = 10_000;
@@ -53,6 +54,61 @@ fn an_event_costs_the_same_among_ten_thousand_workers() {
     arbiter.step(now, Event::Ordered(Order::Stop), &mut actions);
     let signals = actions.iter().filter(|action| matches!(action, Action::Signal { .. })).count();
     assert_eq!(signals, arbiter.workers().count());
+}
+
+/// A whole roll of as many workers is linear too: so many steps, and so many actions.
+#[test]
+fn a_roll_of_ten_thousand_workers_costs_as_much_for_each() {
+    let second = std::time::Duration::from_secs(1);
+    let policy = Policy { target: SLOTS, max_workers: SLOTS, ..Policy::default() };
+    let mut arbiter = Arbiter::new(policy);
+    let (mut now, mut steps, mut count) = (Time::ZERO, 0_u32, 0);
+    let generation = Generation(2);
+    let mut events = VecDeque::from([Event::Started]);
+    let mut is_over = false;
+    let mut is_loaded = false;
+    while !is_over {
+        let event = events.pop_front().unwrap_or(Event::Tick);
+        if event == Event::Tick {
+            let due = arbiter.next_deadline().unwrap_or(now);
+            now =
+                if arbiter.counts().ready == SLOTS && !is_loaded { now.after(second) } else { due };
+        }
+        if arbiter.counts().ready == SLOTS && !std::mem::replace(&mut is_loaded, true) {
+            events.extend([Event::Ordered(Order::Reload), Event::Loaded { generation, policy }]);
+            (steps, count) = (0, 0);
+        }
+        let mut actions = Vec::new();
+        arbiter.step(now, event, &mut actions);
+        steps += 1;
+        count += actions.len();
+        for action in actions {
+            match action {
+                Action::Spawn { worker, .. } => {
+                    events.push_back(Event::Ready { worker, jitter: Jitter::default() });
+                }
+                Action::Signal { worker, .. } => {
+                    let (status, jitter) = (ExitStatus::Code(0), Jitter::default());
+                    events.push_back(Event::Exited { worker, status, jitter });
+                }
+                Action::Notify(Notice::Reloaded { .. }) => is_over = true,
+                Action::Notify(_)
+                | Action::ReadHeartbeat { .. }
+                | Action::ReadMemory { .. }
+                | Action::Load { .. }
+                | Action::AbandonLoad
+                | Action::SpawnHelper { .. }
+                | Action::StopHelper { .. }
+                | Action::KillHelper { .. }
+                | Action::EndStrays
+                | Action::ReopenLog
+                | Action::Exit(_) => {}
+            }
+        }
+    }
+    assert_eq!(arbiter.check(), Ok(()));
+    assert!(steps <= 4 * SLOTS, "{steps} steps");
+    assert!(count <= 8 * SLOTS as usize, "{count} actions");
 }
 
 fn spawned(action: &Action) -> Option<WorkerId> {

@@ -9,19 +9,22 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use ph_core::arbiter::{
-    Action, Event, ExitStatus, HelperId, Jitter, Order, Outcome, SPAWN_BATCH, SpawnFault, Time,
-    WorkerId, WorkerKind,
+    Action, Event, Jitter, LATE_TOLERANCE, Order, Outcome, Policy, SPAWN_BATCH, Time, WorkerId,
+    WorkerKind,
 };
 
-use super::copies;
-use super::faults::Plan;
+use super::copies::{self, Twin};
+use super::faults::{Plan, converged_by, steady_after};
 use super::invariants::{Observer, Verdict, Violation, hold};
 use super::kernel::{Kernel, News, Pid};
 use super::lives::End;
+use super::loads::{Load, slowest};
 use super::mutations::Mutation;
 use super::record::Record;
 use super::rng::Rng;
 use super::subject::Subject;
+
+mod deeds;
 
 /// What is kept of a life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,6 +47,12 @@ pub(super) struct World {
     newest: WorkerId,
     most_slots: u32,
     orders: VecDeque<(Time, Order)>,
+    /// The configuration that is read, and what the last one says.
+    load: Option<Load>,
+    file: Policy,
+    /// The slowest numbers of all configurations there were.
+    slowest: Policy,
+    twin: Option<Twin>,
     /// News that was found and not told yet.
     backlog: Vec<(WorkerId, News)>,
     turns_without_rest: usize,
@@ -66,6 +75,10 @@ impl World {
             newest: WorkerId(0),
             most_slots: plan.policy.target,
             orders: plan.orders.iter().copied().collect(),
+            load: None,
+            file: plan.policy,
+            slowest: plan.policy,
+            twin: None,
             backlog: Vec::new(),
             turns_without_rest: 0,
             last_deed: Time::ZERO,
@@ -119,7 +132,11 @@ impl World {
         self.is_calm = true;
         self.kernel.calm(&mut self.rng);
         self.orders.clear();
-        let bound = self.now.after(self.plan.converged_by(self.observer.target));
+        if let Some(load) = self.load.as_mut().filter(|load| load.at.is_none()) {
+            load.at = Some(self.now);
+        }
+        let most = self.observer.target.max(self.slowest.target);
+        let bound = self.now.after(converged_by(&self.slowest, most));
         while self.now < bound && !self.is_converged() {
             self.turn(bound)?;
         }
@@ -130,10 +147,15 @@ impl World {
         let counts = self.subject.arbiter().counts();
         let (alive, hung) = (self.kernel.alive(), self.kernel.hung());
         let wanted = self.observer.wanted();
-        hold!(12, self.is_converged(), "{counts:?} of {wanted}, {alive} live, {hung} hang");
-        let steady = self.now.after(self.plan.steady_after());
+        let roll = self.observer.stage();
+        hold!(12, self.is_converged(), "{counts:?} of {wanted}, {alive} live, {hung} hang, {roll}");
+        if self.observer.policy.max_age.is_some() {
+            // Where workers grow old, there is no rest.
+            return Ok(());
+        }
+        let steady = self.now.after(steady_after(&self.slowest));
         self.run_until(steady)?;
-        self.run_until(steady.after(self.plan.policy.timeout.unwrap_or_default() * 3))?;
+        self.run_until(steady.after(self.slowest.timeout.unwrap_or_default() * 3))?;
         hold!(12, self.last_deed <= steady, "not at rest: a deed {:?}", self.last_deed);
         hold!(12, self.is_converged(), "{:?} of {wanted}", self.subject.arbiter().counts());
         Ok(())
@@ -142,7 +164,12 @@ impl World {
     fn is_converged(&self) -> bool {
         let counts = self.subject.arbiter().counts();
         let wanted = self.observer.wanted();
-        let judged = self.plan.policy.timeout.is_some();
+        if self.observer.policy.max_age.is_some() {
+            // There is always somebody who grows old.
+            let least = (wanted as usize).saturating_sub(self.observer.may_be_missing());
+            let is_quiet = self.load.is_none() && self.observer.is_settled();
+            return counts.ready as usize >= least && is_quiet;
+        }
         counts.ready == wanted
             && counts.live() == wanted
             && self.kernel.alive() == wanted as usize
@@ -150,7 +177,8 @@ impl World {
             && self.kernel.is_quiet()
             && self.backlog.is_empty()
             && !self.observer.is_replacing()
-            && !(judged && self.kernel.hung() > 0)
+            && self.load.is_none()
+            && self.kernel.hung() == 0
     }
 
     /// I7, at the end of a life: the observer holds the bound, this waits for the fact.
@@ -181,6 +209,10 @@ impl World {
         self.check_rest(promised)?;
         self.sleep(promised, end);
         self.observer.begin_turn(self.now, promised);
+        if promised.is_some_and(|at| self.now.since(at) > LATE_TOLERANCE / 2) {
+            // What a master oversleeps is counted from its deadline, and a load is one.
+            self.twin = None;
+        }
         // A signal may interrupt the wait before what it brought can be read.
         if self.fault(self.plan.faults.tick_first) {
             self.step(Event::Tick)?;
@@ -204,20 +236,38 @@ impl World {
         if let Some(left) = self.kernel.beside.stray_news() {
             self.step(Event::StraysCounted { left })?;
         }
+        if let Some(load) = self.load.filter(|load| load.is_due(self.now)) {
+            self.load = None;
+            self.learn(load);
+            self.step(load.answer)?;
+        }
         if self.fault(self.plan.faults.stray) {
             self.tell_stray()?;
         }
         for order in orders {
             self.step(Event::Ordered(order))?;
+            if order == Order::Reload && self.rng.chance(200) {
+                self.step(Event::Ordered(order))?;
+            }
             self.most_slots = self.most_slots.max(self.observer.target);
         }
+        self.most_slots = self.most_slots.max(self.observer.target);
         self.step(Event::Tick)
+    }
+
+    fn learn(&mut self, load: Load) {
+        if let Event::Loaded { generation, policy } = load.answer {
+            self.file = policy;
+            self.slowest = slowest(&self.slowest, &policy);
+            self.kernel.learn(generation, policy, load.badness);
+        }
     }
 
     fn sleep(&mut self, promised: Option<Time>, end: Time) {
         let mut wake = end;
         wake = wake.min(self.kernel.next_happening().unwrap_or(wake));
         wake = wake.min(self.orders.front().map_or(wake, |(at, _)| *at));
+        wake = wake.min(self.load.and_then(|load| load.at).unwrap_or(wake));
         if self.fault(self.plan.faults.odd_tick) {
             wake = wake.min(self.now.after(self.rng.span(Duration::from_secs(1))));
         }
@@ -319,48 +369,6 @@ impl World {
         Jitter(self.rng.pick(&[0, u32::MAX, bits]))
     }
 
-    /// Events that mean nothing: about workers that are dead or never were, said twice, or not asked
-    /// for; and a clock that seems to go back.
-    fn tell_stray(&mut self) -> Verdict {
-        let jitter = self.jitter();
-        let known = self.rng.below(self.newest.0 + 2);
-        let worker = WorkerId(self.rng.pick(&[known, u64::MAX]));
-        let is_known = self.children.contains_key(&worker);
-        let status = ExitStatus::Code(self.rng.pick(&[0, 3, 4]));
-        let fault = self.rng.pick(&[SpawnFault::NotFound, SpawnFault::Passing]);
-        let beat = Time::from_nanos(self.rng.pick(&[0, u64::MAX]));
-        let mut events = vec![Event::Heartbeat { worker, beat }];
-        match self.subject.arbiter().worker(worker) {
-            Some(record) if record.state.is_ready() => {
-                events.push(Event::Ready { worker, jitter: Jitter::default() })
-            }
-            Some(_) => {}
-            None if is_known => {}
-            None => events.extend([
-                Event::Ready { worker, jitter: Jitter::default() },
-                Event::RecycleDue { worker },
-                Event::Watched { worker },
-                Event::Exited { worker, status, jitter },
-                Event::SpawnFailed { worker, fault, jitter },
-            ]),
-        }
-        let helper = HelperId(self.rng.pick(&[0, 1, 2, u32::MAX]));
-        if !self.kernel.beside.has_process(helper) {
-            let status = self.rng.pick(&[None, Some(status)]);
-            events.push(Event::HelperEnded { helper, status, jitter });
-        }
-        if !self.kernel.beside.is_asked_for_strays() {
-            events.push(Event::StraysCounted { left: self.rng.between(0, 2) });
-        }
-        let event = self.rng.pick(&events);
-        let now = self.now;
-        self.now = self.rng.pick(&[now, Time::ZERO]);
-        let verdict =
-            copies::check_stray(&self.subject, self.now, event).and_then(|()| self.step(event));
-        self.now = now;
-        verdict
-    }
-
     /// Steps the arbiter, performs what it wants, and tells it at once what came of that.
     fn step(&mut self, event: Event) -> Verdict {
         let mut events = VecDeque::from([event]);
@@ -369,8 +377,10 @@ impl World {
             answers += 1;
             hold!(13, answers <= 10_000, "an endless answer to {event:?}");
             let mut actions = Vec::new();
+            Twin::before(&mut self.twin, &self.subject, self.now, event);
             self.subject.step(self.now, event, &mut actions);
             self.note(event, &actions);
+            Twin::after(&mut self.twin, &self.subject, self.now, event, &actions)?;
             let deadline = self.subject.next_deadline();
             let target = self.subject.arbiter().target();
             self.observer.observe(self.now, event, &actions, deadline, target)?;
@@ -378,7 +388,7 @@ impl World {
             if self.most_slots <= 8 || self.life.steps.is_multiple_of(8) {
                 let checked = self.subject.arbiter().check();
                 checked.map_err(|error| Violation::new(0, error))?;
-                copies::check_idempotence(&self.subject, self.now)?;
+                copies::check_idempotence(&self.subject, self.observer.now)?;
             }
             for action in &actions {
                 events.extend(self.perform(*action)?);
@@ -387,57 +397,12 @@ impl World {
         Ok(())
     }
 
-    fn perform(&mut self, action: Action) -> Result<Option<Event>, Violation> {
-        match action {
-            Action::Spawn { worker, .. } => {
-                self.newest = self.newest.max(worker);
-                match self.kernel.spawn(worker, &mut self.rng) {
-                    Ok(pid) => {
-                        self.children.insert(worker, pid);
-                    }
-                    Err(fault) => {
-                        let jitter = self.jitter();
-                        return Ok(Some(Event::SpawnFailed { worker, fault, jitter }));
-                    }
-                }
-            }
-            Action::Signal { worker, signal } => {
-                let Some(pid) = self.children.get(&worker) else { return Ok(None) };
-                let hit = self.kernel.signal(*pid, signal, &mut self.rng);
-                hold!(22, hit == Some(worker), "{signal:?} for {worker:?} hit {hit:?}");
-            }
-            Action::ReadHeartbeat { worker } => {
-                let beat = self.kernel.beat(worker, &mut self.rng);
-                return Ok(beat.map(|beat| Event::Heartbeat { worker, beat }));
-            }
-            Action::SpawnHelper { helper } => {
-                if !self.kernel.beside.spawn(helper, &mut self.rng) {
-                    let (status, jitter) = (None, self.jitter());
-                    return Ok(Some(Event::HelperEnded { helper, status, jitter }));
-                }
-            }
-            // One that could not be started may be told before its end is.
-            Action::StopHelper { helper } => self.kernel.beside.stop(helper),
-            Action::KillHelper { helper } => self.kernel.beside.kill(helper),
-            Action::EndStrays => {
-                let left = self.kernel.beside.end_strays();
-                return Ok(Some(Event::StraysCounted { left }));
-            }
-            Action::ReadMemory { worker } => {
-                return Ok(Some(Event::MemoryRead { worker, bytes: 0 }));
-            }
-            Action::Load { generation } => {
-                let policy = self.plan.policy;
-                return Ok(Some(Event::Loaded { generation, policy }));
-            }
-            Action::AbandonLoad | Action::ReopenLog | Action::Notify(_) | Action::Exit(_) => {}
-        }
-        Ok(None)
-    }
-
     fn note(&mut self, event: Event, actions: &[Action]) {
         self.life.steps += 1;
-        if actions.iter().any(|action| !matches!(action, Action::ReadHeartbeat { .. })) {
+        let is_look = |action: &&Action| {
+            matches!(action, Action::ReadHeartbeat { .. } | Action::ReadMemory { .. })
+        };
+        if actions.iter().any(|action| !is_look(&action)) {
             self.last_deed = self.now;
         }
         self.record.write(&mut self.life.hash, self.now, event, actions);

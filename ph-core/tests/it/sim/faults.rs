@@ -6,10 +6,11 @@
 use std::time::Duration;
 
 use ph_core::arbiter::{
-    CLOSING_GRACE, ExitWith, HelperEnd, HelperRole, Order, Policy, Readiness, Share, Time,
-    WorkerKind,
+    CLOSING_GRACE, ExitWith, HelperEnd, HelperRole, LOAD_TIMEOUT, OnCrashLoop, Order, Policy,
+    Readiness, Share, Time, WorkerKind,
 };
 
+use super::loads::LoadFaults;
 use super::rng::Rng;
 
 /// One simulated life.
@@ -28,6 +29,7 @@ pub(super) struct Plan {
     pub(super) helper_faults: HelperFaults,
     /// What workers leave behind: how long each takes to end when it is to; `None`: it does not.
     pub(super) left_behind: Vec<Option<Duration>>,
+    pub(super) load_faults: LoadFaults,
 }
 
 /// How often what goes wrong with a helper, in a thousand; drawn at each of its spawns.
@@ -54,6 +56,7 @@ pub(super) struct Faults {
     pub(super) ignores_abort: u64,
     pub(super) unkillable: u64,
     pub(super) recycles: u64,
+    pub(super) grows: u64,
     pub(super) beats_wildly: u64,
     // Drawn at each turn of the driver.
     pub(super) oversleeps: u64,
@@ -70,9 +73,13 @@ impl Plan {
         let faults = draw_faults(&mut rng);
         let length = Duration::from_secs(rng.pick(&[2, 10, 30, 90]));
         let calm_at = Time::ZERO.after(length);
-        let orders = draw_orders(&mut rng, &policy, length);
+        let mut orders = draw_orders(&mut rng, &policy, length);
         let stops_at_last = rng.chance(500);
         policy.exit_with = draw_exit_with(&mut rng);
+        let (helpers, helper_faults) = (draw_helpers(&mut rng), draw_helper_faults(&mut rng));
+        let left_behind = draw_left_behind(&mut rng);
+        draw_replacement(&mut policy, &mut rng);
+        draw_reloads(&mut orders, length, &mut rng);
         Self {
             seed,
             policy,
@@ -80,28 +87,30 @@ impl Plan {
             calm_at,
             orders,
             stops_at_last,
-            helpers: draw_helpers(&mut rng),
-            helper_faults: draw_helper_faults(&mut rng),
-            left_behind: draw_left_behind(&mut rng),
+            helpers,
+            helper_faults,
+            left_behind,
+            load_faults: LoadFaults::draw(&mut rng),
         }
     }
+}
 
-    /// By when a master without further faults must have all its workers: a sum of everything it may
-    /// have to wait for, one after the other, with one fresh period for each late wake.
-    pub(super) fn converged_by(&self, target: u32) -> Duration {
-        let policy = &self.policy;
-        let boot = policy.boot_timeout.unwrap_or(Duration::from_secs(10));
-        let replace = policy.graceful_timeout + boot / 2 + Duration::from_secs(8);
-        2 * (policy.timeout.unwrap_or_default() + boot + replace + policy.backoff_max)
-            + target * replace
-    }
+/// By when a master without further faults must have all its workers: a sum of everything it may
+/// have to wait for, one after the other, with one fresh period for each late wake; and with a reload
+/// that was under way, one that waited for it, and what both of them take back.
+pub(super) fn converged_by(policy: &Policy, target: u32) -> Duration {
+    let boot = policy.boot_timeout.unwrap_or(Duration::from_secs(10));
+    let replace = policy.graceful_timeout + boot / 2 + Duration::from_secs(8);
+    let roll = LOAD_TIMEOUT + policy.canary_hold + 2 * policy.min_uptime + target * replace;
+    2 * (policy.timeout.unwrap_or_default() + boot + replace + policy.backoff_max)
+        + target * replace
+        + 5 * roll
+}
 
-    /// When the last slot must have recovered from its crash loop.
-    pub(super) fn steady_after(&self) -> Duration {
-        let policy = &self.policy;
-        policy.min_uptime.max(policy.restart_window / policy.max_restarts.max(1))
-            + Duration::from_secs(1)
-    }
+/// When the last slot must have recovered from its crash loop.
+pub(super) fn steady_after(policy: &Policy) -> Duration {
+    policy.min_uptime.max(policy.restart_window / policy.max_restarts.max(1))
+        + Duration::from_secs(1)
 }
 
 const fn millis(millis: u64) -> Duration {
@@ -162,6 +171,7 @@ fn draw_faults(rng: &mut Rng) -> Faults {
         ignores_abort: rate([50, 300, 800]),
         unkillable: rate([20, 100, 500]),
         recycles: rate([100, 500, 1000]),
+        grows: rate([100, 500, 1000]),
         beats_wildly: rate([20, 100, 300]),
         oversleeps: rate([5, 20, 60]),
         tick_first: rate([20, 100, 300]),
@@ -194,6 +204,40 @@ fn draw_orders(rng: &mut Rng, policy: &Policy, length: Duration) -> Vec<(Time, O
     }
     orders.sort_by_key(|(at, _)| *at);
     orders
+}
+
+/// What makes workers be replaced, and how.
+fn draw_replacement(policy: &mut Policy, rng: &mut Rng) {
+    let missing = [0, 0, 0, 1, 2].map(Share::Count);
+    policy.max_unavailable = rng.pick(&missing);
+    if rng.chance(200) {
+        policy.max_unavailable = Share::Percent(30);
+    }
+    policy.canary_hold = millis(rng.pick(&[0, 0, 500, 3000]));
+    policy.max_age =
+        rng.pick(&[None, None, None, None, None, Some(3000), Some(20_000)]).map(millis);
+    policy.max_age_jitter = millis(rng.pick(&[0, 1000]));
+    policy.max_memory = rng.pick(&[None, None, Some(1000)]);
+    policy.memory_check_interval = millis(rng.pick(&[500, 5000]));
+    if rng.chance(150) {
+        policy.on_crash_loop = OnCrashLoop::Exit;
+    }
+}
+
+/// Reloads, often several at once, and drains.
+fn draw_reloads(orders: &mut Vec<(Time, Order)>, length: Duration, rng: &mut Rng) {
+    let most = rng.pick(&[0, 1, 3, 8]);
+    for _ in 0..rng.below(most + 1) {
+        let at = rng.span(length);
+        let order = if rng.chance(800) { Order::Reload } else { Order::Drain };
+        orders.push((Time::ZERO.after(at), order));
+        if rng.chance(300) {
+            let longest = millis(rng.pick(&[0, 100, 3000]));
+            let order = if rng.chance(700) { Order::Reload } else { Order::Drain };
+            orders.push((Time::ZERO.after(at + rng.span(longest)), order));
+        }
+    }
+    orders.sort_by_key(|(at, _)| *at);
 }
 
 /// Rarely: most of such a life is over when its first worker is.

@@ -2,24 +2,29 @@
 //! after every step what must always hold (I1–I24, ARCHITECTURE.md).
 //!
 //! I12 and I25 need a whole life and are checked by the driver of the simulation; I13, I23 and the
-//! effect of strays need a copy of the arbiter and are checked in `copies`. I15, I16, I18 and I19 are
-//! about reloads and upgrades, which do not exist yet.
+//! effect of strays need a copy of the arbiter and are checked in `copies`, and so does I15. I19 is
+//! about upgrades, which do not exist yet.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ph_core::arbiter::{
-    Action, CLOSING_GRACE, Event, ExitStatus, HelperRole, LATE_TOLERANCE, Notice, Order, Outcome,
-    Policy, REAP_GRACE, SPAWN_BATCH, Slot, SpawnFault, StopReason, Time, WorkerId, WorkerKind,
-    WorkerSignal,
+    Action, CLOSING_GRACE, Event, ExitStatus, Generation, HelperRole, LATE_TOLERANCE, Notice,
+    OnCrashLoop, Order, Outcome, Policy, REAP_GRACE, SPAWN_BATCH, Slot, SpawnFault, StopReason,
+    Time, WorkerId, WorkerKind, WorkerSignal,
 };
+use reloads::Reloads;
 
 use super::ledger::{Seen, SlotRecord, Told};
 use closing::Closing;
 
 mod closing;
 mod deeds;
+mod reloads;
+mod replacing;
 mod service;
+mod standing;
+mod verdicts;
 
 /// What did not hold.
 #[derive(Clone, Debug)]
@@ -58,6 +63,8 @@ pub(super) use hold;
 struct Stop {
     at: Time,
     cause: Outcome,
+    /// The longest time any worker has.
+    grace: Duration,
     /// How much of the time since was overslept.
     slack: Duration,
     is_told: bool,
@@ -67,7 +74,9 @@ struct Stop {
 
 #[derive(Clone, Debug)]
 pub(super) struct Observer {
-    policy: Policy,
+    /// Of the newest good configuration.
+    pub(super) policy: Policy,
+    reloads: Reloads,
     workers: BTreeMap<WorkerId, Seen>,
     slots: BTreeMap<Slot, SlotRecord>,
     pub(super) target: u32,
@@ -78,11 +87,14 @@ pub(super) struct Observer {
     stop: Option<Stop>,
     quit: Option<(Time, Duration)>,
     pub(super) exit: Option<Outcome>,
-    now: Time,
+    /// The latest there was; a step may seem to go back.
+    pub(super) now: Time,
     /// How much too late this turn began.
     late: Duration,
-    /// With a surge of zero: the slot that is without a worker for the sake of recycling.
-    vacant_for_recycling: Option<Slot>,
+    /// Slots that are without a worker so that it can be replaced.
+    vacant: BTreeSet<Slot>,
+    /// In this step, a worker failed before it had lived long enough for the verdict of a reload.
+    failed: Option<WorkerId>,
     /// Whose end this step must tell, and whose stop or kill it has just announced.
     ended: Option<WorkerId>,
     announced: Option<WorkerId>,
@@ -96,7 +108,8 @@ impl Observer {
     pub(super) fn new(policy: &Policy, helpers: &[HelperRole]) -> Self {
         Self {
             target: policy.target.clamp(1, policy.max_workers.max(1)),
-            policy: policy.clone(),
+            policy: *policy,
+            reloads: Reloads::new(),
             workers: BTreeMap::new(),
             slots: BTreeMap::new(),
             newest: WorkerId(0),
@@ -107,7 +120,8 @@ impl Observer {
             exit: None,
             now: Time::ZERO,
             late: Duration::ZERO,
-            vacant_for_recycling: None,
+            vacant: BTreeSet::new(),
+            failed: None,
             ended: None,
             announced: None,
             closing: Closing::new(helpers),
@@ -133,7 +147,7 @@ impl Observer {
         if let Some((_, slack)) = &mut self.quit {
             *slack += self.late + fresh;
         }
-        if self.late > LATE_TOLERANCE && self.policy.timeout.is_some() {
+        if self.late > LATE_TOLERANCE {
             for seen in self.workers.values_mut() {
                 seen.on_late_turn(now, self.late);
             }
@@ -158,14 +172,17 @@ impl Observer {
         hold!(24, actions.len() <= most, "{} actions in one step", actions.len());
         self.ended = None;
         self.announced = None;
+        self.failed = None;
+        self.reloads.begin_step(actions);
         self.on_event(event, actions)?;
-        let is_order = matches!(event, Event::Ordered(_));
-        hold!(14, !is_order || target == self.target, "{event:?} gave a target of {target}");
-        hold!(10, target == self.target, "the target became {target} by {event:?}");
+        if !actions.iter().any(reloads::moves_target) {
+            self.check_target(event, target)?;
+        }
         for (index, action) in actions.iter().enumerate() {
             let is_last = index + 1 == actions.len();
             self.on_action(*action, is_last)?;
         }
+        self.check_target(event, target)?;
         hold!(5, self.ended.is_none(), "the end of {:?} was not told", self.ended);
         self.check_ends_told()?;
         if self.exit.is_some() {
@@ -173,18 +190,30 @@ impl Observer {
         }
         self.check_stop()?;
         self.check_closing(next_deadline)?;
+        self.check_reload(next_deadline)?;
+        self.check_recycling()?;
         self.check_workers(next_deadline)?;
         self.check_slots(next_deadline)
+    }
+
+    /// The target is what the operator says, or else the newest good configuration.
+    fn check_target(&self, event: Event, target: u32) -> Verdict {
+        let is_order = matches!(event, Event::Ordered(_));
+        hold!(14, !is_order || target == self.target, "{event:?} gave a target of {target}");
+        hold!(10, target == self.target, "the target became {target} by {event:?}");
+        Ok(())
     }
 
     fn on_event(&mut self, event: Event, actions: &[Action]) -> Verdict {
         match event {
             Event::Started => self.is_started = true,
             Event::Ordered(order) => self.on_order(order, actions)?,
-            Event::Ready { worker, .. } => {
-                if let Some(seen) = self.workers.get_mut(&worker) {
-                    let is_first = seen.is_wanted() && seen.said_ready_at.is_none();
-                    seen.said_ready_at = if is_first { Some(self.now) } else { seen.said_ready_at };
+            Event::Ready { worker, jitter } => {
+                if let Some(seen) = self.workers.get_mut(&worker)
+                    && seen.is_wanted()
+                    && seen.said_ready_at.is_none()
+                {
+                    (seen.said_ready_at, seen.jitter) = (Some(self.now), jitter);
                 }
             }
             Event::Heartbeat { worker, beat } => {
@@ -204,8 +233,9 @@ impl Observer {
                     SpawnFault::Passing => None,
                 };
                 if let Some(seen) = self.workers.remove(&worker) {
+                    let counts = !self.is_reloads(&seen);
+                    self.on_verdict(verdict.filter(|_| counts));
                     self.on_end(worker, &seen, None);
-                    self.on_verdict(verdict);
                 }
             }
             Event::Exited { worker, status, .. } => {
@@ -217,13 +247,18 @@ impl Observer {
                 };
                 if let Some(seen) = self.workers.remove(&worker) {
                     let life = seen.ready_at.map(|at| self.now.since(at));
+                    let counts = !self.is_reloads(&seen);
+                    self.on_verdict(verdict.filter(|_| seen.is_wanted() && counts));
+                    if counts {
+                        self.on_own_end(&seen, status);
+                    }
                     self.on_end(worker, &seen, life);
-                    self.on_verdict(verdict.filter(|_| seen.is_wanted()));
-                    self.on_own_end(&seen, status);
                 }
             }
             Event::HelperEnded { helper, status, .. } => self.on_helper_ended(helper, status),
-            Event::MemoryRead { .. } | Event::Loaded { .. } | Event::LoadFailed { .. } => {}
+            Event::MemoryRead { worker, bytes } => self.on_weighed(worker, bytes),
+            Event::Loaded { generation, policy } => self.on_answer(generation, Some(policy)),
+            Event::LoadFailed { generation } => self.on_answer(generation, None),
             Event::StraysCounted { left } => self.on_strays_counted(left),
             Event::Watched { .. } | Event::Tick => {}
         }
@@ -240,20 +275,44 @@ impl Observer {
     fn begin_stop(&mut self, cause: Outcome) {
         let is_ordered = cause == Outcome::Stopped;
         let (at, slack) = (self.now, Duration::ZERO);
-        self.stop = Some(Stop { at, cause, slack, is_told: false, is_ordered });
-        self.closing.on_stop(at, self.policy.graceful_timeout);
+        let of_workers = self.workers.values().map(|seen| seen.policy.graceful_timeout);
+        let grace = of_workers.max().unwrap_or_default().max(self.policy.graceful_timeout);
+        self.stop = Some(Stop { at, cause, grace, slack, is_told: false, is_ordered });
+        self.closing.on_stop(at, grace);
+    }
+
+    /// Whether an end is the affair of a reload, and not of the service: of a worker on trial, or of one
+    /// whose configuration has failed.
+    fn is_reloads(&self, seen: &Seen) -> bool {
+        let is_needed = seen.generation == self.reloads.current
+            || self.reloads.roll().is_some_and(|roll| roll.is_from(seen.generation));
+        self.is_on_trial(seen) || !is_needed
+    }
+
+    /// Whether it counts as a death of the slot: not of a worker whose generation that does not want.
+    fn is_ended_for_good(&self, seen: &Seen) -> bool {
+        seen.generation == self.reloads.goal(seen.slot) && !self.is_on_trial(seen)
     }
 
     fn on_end(&mut self, worker: WorkerId, seen: &Seen, ready_life: Option<Duration>) {
         self.ended = Some(worker);
         let is_death = seen.told.is_none_or(|told| told.reason.is_fault());
-        if is_death && !seen.is_detached {
-            self.on_death(seen.slot, ready_life);
+        if self.is_on_trial(seen) && self.stop.is_none() {
+            self.failed = Some(worker);
+        }
+        if is_death && !seen.is_detached && self.is_ended_for_good(seen) {
+            self.on_death(seen.slot, seen.generation, ready_life);
         }
     }
 
-    fn on_death(&mut self, slot: Slot, ready_life: Option<Duration>) {
-        self.slots.entry(slot).or_default().on_death(self.now, ready_life, &self.policy);
+    fn on_death(&mut self, slot: Slot, generation: Generation, ready_life: Option<Duration>) {
+        let policy = self.policy_of(generation);
+        let record = self.slots.entry(slot).or_default();
+        record.on_death(self.now, ready_life, &policy);
+        let begins = record.begins_crash_loop();
+        if begins && policy.on_crash_loop == OnCrashLoop::Exit && self.stop.is_none() {
+            self.begin_stop(Outcome::CrashLoop);
+        }
     }
 
     fn on_order(&mut self, order: Order, actions: &[Action]) -> Verdict {
@@ -268,6 +327,8 @@ impl Observer {
             },
             Order::ScaleBy(by) => self.on_scale(i64::from(self.target) + i64::from(by), actions)?,
             Order::ScaleTo(to) => self.on_scale(i64::from(to), actions)?,
+            Order::Reload if self.stop.is_none() => self.reloads.on_reload(),
+            Order::Drain if self.stop.is_none() => self.reloads.on_drain(),
             Order::Reload | Order::Drain => {}
             Order::Reopen => {
                 hold!(14, actions.contains(&Action::ReopenLog), "the log is not reopened");
@@ -291,134 +352,27 @@ impl Observer {
         let from = std::mem::replace(&mut self.target, to);
         let told = Action::Notify(Notice::Scaled { from, to });
         hold!(14, from == to || actions.contains(&told), "not told: {told:?}");
-        self.vacant_for_recycling = self.vacant_for_recycling.filter(|slot| slot.0 < to);
+        self.vacant.retain(|slot| slot.0 < to);
+        self.on_scaled_by_hand();
         self.end_if_all_have();
         Ok(())
     }
 
     fn on_action(&mut self, action: Action, is_last: bool) -> Verdict {
         match action {
-            Action::Spawn { worker, slot, .. } => self.on_spawn(worker, slot),
+            Action::Spawn { worker, slot, generation } => self.on_spawn(worker, slot, generation),
             Action::Signal { worker, signal } => self.on_signal(worker, signal),
             Action::ReadHeartbeat { worker } => self.on_look(worker),
             Action::SpawnHelper { .. }
             | Action::StopHelper { .. }
             | Action::KillHelper { .. }
             | Action::EndStrays => self.on_helper_action(action),
-            Action::ReadMemory { .. }
-            | Action::Load { .. }
-            | Action::AbandonLoad
-            | Action::ReopenLog => Ok(()),
+            Action::ReadMemory { worker } => self.on_weighing(worker),
+            Action::Load { generation } => self.on_load(generation),
+            Action::AbandonLoad => self.on_abandon(),
+            Action::ReopenLog => Ok(()),
             Action::Notify(notice) => self.on_notice(notice),
             Action::Exit(outcome) => self.on_exit(outcome, is_last),
         }
-    }
-
-    /// Workers that somebody waits for.
-    fn living(&self) -> usize {
-        self.workers.values().filter(|seen| !seen.is_unreaped).count()
-    }
-
-    /// I7 and I8: how long a stop may take, and what the second one does. A closing has no time of its
-    /// own: it is over when the last worker must have been reaped, had it been killed for its slowness,
-    /// and where that took all of the time, nothing is waited for any more.
-    fn check_stop(&self) -> Verdict {
-        let Some(stop) = self.stop else { return Ok(()) };
-        let is_order = stop.cause == Outcome::Stopped;
-        hold!(14, stop.is_told || !is_order, "a stop order had no effect");
-        hold!(10, stop.is_told, "the master serves on after {:?}", stop.cause);
-        let took = self.now.since(stop.at);
-        let reaping = REAP_GRACE + self.closing.writing_grace();
-        let most = self.policy.graceful_timeout + reaping + stop.slack;
-        hold!(7, took <= most, "no Exit {took:?} after the stop order, {:?} slack", stop.slack);
-        if let Some((at, slack)) = self.quit {
-            let spared = self.workers.values().any(|seen| seen.killed_at.is_none());
-            hold!(8, !spared, "a second stop kills at once");
-            let took = self.now.since(at);
-            hold!(8, took <= reaping + slack, "no Exit {took:?} after the second stop");
-        }
-        Ok(())
-    }
-
-    /// I1, I3 and I13, worker by worker.
-    fn check_workers(&mut self, next_deadline: Option<Time>) -> Verdict {
-        let deadline = next_deadline.unwrap_or(Time::from_nanos(u64::MAX));
-        let (mut wanted, mut asked) = (0, 0);
-        for (worker, seen) in &mut self.workers {
-            // At the end of the step, because what was due came before the slot was emptied.
-            seen.is_detached |= seen.slot.0 >= self.target;
-            let latest = match (seen.told, seen.killed_at) {
-                (Some(told), None) => {
-                    let in_time = self.now < told.kill_at || deadline <= self.now;
-                    hold!(3, in_time, "{worker:?} is overdue for its SIGKILL");
-                    Some(told.kill_at)
-                }
-                (_, Some(_)) if !seen.is_unreaped => {
-                    if self.now.since(seen.unreaped_due) > REAP_GRACE / 4 {
-                        seen.unreaped_due = self.now.after(REAP_GRACE);
-                    }
-                    Some(seen.unreaped_due)
-                }
-                (_, Some(_)) => None,
-                (None, None) if seen.ready_at.is_some() => {
-                    self.policy.timeout.map(|timeout| self.now.after(timeout))
-                }
-                // It proves itself; that this ends is for I12 to see.
-                (None, None) if seen.said_ready_at.is_some() => None,
-                (None, None) => self.policy.boot_timeout.map(|timeout| self.now.after(timeout)),
-            };
-            let latest = latest.unwrap_or(Time::from_nanos(u64::MAX));
-            hold!(13, deadline <= latest, "{worker:?} is due {latest:?}, the wake {deadline:?}");
-            wanted += u32::from(seen.is_wanted());
-            asked += u32::from(seen.is_at_work() && seen.recycle_asked);
-        }
-        let surge = self.policy.reload_surge.of(self.target).min(asked);
-        let most = self.target.saturating_add(surge);
-        hold!(1, wanted <= most, "{wanted} workers are wanted, {} and {surge} may be", self.target);
-        let (live, unreaped) = self.processes();
-        let max = self.policy.max_workers.max(1) as usize;
-        hold!(
-            1,
-            live - unreaped <= 2 * max,
-            "{live} processes, {unreaped} unreaped, {max} workers"
-        );
-        hold!(1, live <= 3 * max, "{live} processes for {max} workers");
-        Ok(())
-    }
-
-    /// Whether a worker still waits for the successor it asked for.
-    pub(super) fn is_replacing(&self) -> bool {
-        self.workers.values().any(|seen| seen.is_at_work() && seen.recycle_asked)
-    }
-
-    /// All there are, and how many of them were given up.
-    fn processes(&self) -> (usize, usize) {
-        let unreaped = self.workers.values().filter(|seen| seen.is_unreaped).count();
-        (self.workers.len(), unreaped)
-    }
-
-    /// I11 and I13, slot by slot: a slot whose wait is over, and that could have a worker, has one.
-    fn check_slots(&self, next_deadline: Option<Time>) -> Verdict {
-        let (live, unreaped) = self.processes();
-        let max = self.policy.max_workers.max(1) as usize;
-        let is_full = live - unreaped >= 2 * max || live >= 3 * max;
-        let goes_on = next_deadline.is_some_and(|at| at <= self.now);
-        if !self.is_started || self.stop.is_some() || is_full || goes_on {
-            return Ok(());
-        }
-        let mut held = vec![false; self.target as usize];
-        for seen in self.workers.values().filter(|seen| !seen.is_detached) {
-            if let Some(held) = held.get_mut(seen.slot.0 as usize) {
-                *held = true;
-            }
-        }
-        let deadline = next_deadline.unwrap_or(Time::from_nanos(u64::MAX));
-        for (slot, held) in (0..).map(Slot).zip(held) {
-            let latest = self.slots.get(&slot).map_or(Time::ZERO, |record| record.latest);
-            let held = held || self.finished.contains(&slot);
-            hold!(11, held || latest > self.now, "{slot:?} could have a worker and has none");
-            hold!(13, held || deadline <= latest, "{slot:?} waits until {latest:?} at most");
-        }
-        Ok(())
     }
 }

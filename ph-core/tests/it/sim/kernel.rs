@@ -7,11 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use ph_core::arbiter::{ExitStatus, Policy, SpawnFault, Time, WorkerId, WorkerSignal};
+use ph_core::arbiter::{ExitStatus, Generation, Policy, SpawnFault, Time, WorkerId, WorkerSignal};
 
 use super::beside::Beside;
 use super::faults::{Faults, Plan};
 use super::lives::{End, KILLED, Life, signalled};
+use super::loads::Badness;
 use super::rng::Rng;
 
 /// A process number.
@@ -21,6 +22,7 @@ pub(super) type Pid = u32;
 struct Process {
     pid: Pid,
     life: Life,
+    is_judged: bool,
     ready_at: Option<Time>,
     last_beat: Time,
     next_beat: Time,
@@ -55,7 +57,8 @@ pub(super) enum News {
 
 #[derive(Debug)]
 pub(super) struct Kernel {
-    policy: Policy,
+    /// What each configuration says, and what is wrong with it.
+    generations: BTreeMap<Generation, (Policy, Option<Badness>)>,
     /// `None` once faults have ceased.
     faults: Option<Faults>,
     now: Time,
@@ -69,7 +72,7 @@ pub(super) struct Kernel {
 impl Kernel {
     pub(super) fn new(plan: &Plan) -> Self {
         Self {
-            policy: plan.policy.clone(),
+            generations: BTreeMap::from([(Generation(1), (plan.policy, None))]),
             faults: Some(plan.faults.clone()),
             now: Time::ZERO,
             processes: BTreeMap::new(),
@@ -80,12 +83,37 @@ impl Kernel {
         }
     }
 
+    /// A configuration was read.
+    pub(super) fn learn(
+        &mut self,
+        generation: Generation,
+        policy: Policy,
+        badness: Option<Badness>,
+    ) {
+        while self.generations.len() > 8 {
+            self.generations.pop_first();
+        }
+        self.generations.insert(generation, (policy, badness));
+    }
+
     /// Starts a process, or says that there is none to be had.
-    pub(super) fn spawn(&mut self, worker: WorkerId, rng: &mut Rng) -> Result<Pid, SpawnFault> {
+    pub(super) fn spawn(
+        &mut self,
+        worker: WorkerId,
+        generation: Generation,
+        rng: &mut Rng,
+    ) -> Result<Pid, SpawnFault> {
         if self.faults.as_ref().is_some_and(|faults| rng.chance(faults.fork_fails)) {
             return Err(SpawnFault::Passing);
         }
-        let life = Life::draw(&self.policy, self.faults.as_ref(), rng);
+        let newest = self.generations.last_key_value().map(|(newest, _)| *newest);
+        let known = self.generations.get(&generation);
+        let known = known.or_else(|| self.generations.get(&newest?)).copied();
+        let (policy, badness) = known.unwrap_or_default();
+        let mut life = Life::draw(&policy, self.faults.as_ref(), rng);
+        if let Some(badness) = badness.filter(|_| self.faults.is_some()) {
+            badness.spoil(&mut life, &policy, rng);
+        }
         let pid = (1..).find(|pid| !self.pids.contains_key(pid)).unwrap_or(0);
         self.pids.insert(pid, worker);
         if let Some(boot) = life.boot {
@@ -97,6 +125,7 @@ impl Kernel {
         let process = Process {
             pid,
             life,
+            is_judged: policy.timeout.is_some(),
             ready_at: None,
             last_beat: self.now,
             next_beat: self.now,
@@ -151,6 +180,13 @@ impl Kernel {
             return Some(Time::from_nanos(rng.pick(&[0, u64::MAX, self.now.as_nanos()])));
         }
         Some(process.last_beat(self.now))
+    }
+
+    /// How much memory a worker holds.
+    pub(super) fn weigh(&self, worker: WorkerId) -> Option<u64> {
+        let process = self.processes.get(&worker)?;
+        let grown = process.ready_at.zip(process.life.grow).map(|(at, grow)| at.after(grow));
+        Some(if grown.is_some_and(|at| at <= self.now) { 1 << 40 } else { 0 })
     }
 
     pub(super) fn next_happening(&self) -> Option<Time> {
@@ -210,6 +246,7 @@ impl Kernel {
             let Some(process) = self.processes.get_mut(&worker) else { continue };
             process.life.beats_wildly = false;
             process.life.recycle = None;
+            process.life.grow = None;
             process.life.hang = None;
             process.life.kill = Some(Duration::from_millis(1));
             process.hangs_at = process.hangs_at.filter(|at| *at <= self.now);
@@ -242,9 +279,11 @@ impl Kernel {
         all
     }
 
-    /// Workers that live and will never beat again.
+    /// Workers that live, will never beat again, and are judged by it.
     pub(super) fn hung(&self) -> usize {
-        let hung = |process: &&Process| process.hangs_at.is_some() && process.zombie.is_none();
+        let hung = |process: &&Process| {
+            process.is_judged && process.hangs_at.is_some() && process.zombie.is_none()
+        };
         self.processes.values().filter(hung).count()
     }
 

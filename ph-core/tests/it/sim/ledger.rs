@@ -6,12 +6,15 @@
 
 use std::time::Duration;
 
-use ph_core::arbiter::{Policy, Slot, StopReason, Time};
+use ph_core::arbiter::{Generation, Jitter, Policy, Slot, StopReason, Time};
 
 use super::invariants::Violation;
 
 /// The least wait after a second bad death, so that no policy makes a master spin.
 const LEAST_WAIT: Duration = Duration::from_millis(1);
+
+/// Bad deaths in a row that make a crash loop.
+const CRASH_LOOP_STRIKES: u32 = 5;
 
 /// How a worker was told to end.
 #[derive(Clone, Copy, Debug)]
@@ -26,10 +29,20 @@ pub(super) struct Told {
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
     pub(super) slot: Slot,
+    pub(super) generation: Generation,
+    /// Of its generation.
+    pub(super) policy: Policy,
     /// The `Ready` event came while it was booting.
     pub(super) said_ready_at: Option<Time>,
     pub(super) ready_at: Option<Time>,
+    pub(super) jitter: Jitter,
+    /// It is to be replaced by one like it.
     pub(super) recycle_asked: bool,
+    /// Looks in a row that found it above `max_memory`.
+    pub(super) heavy: u32,
+    /// In a reload: how long it has to be ready for the verdict, and whether it has been.
+    pub(super) hold: Option<Duration>,
+    pub(super) is_proven: bool,
     pub(super) told: Option<Told>,
     pub(super) killed_at: Option<Time>,
     /// When it may be named as unreaped; later if the master overslept that.
@@ -46,9 +59,15 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    pub(super) fn new(slot: Slot) -> Self {
+    pub(super) fn new(slot: Slot, generation: Generation, policy: Policy) -> Self {
         Self {
             slot,
+            generation,
+            policy,
+            jitter: Jitter::default(),
+            heavy: 0,
+            hold: None,
+            is_proven: false,
             said_ready_at: None,
             ready_at: None,
             recycle_asked: false,
@@ -71,6 +90,18 @@ impl Seen {
 
     pub(super) fn is_at_work(&self) -> bool {
         self.ready_at.is_some() && self.is_wanted()
+    }
+
+    /// When it has lived long enough for the verdict of a reload.
+    pub(super) fn proven_at(&self) -> Option<Time> {
+        Some(self.ready_at?.after(self.hold?))
+    }
+
+    /// When it is so old that it is replaced.
+    pub(super) fn expires_at(&self) -> Option<Time> {
+        let part = f64::from(self.jitter.0) / f64::from(u32::MAX);
+        let spread = self.policy.max_age_jitter.mul_f64(part);
+        Some(self.ready_at?.after(self.policy.max_age?).after(spread))
     }
 
     pub(super) fn on_ready(&mut self, now: Time) {
@@ -129,6 +160,8 @@ pub(super) struct SlotRecord {
     bad_in_a_row: u32,
     window: Option<(Time, u32)>,
     hasty: bool,
+    /// People were told of a crash loop.
+    is_looping: bool,
     /// No spawn before this.
     pub(super) earliest: Time,
     /// A spawn by then, if there is a place for it.
@@ -148,7 +181,7 @@ impl SlotRecord {
             }
         };
         if ready_life.is_some_and(|life| life >= self.steady_after(policy)) {
-            self.on_recovery();
+            self.clear();
         } else {
             self.bad_in_a_row += 1;
         }
@@ -170,9 +203,29 @@ impl SlotRecord {
         self.latest = now.after(most);
     }
 
-    pub(super) fn on_recovery(&mut self) {
+    /// A life that was long enough.
+    fn clear(&mut self) {
         self.bad_in_a_row = 0;
         self.hasty = false;
+    }
+
+    pub(super) fn on_recovery(&mut self) {
+        self.clear();
+        self.is_looping = false;
+    }
+
+    /// Whether it dies so often that people must be told, and have not been.
+    pub(super) fn begins_crash_loop(&mut self) -> bool {
+        let is_loop = self.hasty || self.bad_in_a_row >= CRASH_LOOP_STRIKES;
+        let is_news = is_loop && !self.is_looping;
+        self.is_looping |= is_loop;
+        is_news
+    }
+
+    /// A reload: whoever waits, waits for the faults of another configuration.
+    pub(super) fn skip_wait(&mut self, now: Time) {
+        self.earliest = self.earliest.min(now);
+        self.latest = now;
     }
 
     pub(super) fn steady_after(&self, policy: &Policy) -> Duration {

@@ -33,6 +33,8 @@ pub(super) struct Life {
     pub(super) kill: Option<Duration>,
     pub(super) beat_every: Duration,
     pub(super) beats_wildly: bool,
+    /// From ready to the moment from which on it holds too much memory.
+    pub(super) grow: Option<Duration>,
 }
 
 impl Life {
@@ -55,6 +57,7 @@ impl Life {
             kill: Some(rng.span(quick)),
             beat_every,
             beats_wildly: false,
+            grow: None,
         };
         if let Some(faults) = faults {
             spoil(&mut life, faults, policy, rng);
@@ -110,6 +113,9 @@ fn spoil(life: &mut Life, faults: &Faults, policy: &Policy, rng: &mut Rng) {
         life.kill = or_never(longest, rng);
     }
     life.beats_wildly = rng.chance(faults.beats_wildly);
+    if rng.chance(faults.grows) {
+        life.grow = Some(rng.span(second * 5));
+    }
 }
 
 fn or_never(longest: Duration, rng: &mut Rng) -> Option<Duration> {

@@ -17,9 +17,11 @@ mod invariants;
 mod kernel;
 mod ledger;
 mod lives;
+mod loads;
 mod mutations;
 mod record;
 mod rng;
+mod small;
 mod subject;
 
 use std::str::FromStr;

@@ -33,6 +33,7 @@ mutations! {
     ForgetsHelpers CountsHelpers EndsWithAHelper DismissesTheWardenFirst DismissesTheLogFirst
     DismissesTwice     KillsHelpersAtOnce TellsAHelpersEndTwice HelpsAfterStop HelpersSpin ForgetsStrays
     OverlooksStrays GivesStraysUpAsleep ServesOnAfterTheLast ForgetsTheCap LeavesTheLastTaskUndone
+    LosesReloadsInRolls LosesRefusals DropsDrain WeighsWrongly KeepsAnOldTarget KeepsTheOldGrace IgnoresTheUnavailable HoldsNoCanary TakesTheRefused ScalesWhenRefused KeepsTheTargetOfTheFailed BootsCanariesTwice ProvesNobody ForgetsToRollBack AbandonsTwice StopsBesideTheCanary StopsForNothing MixesGenerations LoadsInAStop LoadsAtOnce ServesOnDrained StopsAllInRolls IsDeafWhileLoading
 }
 
 impl Mutation {
@@ -49,14 +50,14 @@ impl Mutation {
             Self::SwallowsExited | Self::TellsAnEndTwice => &[5],
             Self::SpawnsAfterStop => &[6],
             Self::ExitsEarly | Self::ExitsTwice | Self::NeverExits => &[7],
-            Self::IgnoresSecondStop => &[8],
+            Self::IgnoresSecondStop => &[8, 13, 7],
             Self::ForgetsBackoff => &[9],
             // The first worker has proven itself too early.
             Self::ForgetsMinUptime => &[9, 10],
             Self::ServesTheUnbootable | Self::EndsOnSpawnError | Self::LowersTargetOnSpawnError => {
                 &[10]
             }
-            Self::OneWaitsAllWait => &[11],
+            Self::OneWaitsAllWait => &[11, 13],
             // It ends for want of a readiness that it had reported.
             Self::LosesReady => &[12, 21],
             Self::LosesDeadlines | Self::DelaysDeadlines | Self::TicksAreDeeds => &[13],
@@ -81,9 +82,32 @@ impl Mutation {
             Self::KillsHelpersAtOnce => &[3],
             Self::TellsAHelpersEndTwice => &[5],
             // One that ends last has a process already.
-            Self::HelpsAfterStop => &[6, 1],
+            Self::HelpsAfterStop => &[6, 1, 2],
             Self::HelpersSpin | Self::LeavesTheLastTaskUndone => &[9],
             Self::ForgetsTheCap => &[13, 12],
+            Self::LosesReloadsInRolls | Self::DropsDrain => &[14],
+            Self::LosesRefusals => &[14, 18],
+            Self::WeighsWrongly => &[17],
+            Self::KeepsAnOldTarget => &[10, 14, 18],
+            Self::KeepsTheOldGrace => &[3],
+            Self::IgnoresTheUnavailable => &[16, 17],
+            // The first worker of all has proven itself too early.
+            Self::HoldsNoCanary => &[18, 10],
+            Self::TakesTheRefused => &[18, 15],
+            Self::IsDeafWhileLoading => &[15, 23, 18],
+            Self::ScalesWhenRefused => &[15, 10, 14, 1],
+            Self::KeepsTheTargetOfTheFailed => &[1, 10],
+            Self::BootsCanariesTwice => &[17, 18, 2],
+            Self::ProvesNobody => &[18, 10, 17, 1],
+            Self::ForgetsToRollBack => &[18],
+            Self::AbandonsTwice => &[18],
+            Self::StopsBesideTheCanary => &[18, 17, 16],
+            Self::StopsForNothing => &[17],
+            Self::MixesGenerations => &[18],
+            Self::LoadsInAStop => &[6],
+            Self::LoadsAtOnce => &[18],
+            Self::ServesOnDrained => &[14],
+            Self::StopsAllInRolls => &[16, 17, 18],
         }
     }
 }
@@ -116,7 +140,7 @@ fn hunt(mutation: Mutation) -> Result<String, String> {
 /// Every invariant that can be broken today has its mutation.
 #[test]
 fn every_invariant_has_a_mutation() {
-    let later = [15, 16, 18, 19];
+    let later = [19];
     for invariant in (1..=25).filter(|number| !later.contains(number)) {
         let is_covered = ALL.iter().any(|mutation| mutation.breaks().contains(&invariant));
         assert!(is_covered, "no mutation breaks I{invariant}");

@@ -14,7 +14,7 @@ pub(super) struct Subject {
 impl Subject {
     pub(super) fn new(policy: &Policy, helpers: &[HelperRole], mutation: Option<Mutation>) -> Self {
         let mutant = mutation.map(|mutation| Mutant::new(mutation, policy));
-        let policy = mutant.as_ref().map_or_else(|| policy.clone(), Mutant::policy);
+        let policy = mutant.as_ref().map_or_else(|| *policy, Mutant::policy);
         let mut helpers = helpers.to_vec();
         if let Some(mutant) = &mutant {
             helpers.iter_mut().for_each(|role| *role = mutant.role(*role));

@@ -4,27 +4,37 @@ use super::{
     Notice, Observer, Outcome, REAP_GRACE, Seen, Slot, Stop, StopReason, Told, Verdict, Violation,
     WorkerId, WorkerSignal, hold,
 };
-use ph_core::arbiter::{ABORT_GRACE, Readiness};
+use std::time::Duration;
+
+use ph_core::arbiter::{ABORT_GRACE, Generation, Readiness};
 
 impl Observer {
     /// I1, I6, I9 and I22.
-    pub(super) fn on_spawn(&mut self, worker: WorkerId, slot: Slot) -> Verdict {
+    pub(super) fn on_spawn(
+        &mut self,
+        worker: WorkerId,
+        slot: Slot,
+        generation: Generation,
+    ) -> Verdict {
         let missed = self.stop.filter(|stop| !stop.is_told && !stop.is_ordered);
         hold!(10, missed.is_none(), "{worker:?} is spawned after {missed:?}");
         hold!(6, self.is_started && self.stop.is_none(), "{worker:?} is spawned");
         hold!(22, worker > self.newest, "{worker:?} is not a new identity");
         hold!(1, slot.0 < self.target, "{slot:?} is beyond the target");
         hold!(10, !self.finished.contains(&slot), "{slot:?} has ended and is not refilled");
+        hold!(14, self.is_slot_wanted(slot), "{slot:?} is drained");
+        let goal = self.reloads.goal(slot);
+        hold!(18, generation == goal, "{slot:?} gets one of {generation:?}, and not {goal:?}");
         if let Some(record) = self.slots.get(&slot) {
             hold!(9, self.now >= record.earliest, "{slot:?} must wait until {:?}", record.earliest);
         }
         let surge = self.policy.reload_surge.of(self.target);
         for (other, seen) in self.workers.iter().filter(|(_, seen)| seen.slot == slot) {
-            let is_replaced = surge > 0 && seen.is_at_work() && seen.recycle_asked;
+            let is_replaced = surge > 0 && self.is_to_go(seen);
             hold!(1, seen.is_detached || is_replaced, "{slot:?} still belongs to {other:?}");
         }
         self.newest = worker;
-        self.workers.insert(worker, Seen::new(slot));
+        self.workers.insert(worker, Seen::new(slot, generation, self.policy_of(generation)));
         Ok(())
     }
 
@@ -64,15 +74,25 @@ impl Observer {
             return Err(Violation::new(2, format!("a look at {worker:?}, who is not there")));
         };
         hold!(21, seen.is_at_work(), "a heartbeat of {worker:?} is judged, who is not at work");
-        hold!(21, self.policy.timeout.is_some(), "a heartbeat is judged without a timeout");
+        hold!(21, seen.policy.timeout.is_some(), "a heartbeat is judged without a timeout");
         seen.on_look(self.now);
+        Ok(())
+    }
+
+    /// I2.
+    pub(super) fn on_weighing(&mut self, worker: WorkerId) -> Verdict {
+        let Some(seen) = self.workers.get(&worker) else {
+            return Err(Violation::new(2, format!("a look at {worker:?}, who is not there")));
+        };
+        hold!(17, seen.is_at_work(), "{worker:?} is weighed, who is not at work");
+        hold!(17, seen.policy.max_memory.is_some(), "{worker:?} is weighed for nothing");
         Ok(())
     }
 
     pub(super) fn on_notice(&mut self, notice: Notice) -> Verdict {
         match notice {
             Notice::WorkerReady { worker, .. } => self.on_ready(worker),
-            Notice::WorkerStopping { worker, reason, .. } => self.on_told(worker, reason),
+            Notice::WorkerStopping { worker, reason, grace } => self.on_told(worker, reason, grace),
             Notice::WorkerKilled { worker, .. } => {
                 self.announced = Some(worker);
                 Ok(())
@@ -113,9 +133,9 @@ impl Observer {
             | Notice::Reloaded { .. }
             | Notice::RollFailed { .. }
             | Notice::RolledBack { .. }
-            | Notice::Draining
-            | Notice::CrashLoop { .. }
-            | Notice::Recycling { .. }
+            | Notice::Draining => self.on_reload_notice(notice),
+            Notice::Recycling { worker, reason } => self.on_recycling(worker, reason),
+            Notice::CrashLoop { .. }
             | Notice::Scaled { .. }
             | Notice::ScaleLimited { .. }
             | Notice::LateWake { .. } => Ok(()),
@@ -129,22 +149,32 @@ impl Observer {
         };
         hold!(23, seen.ready_at.is_none(), "{worker:?} is ready twice");
         let proof = self.now.since(seen.said_ready_at.unwrap_or(now));
-        let must_prove = self.policy.readiness == Readiness::Spawned && !self.is_proven;
-        let is_proof = !must_prove || proof >= self.policy.min_uptime;
+        let must_prove = seen.policy.readiness == Readiness::Spawned && !self.is_proven;
+        let is_proof = !must_prove || proof >= seen.policy.min_uptime;
         hold!(10, is_proof, "{worker:?} counts as the first ready one after {proof:?}");
         seen.on_ready(now);
         self.is_proven = true;
-        if self.vacant_for_recycling == Some(seen.slot) {
-            self.vacant_for_recycling = None;
+        let seen = seen.clone();
+        self.vacant.remove(&seen.slot);
+        let hold = self.hold_of(&seen);
+        if hold.is_some() && seen.policy.readiness == Readiness::Spawned {
+            let enough = seen.policy.min_uptime;
+            hold!(18, proof >= enough, "{worker:?} counts as ready in a roll after {proof:?}");
+        }
+        if let Some(seen) = self.workers.get_mut(&worker) {
+            seen.hold = hold;
         }
         Ok(())
     }
 
-    fn on_told(&mut self, worker: WorkerId, reason: StopReason) -> Verdict {
+    fn on_told(&mut self, worker: WorkerId, reason: StopReason, told: Duration) -> Verdict {
         let Some(seen) = self.workers.get(&worker).cloned() else {
             return Err(Violation::new(2, format!("{worker:?} is told to end and is not there")));
         };
         hold!(4, seen.is_wanted(), "{worker:?} is told to end twice");
+        if !reason.is_fault() {
+            self.note_proven(&seen);
+        }
         let mut is_detached = true;
         match reason {
             StopReason::Shutdown => {
@@ -154,10 +184,15 @@ impl Observer {
                 let is_surplus = seen.slot.0 >= self.target || self.is_surplus_successor(worker);
                 hold!(1, is_surplus, "{worker:?} is not beyond the target");
             }
-            StopReason::Reload | StopReason::Rollback | StopReason::Drain => {}
-            StopReason::Recycle => is_detached = self.check_recycle(worker, &seen)?,
+            StopReason::Drain => {
+                let is_so = !self.is_slot_wanted(seen.slot);
+                hold!(14, is_so, "{worker:?} is drained, and its slot is not");
+            }
+            StopReason::Reload | StopReason::Rollback | StopReason::Recycle => {
+                is_detached = self.check_replaced(worker, &seen, reason)?;
+            }
             StopReason::Stuck => {
-                let timeout = self.policy.timeout.unwrap_or_default();
+                let timeout = seen.policy.timeout.unwrap_or_default();
                 seen.may_be_stuck(self.now, timeout)?;
                 is_detached = seen.is_detached;
             }
@@ -167,8 +202,12 @@ impl Observer {
                 is_detached = seen.is_detached;
             }
         }
-        let full = self.policy.graceful_timeout;
+        let full = seen.policy.graceful_timeout;
         let grace = if reason.is_fault() { full.min(ABORT_GRACE) } else { full };
+        hold!(3, told == grace, "{worker:?} has {grace:?}, and {told:?} is told");
+        if reason.is_fault() && self.is_on_trial(&seen) && self.stop.is_none() {
+            self.failed = Some(worker);
+        }
         let kill_at = self.now.after(grace);
         if let Some(seen) = self.workers.get_mut(&worker) {
             seen.told = Some(Told { reason, kill_at, is_signalled: false });
@@ -181,24 +220,7 @@ impl Observer {
     /// A successor that came too early for a target that has been lowered since.
     fn is_surplus_successor(&self, worker: WorkerId) -> bool {
         let Some(seen) = self.workers.get(&worker) else { return false };
-        self.workers.range(..worker).any(|(_, old)| old.slot == seen.slot && old.is_at_work())
-    }
-
-    /// I17, and whether the old worker lets go of its slot at once.
-    fn check_recycle(&mut self, worker: WorkerId, seen: &Seen) -> Result<bool, Violation> {
-        hold!(17, seen.recycle_asked, "{worker:?} did not ask to be replaced");
-        if self.policy.reload_surge.of(self.target) > 0 {
-            let mut younger = self.workers.range(worker..).skip(1).map(|(_, seen)| seen);
-            let is_replaced = younger.any(|other| {
-                other.slot == seen.slot && other.is_at_work() && other.said_ready_at.is_some()
-            });
-            hold!(17, is_replaced, "{worker:?} stops before its successor is ready");
-            return Ok(true);
-        }
-        let vacant = self.vacant_for_recycling;
-        hold!(17, vacant.is_none(), "{worker:?} stops while {vacant:?} has no worker");
-        self.vacant_for_recycling = Some(seen.slot);
-        Ok(false)
+        self.workers.range(..worker).any(|(_, old)| old.slot == seen.slot && !old.is_detached)
     }
 
     fn on_unreaped(&mut self, worker: WorkerId) -> Verdict {
@@ -212,9 +234,10 @@ impl Observer {
         seen.is_unreaped = true;
         let is_fault = seen.told.is_some_and(|told| told.reason.is_fault());
         let is_held = !std::mem::replace(&mut seen.is_detached, true);
-        let (slot, ready_at) = (seen.slot, seen.ready_at);
-        if is_held && is_fault {
-            self.on_death(slot, ready_at.map(|at| self.now.since(at)));
+        let seen = seen.clone();
+        if is_held && is_fault && self.is_ended_for_good(&seen) {
+            let life = seen.ready_at.map(|at| self.now.since(at));
+            self.on_death(seen.slot, seen.generation, life);
         }
         Ok(())
     }
@@ -222,11 +245,13 @@ impl Observer {
     /// I9: a slot's record is cleared by a worker that has lived long enough, and by nothing else.
     fn on_recovered(&mut self, slot: Slot) -> Verdict {
         let record = self.slots.entry(slot).or_default();
-        let enough = record.steady_after(&self.policy);
         let mut lives = self.workers.values().filter(|seen| seen.slot == slot && seen.is_at_work());
-        let is_steady = lives
-            .any(|seen| seen.ready_at.is_some_and(|ready_at| self.now.since(ready_at) >= enough));
-        hold!(9, is_steady, "{slot:?} recovered without a life of {enough:?}");
+        let is_steady = lives.any(|seen| {
+            let enough = record.steady_after(&seen.policy);
+            let enough = enough.min(record.steady_after(&self.policy));
+            seen.ready_at.is_some_and(|ready_at| self.now.since(ready_at) >= enough)
+        });
+        hold!(9, is_steady, "{slot:?} recovered, and nobody in it lives so long");
         record.on_recovery();
         Ok(())
     }

@@ -11,6 +11,11 @@ use super::{Observer, Outcome, Seen, Slot};
 impl Observer {
     /// Workers that are to run: those whose slots have not ended for good.
     pub(in super::super) fn wanted(&self) -> u32 {
+        if self.reloads.is_drained { 0 } else { self.wanted_in_all() }
+    }
+
+    /// The same, were they not drained.
+    pub(super) fn wanted_in_all(&self) -> u32 {
         self.target - u32::try_from(self.finished.len()).unwrap_or(u32::MAX)
     }
 
@@ -32,9 +37,7 @@ impl Observer {
                 if others.any(|other| other.slot == seen.slot && !other.is_detached) {
                     return;
                 }
-                if self.vacant_for_recycling == Some(seen.slot) {
-                    self.vacant_for_recycling = None;
-                }
+                self.vacant.remove(&seen.slot);
                 self.finished.insert(seen.slot);
                 self.finished_code =
                     if self.finished_code == 0 { code } else { self.finished_code };
@@ -46,7 +49,7 @@ impl Observer {
     /// After an end or a scale-down: perhaps nobody is left.
     pub(super) fn end_if_all_have(&mut self) {
         self.finished.retain(|slot| slot.0 < self.target);
-        if self.stop.is_none() && self.wanted() == 0 {
+        if self.stop.is_none() && self.wanted_in_all() == 0 {
             self.begin_stop(Outcome::WorkersEnded { code: self.finished_code });
         }
     }

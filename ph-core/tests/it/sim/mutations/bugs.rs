@@ -17,6 +17,7 @@ use ph_core::arbiter::{
 use super::Mutation;
 
 mod closing;
+mod reloads;
 
 /// A mutation at work.
 #[derive(Clone, Debug)]
@@ -41,7 +42,7 @@ impl Mutant {
     pub(in super::super) fn new(mutation: Mutation, policy: &Policy) -> Self {
         Self {
             mutation,
-            policy: policy.clone(),
+            policy: *policy,
             count: 0,
             waits: BTreeMap::new(),
             held: Vec::new(),
@@ -53,7 +54,7 @@ impl Mutant {
 
     /// The policy the arbiter is given; the observer knows the real one.
     pub(in super::super) fn policy(&self) -> Policy {
-        let real = self.policy.clone();
+        let real = self.policy;
         let zero = Duration::ZERO;
         match self.mutation {
             Mutation::ForgetsBackoff => Policy { backoff_min: zero, backoff_max: zero, ..real },
@@ -82,11 +83,14 @@ impl Mutant {
     ) {
         let is_known = worker_of(event).is_some_and(|worker| arbiter.worker(worker).is_some());
         let heard = self.hear(arbiter, now, event, is_known);
+        let heard = self.hear_of_reloads(arbiter, heard);
         arbiter.step(now, self.hear_of_closing(heard), actions);
         self.follow(arbiter, now, event, is_known, actions);
         self.follow_closing(arbiter, now, event, actions);
+        self.follow_reloads(arbiter, now, event, actions);
         self.say(arbiter, now, event, actions);
         self.say_of_closing(event, actions);
+        self.say_of_reloads(arbiter, event, actions);
     }
 
     /// What the arbiter hears in place of an event.
