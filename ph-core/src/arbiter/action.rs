@@ -6,6 +6,7 @@
 use core::time::Duration;
 
 use super::event::{ExitStatus, Generation, HelperId, Slot, SpawnFault, WorkerId};
+use super::order::Order;
 
 /// Something to do, in the order given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,10 +51,14 @@ pub enum Action {
     SpawnSuccessor,
     /// Tell the successor to take over. Answered by `TakenOver` or `SuccessorEnded`.
     CommitUpgrade,
+    /// Tell the successor to stop. Answered by `SuccessorEnded`.
+    StopSuccessor,
     /// SIGKILL to the successor. Answered by `SuccessorEnded`.
     KillSuccessor,
-    /// Hand the order to reload on to the successor, which has taken over.
-    ForwardReload,
+    /// Pidfile and sockets are the successor's now.
+    HandOver,
+    /// Hand an order on to the successor, which has taken over.
+    Forward(Order),
     /// Start a helper. Answered by `HelperEnded` when it ends, or cannot be started.
     SpawnHelper {
         /// Which one; it has no process.

@@ -18,7 +18,7 @@ pub(super) struct Boot {
     give_up_at: Time,
     /// Slots whose worker was not ready yet.
     pending: BTreeSet<Slot>,
-    /// Slots whose worker has died.
+    /// Slots whose worker has died, and none was ready since.
     died: BTreeSet<Slot>,
 }
 
@@ -55,10 +55,18 @@ impl Arbiter {
         }
     }
 
+    /// Nobody waits for the verdict any more, so it can only do harm: this master serves on, however its
+    /// workers fare.
+    pub(super) fn forget_boot(&mut self) {
+        self.needs_boot_verdict = false;
+        self.boot = None;
+    }
+
     /// A slot's worker is ready.
     pub(super) fn note_booted(&mut self, slot: Slot, actions: &mut Vec<Action>) {
         if let Some(boot) = &mut self.boot {
             boot.pending.remove(&slot);
+            boot.died.remove(&slot);
             self.settle_boot(actions);
         }
     }

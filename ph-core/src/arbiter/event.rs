@@ -106,6 +106,9 @@ pub enum Event {
         /// How; `None`: it could not be started.
         status: Option<ExitStatus>,
     },
+    /// The master that this one is to replace is gone, however it ended, and has not said so. Nobody
+    /// waits for the verdict on the first boot any more.
+    PredecessorGone,
     /// No process came of a [`Action::Spawn`](super::Action::Spawn), or it ended before it was the
     /// worker's program; what there was of it is reaped.
     SpawnFailed {

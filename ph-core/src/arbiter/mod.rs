@@ -172,6 +172,7 @@ impl Arbiter {
             Event::SuccessorReady => self.on_successor_ready(actions),
             Event::TakenOver => self.on_taken_over(actions),
             Event::SuccessorEnded { status } => self.on_successor_ended(status, actions),
+            Event::PredecessorGone => self.forget_boot(),
             Event::SpawnFailed { worker, fault, jitter } => {
                 self.on_spawn_failed(worker, fault, jitter, actions);
             }

@@ -162,6 +162,11 @@ impl Arbiter {
         self.reload.wanted
     }
 
+    /// Whether one to drain does.
+    pub(super) fn drain_waits(&self) -> bool {
+        self.reload.drain_wanted
+    }
+
     /// Whether a slot is to have a worker at all.
     pub(super) fn is_wanted(&self, slot: Slot) -> bool {
         slot.0 < self.target && (!self.drained || self.reload.canary() == Some(slot))

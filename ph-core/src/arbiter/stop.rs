@@ -183,7 +183,7 @@ impl Arbiter {
         self.vacating.clear();
         self.recycle_queue.clear();
         self.end_reload(actions);
-        self.end_upgrade(actions);
+        self.end_upgrade(pace == Pace::AtOnce, actions);
         self.boot = None;
         let workers = self.roster.counts().live();
         actions.push(Action::Notify(match pace {
@@ -215,7 +215,8 @@ impl Arbiter {
     fn close(&mut self, stop: &mut Stop, actions: &mut Vec<Action>) {
         let counts = self.roster.counts();
         let end_by = stop.end_by.after(self.asleep).max(self.now);
-        if stop.closing == Closing::Workers && counts.live() == counts.unreaped {
+        let have_ended = counts.live() == counts.unreaped && !self.awaits_successor();
+        if stop.closing == Closing::Workers && have_ended {
             let until = self.now.after(CLOSING_GRACE).min(end_by);
             stop.closing = Closing::Strays { left: None, until };
             actions.push(Action::EndStrays);

@@ -3,13 +3,15 @@
 //!
 //! It is a wish beside the phase of the master, as a reload is; each waits for the other's verdict. Until
 //! the successor has taken over nothing of this master changes, so whatever becomes of it before that (it
-//! ends, it hangs, it is told to stop) leaves this master as it was (I19).
+//! ends, it hangs, it is told to stop) leaves this master as it was (I19). Its workers may serve already,
+//! so it is told to stop as this master would be, and killed only if it does not.
 
 use alloc::vec::Vec;
 
 use super::Arbiter;
 use super::action::{Action, Notice, Outcome, UpgradeFault};
 use super::event::ExitStatus;
+use super::order::Order;
 use super::policy::{TAKEOVER_TIMEOUT, is_too_late};
 use super::time::Time;
 
@@ -27,8 +29,10 @@ enum Stage {
     Booting { since: Time, give_up_at: Time },
     /// It is ready and was told to take over.
     Committing { since: Time, give_up_at: Time },
+    /// It was told to end.
+    Stopping { kill_at: Time },
     /// It was killed, and its end is still to come.
-    Ending,
+    Killed,
 }
 
 impl Upgrade {
@@ -37,7 +41,8 @@ impl Upgrade {
             Stage::Booting { give_up_at, .. } | Stage::Committing { give_up_at, .. } => {
                 Some(give_up_at)
             }
-            Stage::Ending => None,
+            Stage::Stopping { kill_at } => Some(kill_at),
+            Stage::Killed => None,
         }
     }
 
@@ -75,7 +80,10 @@ impl Arbiter {
         let (give_up_at, period) = match stage {
             Stage::Booting { give_up_at, .. } => (give_up_at, self.policy.upgrade_timeout),
             Stage::Committing { give_up_at, .. } => (give_up_at, TAKEOVER_TIMEOUT),
-            Stage::Ending => return,
+            Stage::Stopping { kill_at } if *kill_at <= self.now => {
+                return self.kill_successor(actions);
+            }
+            Stage::Stopping { .. } | Stage::Killed => return,
         };
         if *give_up_at > self.now {
             return;
@@ -85,7 +93,7 @@ impl Arbiter {
             *give_up_at = self.now.after(period);
             return self.tell_late_wake(late, actions);
         }
-        self.kill_successor(actions);
+        self.stop_successor(actions);
         actions.push(Action::Notify(Notice::UpgradeFailed { fault: UpgradeFault::TimedOut }));
     }
 
@@ -100,11 +108,16 @@ impl Arbiter {
     /// It has the pidfile, the sockets, the name: this master has done its work.
     pub(super) fn on_taken_over(&mut self, actions: &mut Vec<Action>) {
         let Some(Stage::Committing { since, .. }) = self.upgrade.stage else { return };
-        self.upgrade = Upgrade::default();
-        if self.reload_waits() {
-            // The successor may have read its configuration before this order came.
-            actions.push(Action::ForwardReload);
-        }
+        let is_upgrade_wanted = core::mem::take(&mut self.upgrade).wanted;
+        actions.push(Action::HandOver);
+        // It was started, and may have read its configuration, before these orders came (I14).
+        let waiting = [
+            (self.reload_waits(), Order::Reload),
+            (self.drain_waits(), Order::Drain),
+            (is_upgrade_wanted, Order::Upgrade),
+        ];
+        let waiting = waiting.into_iter().filter(|(is_wanted, _)| *is_wanted);
+        actions.extend(waiting.map(|(_, order)| Action::Forward(order)));
         actions.push(Action::Notify(Notice::Upgraded { took: self.now.since(since) }));
         self.end(Outcome::Upgraded);
     }
@@ -120,20 +133,34 @@ impl Arbiter {
                 let fault = status.map_or(UpgradeFault::NotStarted, UpgradeFault::Ended);
                 actions.push(Action::Notify(Notice::UpgradeFailed { fault }));
             }
-            Some(Stage::Ending) | None => {}
+            Some(Stage::Stopping { .. } | Stage::Killed) | None => {}
         }
     }
 
     /// The master stops: so does a successor that has not taken over.
-    pub(super) fn end_upgrade(&mut self, actions: &mut Vec<Action>) {
+    pub(super) fn end_upgrade(&mut self, is_at_once: bool, actions: &mut Vec<Action>) {
         self.upgrade.wanted = false;
-        if self.upgrade.deadline().is_some() {
-            self.kill_successor(actions);
+        match self.upgrade.stage {
+            Some(Stage::Killed) | None => {}
+            Some(_) if is_at_once => self.kill_successor(actions),
+            Some(Stage::Stopping { .. }) => {}
+            Some(Stage::Booting { .. } | Stage::Committing { .. }) => self.stop_successor(actions),
         }
     }
 
+    /// Whether a successor has time to end.
+    pub(super) fn awaits_successor(&self) -> bool {
+        self.upgrade.deadline().is_some()
+    }
+
+    fn stop_successor(&mut self, actions: &mut Vec<Action>) {
+        let kill_at = self.now.after(self.policy.graceful_timeout);
+        self.upgrade.stage = Some(Stage::Stopping { kill_at });
+        actions.push(Action::StopSuccessor);
+    }
+
     fn kill_successor(&mut self, actions: &mut Vec<Action>) {
-        self.upgrade.stage = Some(Stage::Ending);
+        self.upgrade.stage = Some(Stage::Killed);
         actions.push(Action::KillSuccessor);
     }
 }

@@ -30,9 +30,11 @@ pub(super) enum FromSuccessor {
     Hello {
         version: u32,
     },
-    /// All its workers are ready. It goes on with these of the listeners, by their places.
+    /// All its workers are ready. It goes on with these of the listeners, by their places, and perhaps
+    /// with the pidfile.
     Ready {
         listeners: Vec<usize>,
+        has_pidfile: bool,
     },
     /// Pidfile and sockets are its own now.
     TakenOver,

@@ -397,6 +397,7 @@ impl Driver<'_> {
             all.extend(child.notify.as_ref().map(|socket| socket.as_fd().as_raw_fd()));
         }
         all.extend(self.seats.iter().flat_map(|seats| seats.raw_fds()));
+        all.extend(self.predecessor.iter().flat_map(Predecessor::raw_fds));
         all
     }
 }

@@ -61,12 +61,20 @@ impl Driver<'_> {
                 self.commit_upgrade();
                 None
             }
+            Action::StopSuccessor => {
+                self.stop_successor();
+                None
+            }
             Action::KillSuccessor => {
                 self.kill_successor();
                 None
             }
-            Action::ForwardReload => {
-                self.forward_reload();
+            Action::HandOver => {
+                self.give_up_files();
+                None
+            }
+            Action::Forward(order) => {
+                self.forward(order);
                 None
             }
             Action::SpawnHelper { helper } => self.spawn_helper(helper),
@@ -359,7 +367,7 @@ fn stop_group(leader: Pid, signal: Signal) -> nix::Result<()> {
 }
 
 /// A stopped process takes no signal but SIGCONT, so it follows every other.
-fn wake_and_send(pid: Pid, signal: Signal) -> nix::Result<()> {
+pub(super) fn wake_and_send(pid: Pid, signal: Signal) -> nix::Result<()> {
     process::signal(pid, signal)?;
     process::signal(pid, Signal::SIGCONT)
 }

@@ -198,6 +198,11 @@ impl HeldPidfile {
         self.is_shared = true;
     }
 
+    /// Whether it is that of another master too, or still may be.
+    pub(super) fn is_shared(&self) -> bool {
+        self.is_shared
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }

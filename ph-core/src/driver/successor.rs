@@ -2,7 +2,7 @@
 //! what there can only be one of, says when its workers are ready, and takes over when it is told to.
 //!
 //! Should that master die meanwhile, nobody else has the lock and the listeners any more: the successor
-//! takes over at once.
+//! takes over at once, and serves on however its workers fare, because nobody is left who would.
 
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 use std::path::PathBuf;
@@ -25,6 +25,9 @@ use crate::sys::{fds, successor};
 
 /// How long the master that runs may take for what it hands over. It has nothing to wait for.
 const HANDOVER_LIMIT: Duration = Duration::from_secs(10);
+
+/// How much of a reason is told, in characters: it has to fit into a message.
+const REASON_MAX: usize = 8 * 1024;
 
 /// The most descriptors it may hand over.
 const DESCRIPTORS_MAX: usize = 1024;
@@ -98,14 +101,15 @@ impl Predecessor {
         }
     }
 
-    /// From now on only those are kept that this master listens on; says which they are.
-    fn keep(&mut self, used: &Listeners) -> Vec<usize> {
+    /// Which of the listeners this master goes on with, by their places.
+    fn kept(&self, used: &Listeners) -> Vec<usize> {
         let is_used = |opened: &Rc<Opened>| used.all().iter().any(|it| Rc::ptr_eq(it, opened));
         let indexed = self.listeners.iter().enumerate();
-        let kept = indexed.filter(|(_, (opened, _))| is_used(opened)).map(|(index, _)| index);
-        let kept = kept.collect();
-        self.listeners.retain(|(opened, _)| is_used(opened));
-        kept
+        indexed.filter(|(_, (opened, _))| is_used(opened)).map(|(index, _)| index).collect()
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.pid
     }
 
     pub(super) fn raw_fds(&self) -> impl Iterator<Item = RawFd> {
@@ -131,37 +135,36 @@ pub fn tell_predecessor(why: &str) {
     let channel = successor::borrowed_channel().and_then(|fd| Channel::of(fd).ok());
     if let Some(channel) = channel {
         // The exit code tells as well.
-        let _ = say(&channel, &FromSuccessor::Failed { why: why.to_owned() });
+        let why = why.chars().take(REASON_MAX).collect();
+        let _ = say(&channel, &FromSuccessor::Failed { why });
     }
 }
 
 impl Driver<'_> {
     /// All workers are ready: the master that runs can go.
     pub(super) fn on_booted(&mut self) {
-        let used = &self.eras.current().listeners;
-        let Some(predecessor) = &mut self.predecessor else { return };
-        let listeners = predecessor.keep(used);
+        let Some(predecessor) = &self.predecessor else { return };
+        let listeners = predecessor.kept(&self.eras.current().listeners);
+        let has_pidfile = self.pidfile.is_some_and(|held| held.borrow().is_shared());
         // If that master is gone, the end of the channel says so.
-        let _ = say(&predecessor.channel, &FromSuccessor::Ready { listeners });
+        let _ = say(&predecessor.channel, &FromSuccessor::Ready { listeners, has_pidfile });
     }
 
     /// The master that runs has said something, or is gone.
     pub(super) fn on_predecessor(&mut self, now: Time) {
         let Some(predecessor) = &mut self.predecessor else { return };
         let mut message = vec![0; MESSAGE_MAX];
-        let commit = match predecessor.channel.receive(&mut message) {
+        match predecessor.channel.receive(&mut message) {
             Ok((length @ 1.., _)) => match read(&message[..length]) {
-                Some(FromMaster::Commit(commit)) => Some(commit),
-                Some(FromMaster::Descriptor | FromMaster::Handover(_)) | None => return,
+                Some(FromMaster::Commit(commit)) => self.take_over(commit, now),
+                Some(FromMaster::Descriptor | FromMaster::Handover(_)) | None => {}
             },
-            Err(Errno::EAGAIN) => return,
+            Err(Errno::EAGAIN) => {}
             Ok((0, _)) | Err(_) => {
                 error!("pid {}, which was to be replaced, is gone: taking over", predecessor.pid);
-                predecessor.keep(&self.eras.current().listeners);
-                None
+                self.succeed_the_dead(now);
             }
-        };
-        self.take_over(commit, now);
+        }
     }
 
     fn take_over_control(&mut self) -> Result<(), RunError> {
@@ -170,27 +173,50 @@ impl Driver<'_> {
         self.control.listen(listening, rules, &self.epoll).map_err(system("epoll_ctl"))
     }
 
-    fn take_over(&mut self, commit: Option<Commit>, now: Time) {
-        let Some(predecessor) = self.predecessor.take() else { return };
-        let _ = self.epoll.delete(&predecessor.channel);
+    fn take_over(&mut self, commit: Commit, now: Time) {
+        if self.arbiter.is_stopping() {
+            // Both would end. The end of this one tells that master to go on.
+            return;
+        }
         let taken = self.pidfile.map_or(Ok(()), |held| held.borrow_mut().take_over());
         let taken = taken.and_then(|()| self.take_over_control());
+        let Some(predecessor) = &self.predecessor else { return };
         if let Err(error) = taken {
             error!("cannot take over: {error}");
             let _ = say(&predecessor.channel, &FromSuccessor::Failed { why: error.to_string() });
             return self.step(now, Event::Ordered(Order::Stop));
         }
+        if say(&predecessor.channel, &FromSuccessor::TakenOver).is_err() {
+            // It died after it had said so: all it had is this one's.
+            self.succeed_the_dead(now);
+        } else if let Some(predecessor) = self.predecessor.take() {
+            let _ = self.epoll.delete(&predecessor.channel);
+            let kept = predecessor.kept(&self.eras.current().listeners);
+            let kept = kept.into_iter().filter_map(|index| predecessor.listeners.get(index));
+            for (opened, made) in kept {
+                opened.made.set(*made);
+            }
+            info!("took over from pid {}", predecessor.pid);
+        }
+        let configured = self.eras.current().spec.policy.target;
+        if commit.configured == configured && commit.target != configured {
+            self.step(now, Event::Ordered(Order::ScaleTo(commit.target)));
+        }
+    }
+
+    /// Nobody but this master has the lock and the listeners any more. Sockets that it does not go on
+    /// with are closed, and their files removed.
+    fn succeed_the_dead(&mut self, now: Time) {
+        let Some(predecessor) = self.predecessor.take() else { return };
+        let _ = self.epoll.delete(&predecessor.channel);
+        // There is nobody to leave it to, so it serves on without.
+        let taken = self.pidfile.map_or(Ok(()), |held| held.borrow_mut().take_over());
+        for error in [taken, self.take_over_control()].into_iter().filter_map(Result::err) {
+            error!("{error}");
+        }
         for (opened, made) in &predecessor.listeners {
             opened.made.set(*made);
         }
-        info!("took over from pid {}", predecessor.pid);
-        let _ = say(&predecessor.channel, &FromSuccessor::TakenOver);
-        let configured = self.eras.current().spec.policy.target;
-        if let Some(commit) = commit
-            && commit.configured == configured
-            && commit.target != configured
-        {
-            self.step(now, Event::Ordered(Order::ScaleTo(commit.target)));
-        }
+        self.step(now, Event::PredecessorGone);
     }
 }

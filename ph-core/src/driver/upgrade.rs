@@ -3,6 +3,7 @@
 
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 use std::rc::Rc;
+use std::str::FromStr as _;
 
 use nix::errno::Errno;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
@@ -16,8 +17,9 @@ use super::handover::{
     written,
 };
 use super::listeners::Opened;
+use super::perform::wake_and_send;
 use super::{Driver, SUCCESSOR, SUCCESSOR_START};
-use crate::arbiter::{Event, ExitStatus, Time};
+use crate::arbiter::{Event, ExitStatus, ORDERS, Order, Time};
 use crate::sys::channel::Channel;
 use crate::sys::process;
 use crate::sys::spawn::{self, SpawnOutcome};
@@ -38,7 +40,10 @@ pub(super) struct Succession {
     /// The listeners it was told of, and which of them it has, once it is ready.
     handed: Vec<Rc<Opened>>,
     kept: Vec<usize>,
+    has_pidfile: bool,
     has_taken_over: bool,
+    /// It has been reaped: whatever it said last, it does nothing of it.
+    has_ended: bool,
 }
 
 impl Succession {
@@ -73,6 +78,11 @@ impl Driver<'_> {
             error!("cannot upgrade: {why}");
             return never;
         }
+        if let Some(predecessor) = &self.predecessor {
+            let pid = predecessor.pid();
+            error!("cannot upgrade: this master has yet to take over from pid {pid}");
+            return never;
+        }
         match self.with_signals_blocked(Self::fork_successor) {
             Ok(succession) => {
                 // It is none of what workers leave behind, nor is anything below it.
@@ -95,9 +105,16 @@ impl Driver<'_> {
         // Both were made a moment ago, so they can be watched, or there is no memory left.
         self.epoll.add(&channel, EpollEvent::new(input, SUCCESSOR))?;
         self.epoll.add(&report, EpollEvent::new(input, SUCCESSOR_START))?;
-        let (handed, kept) = (Vec::new(), Vec::new());
-        let (channel, report) = (Some(channel), Some(report));
-        Ok(Succession { pid, channel, report, handed, kept, has_taken_over: false })
+        Ok(Succession {
+            pid,
+            channel: Some(channel),
+            report: Some(report),
+            handed: Vec::new(),
+            kept: Vec::new(),
+            has_pidfile: false,
+            has_taken_over: false,
+            has_ended: false,
+        })
     }
 
     /// Whether its program was executed.
@@ -154,13 +171,17 @@ impl Driver<'_> {
                 error!("the successor wants version {version} of the handover, this is {VERSION}");
                 self.kill_successor();
             }
-            FromSuccessor::Ready { listeners } => {
+            FromSuccessor::Ready { listeners, has_pidfile } => {
                 if let Some(succession) = &mut self.succession {
-                    succession.kept = listeners;
+                    (succession.kept, succession.has_pidfile) = (listeners, has_pidfile);
                 }
                 self.step(now, Event::SuccessorReady);
             }
-            FromSuccessor::TakenOver => self.on_taken_over(now),
+            FromSuccessor::TakenOver => {
+                if self.succession.as_ref().is_some_and(|succession| !succession.has_ended) {
+                    self.step(now, Event::TakenOver);
+                }
+            }
             FromSuccessor::Failed { why } => {
                 for line in why.lines().take(REASON_LINES) {
                     error!("the successor: {line}");
@@ -205,18 +226,25 @@ impl Driver<'_> {
         }
     }
 
-    fn on_taken_over(&mut self, now: Time) {
+    /// Pidfile, lock and sockets that the successor goes on with are its own to remove.
+    pub(super) fn give_up_files(&mut self) {
         let Some(succession) = &mut self.succession else { return };
         succession.has_taken_over = true;
         self.manager.move_to(succession.pid);
-        if let Some(held) = self.pidfile {
+        if let Some(held) = self.pidfile.filter(|_| succession.has_pidfile) {
             held.borrow_mut().hand_over();
         }
         for opened in succession.kept.iter().filter_map(|index| succession.handed.get(*index)) {
-            // Its file is the successor's to remove.
             opened.made.set(None);
         }
-        self.step(now, Event::TakenOver);
+    }
+
+    /// The signal to stop, to the successor.
+    pub(super) fn stop_successor(&mut self) {
+        if let Some(succession) = &self.succession {
+            // It is reaped here only, so it is still there, at least as a zombie.
+            let _ = wake_and_send(succession.pid, Signal::SIGTERM);
+        }
     }
 
     /// SIGKILL to the successor; its warden ends what it leaves.
@@ -227,15 +255,20 @@ impl Driver<'_> {
         }
     }
 
-    /// An order to reload that came too late for this master.
-    pub(super) fn forward_reload(&self) {
-        if let Some(succession) = &self.succession {
-            let _ = process::signal(succession.pid, Signal::SIGHUP);
+    /// An order that came too late for this master.
+    pub(super) fn forward(&self, order: Order) {
+        let Some(succession) = &self.succession else { return };
+        let row = ORDERS.iter().find(|row| row.order == Some(order));
+        if let Some(signal) = row.and_then(|row| Signal::from_str(row.signal).ok()) {
+            let _ = process::signal(succession.pid, signal);
         }
     }
 
     /// The successor was reaped. If it was on the point of taking over, the files are put right.
     pub(super) fn successor_ended(&mut self, status: ExitStatus, now: Time) {
+        if let Some(succession) = &mut self.succession {
+            succession.has_ended = true;
+        }
         self.on_successor_start();
         self.on_successor(now);
         let Some(succession) = self.succession.take() else { return };

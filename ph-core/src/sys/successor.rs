@@ -36,7 +36,7 @@ impl Origin {
         let words = words.filter_map(|word| CStr::from_bytes_with_nul(word).ok());
         let words: Vec<_> = words.map(CStr::to_owned).collect();
         let name = words.first().map(|word| OsStr::from_bytes(word.to_bytes()).to_owned());
-        let path = found(&name.unwrap_or_default()).map_or_else(std::env::current_exe, Ok)?;
+        let path = found(&name.unwrap_or_default()).map_or_else(running_program, Ok)?;
         let variables = std::env::vars_os().filter(|(name, _)| name != VARIABLE).collect();
         Ok(Self { path, words, variables })
     }
@@ -100,6 +100,14 @@ fn found(name: &OsStr) -> Option<PathBuf> {
     let search = std::env::var_os("PATH")?;
     std::env::split_paths(&search)
         .find_map(|folder| candidate(std::path::absolute(folder.join(name)).ok()?))
+}
+
+/// Where this program was when it was started; what is there may be another one by now.
+fn running_program() -> io::Result<PathBuf> {
+    let path = std::env::current_exe()?;
+    let name = path.as_os_str().as_bytes();
+    let name = name.strip_suffix(b" (deleted)").filter(|_| !path.exists()).unwrap_or(name);
+    Ok(OsStr::from_bytes(name).into())
 }
 
 fn is_this_program(there: &std::fs::Metadata) -> bool {

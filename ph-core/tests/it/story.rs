@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use ph_core::arbiter::{
     Action, Arbiter, Event, ExitStatus, Generation, HelperId, HelperRole, Jitter, Notice, Order,
-    Outcome, Policy, RecycleReason, RollFault, Share, SpawnFault, Time, WorkerId, WorkerSignal,
+    Outcome, Policy, RecycleReason, RollFault, Share, SpawnFault, Time, UpgradeFault, WorkerId,
+    WorkerSignal,
 };
 
 /// Tells a story to an arbiter with this policy and compares every answer.
@@ -92,6 +93,15 @@ fn parse(text: &str, policy: Policy) -> Event {
         ["reopen"] => Event::Ordered(Order::Reopen),
         ["reload"] => Event::Ordered(Order::Reload),
         ["drain"] => Event::Ordered(Order::Drain),
+        ["upgrade"] => Event::Ordered(Order::Upgrade),
+        ["successor", "ready"] => Event::SuccessorReady,
+        ["taken", "over"] => Event::TakenOver,
+        ["predecessor", "gone"] => Event::PredecessorGone,
+        ["successor", "ended", "failed"] => Event::SuccessorEnded { status: None },
+        ["successor", "ended", code] => {
+            let status = Some(ExitStatus::Code(code.parse().expect("a code")));
+            Event::SuccessorEnded { status }
+        }
         ["loaded", number, ref changes @ ..] => {
             Event::Loaded { generation: generation(number), policy: changed(policy, changes) }
         }
@@ -177,6 +187,12 @@ fn show(action: &Action) -> String {
         Action::ReadMemory { worker } => format!("weigh {worker}"),
         Action::Load { generation } => format!("load {generation}"),
         Action::AbandonLoad => "abandon".into(),
+        Action::SpawnSuccessor => "successor".into(),
+        Action::CommitUpgrade => "commit".into(),
+        Action::StopSuccessor => "stop successor".into(),
+        Action::KillSuccessor => "kill successor".into(),
+        Action::HandOver => "hand over".into(),
+        Action::Forward(order) => format!("forward {order:?}"),
         Action::Signal { worker, signal } => match signal {
             WorkerSignal::Stop => format!("stop {worker}"),
             WorkerSignal::Abort => format!("abort {worker}"),
@@ -198,7 +214,9 @@ fn show(action: &Action) -> String {
             | Outcome::BootFailed { .. }
             | Outcome::NotExecutable
             | Outcome::NotFound
-            | Outcome::CrashLoop => format!("exit {}", outcome.code()),
+            | Outcome::CrashLoop
+            | Outcome::NotBooted
+            | Outcome::Upgraded => format!("exit {}", outcome.code()),
         },
     }
 }
@@ -251,6 +269,16 @@ fn show_notice(notice: Notice) -> String {
         }
         Notice::RolledBack { generation, back_to } => format!("*back {generation} to {back_to}"),
         Notice::Draining => "*draining".into(),
+        Notice::Upgrading => "*upgrading".into(),
+        Notice::Upgraded { took } => format!("*upgraded in {}", seconds(took)),
+        Notice::UpgradeFailed { fault } => match fault {
+            UpgradeFault::NotStarted => "*no successor".into(),
+            UpgradeFault::Ended(_) => "*successor ended".into(),
+            UpgradeFault::TimedOut => "*successor late".into(),
+        },
+        Notice::Booted { took } => format!("*booted in {}", seconds(took)),
+        Notice::NotBooted { is_timeout: true } => "*not booted in time".into(),
+        Notice::NotBooted { .. } => "*not booted".into(),
         Notice::Scaled { from, to } => format!("*scaled {from} to {to}"),
         Notice::ScaleLimited { wanted, limit } => format!("*limited {wanted} to {limit}"),
         Notice::LateWake { by } => format!("*late {}", seconds(by)),

@@ -9,6 +9,7 @@ mod lives;
 mod orders;
 mod recycling;
 mod reloading;
+mod upgrading;
 
 use std::time::Duration;
 

@@ -100,6 +100,10 @@ fn slot_of(arbiter: &Arbiter, event: Event) -> Option<Slot> {
         Event::Started
         | Event::Loaded { .. }
         | Event::LoadFailed { .. }
+        | Event::SuccessorReady
+        | Event::TakenOver
+        | Event::SuccessorEnded { .. }
+        | Event::PredecessorGone
         | Event::Ordered(_)
         | Event::HelperEnded { .. }
         | Event::StraysCounted { .. }
@@ -132,7 +136,9 @@ impl Twin {
             && subject.next_deadline().is_none_or(|at| at > now);
         match event {
             Event::Ordered(Order::Reload) if is_idle => *twin = Some(Self(subject.clone())),
-            Event::Ordered(Order::Reload | Order::Drain | Order::Stop) => *twin = None,
+            Event::Ordered(Order::Reload | Order::Drain | Order::Upgrade | Order::Stop) => {
+                *twin = None
+            }
             Event::Loaded { .. }
             | Event::LoadFailed { .. }
             | Event::Ordered(Order::Reopen | Order::ScaleBy(_) | Order::ScaleTo(_))
@@ -145,6 +151,11 @@ impl Twin {
             | Event::Exited { .. }
             | Event::HelperEnded { .. }
             | Event::StraysCounted { .. }
+            | Event::Watched { .. }
+            | Event::SuccessorReady
+            | Event::TakenOver
+            | Event::SuccessorEnded { .. }
+            | Event::PredecessorGone
             | Event::Tick => {}
         }
     }

@@ -97,6 +97,12 @@ fn a_roll_of_ten_thousand_workers_costs_as_much_for_each() {
                 | Action::ReadMemory { .. }
                 | Action::Load { .. }
                 | Action::AbandonLoad
+                | Action::SpawnSuccessor
+                | Action::CommitUpgrade
+                | Action::StopSuccessor
+                | Action::KillSuccessor
+                | Action::HandOver
+                | Action::Forward(_)
                 | Action::SpawnHelper { .. }
                 | Action::StopHelper { .. }
                 | Action::KillHelper { .. }
@@ -123,6 +129,12 @@ fn spawned(action: &Action) -> Option<WorkerId> {
         | Action::ReadMemory { .. }
         | Action::Load { .. }
         | Action::AbandonLoad
+        | Action::SpawnSuccessor
+        | Action::CommitUpgrade
+        | Action::StopSuccessor
+        | Action::KillSuccessor
+        | Action::HandOver
+        | Action::Forward(_)
         | Action::ReopenLog
         | Action::Notify(_)
         | Action::Exit(_) => None,

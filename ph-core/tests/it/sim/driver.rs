@@ -329,7 +329,9 @@ impl World {
                 self.children.remove(&worker);
             }
             // The commands of the simulation beat from the beginning, as forked workers do.
-            if let (Event::Ready { worker }, WorkerKind::Command) = (event, self.plan.policy.kind) {
+            if let (Event::Ready { worker, .. }, WorkerKind::Command) =
+                (event, self.plan.policy.kind)
+            {
                 self.step(Event::Watched { worker })?;
             }
             self.step(event)?;

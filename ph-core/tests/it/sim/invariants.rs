@@ -259,6 +259,10 @@ impl Observer {
             Event::MemoryRead { worker, bytes } => self.on_weighed(worker, bytes),
             Event::Loaded { generation, policy } => self.on_answer(generation, Some(policy)),
             Event::LoadFailed { generation } => self.on_answer(generation, None),
+            Event::SuccessorReady
+            | Event::TakenOver
+            | Event::SuccessorEnded { .. }
+            | Event::PredecessorGone => {}
             Event::StraysCounted { left } => self.on_strays_counted(left),
             Event::Watched { .. } | Event::Tick => {}
         }
@@ -329,7 +333,7 @@ impl Observer {
             Order::ScaleTo(to) => self.on_scale(i64::from(to), actions)?,
             Order::Reload if self.stop.is_none() => self.reloads.on_reload(),
             Order::Drain if self.stop.is_none() => self.reloads.on_drain(),
-            Order::Reload | Order::Drain => {}
+            Order::Reload | Order::Drain | Order::Upgrade => {}
             Order::Reopen => {
                 hold!(14, actions.contains(&Action::ReopenLog), "the log is not reopened");
                 let signal = WorkerSignal::Reopen;
@@ -370,7 +374,13 @@ impl Observer {
             Action::ReadMemory { worker } => self.on_weighing(worker),
             Action::Load { generation } => self.on_load(generation),
             Action::AbandonLoad => self.on_abandon(),
-            Action::ReopenLog => Ok(()),
+            Action::SpawnSuccessor
+            | Action::CommitUpgrade
+            | Action::StopSuccessor
+            | Action::KillSuccessor
+            | Action::HandOver
+            | Action::Forward(_)
+            | Action::ReopenLog => Ok(()),
             Action::Notify(notice) => self.on_notice(notice),
             Action::Exit(outcome) => self.on_exit(outcome, is_last),
         }

@@ -97,6 +97,11 @@ impl Path {
             | Event::Exited { .. }
             | Event::HelperEnded { .. }
             | Event::StraysCounted { .. }
+            | Event::Watched { .. }
+            | Event::SuccessorReady
+            | Event::TakenOver
+            | Event::SuccessorEnded { .. }
+            | Event::PredecessorGone
             | Event::Tick => None,
         };
         self.loading = self.loading.filter(|it| Some(*it) != answered);
@@ -132,7 +137,13 @@ impl Path {
             Action::AbandonLoad => {
                 assert!(self.loading.take().is_some(), "nothing to abandon: {trail:?}");
             }
-            Action::ReadHeartbeat { .. }
+            Action::SpawnSuccessor
+            | Action::CommitUpgrade
+            | Action::StopSuccessor
+            | Action::KillSuccessor
+            | Action::HandOver
+            | Action::Forward(_)
+            | Action::ReadHeartbeat { .. }
             | Action::ReadMemory { .. }
             | Action::SpawnHelper { .. }
             | Action::StopHelper { .. }

@@ -109,7 +109,15 @@ impl World {
                 self.load = Some(load);
             }
             Action::AbandonLoad => self.load = None,
-            Action::ReopenLog | Action::Notify(_) | Action::Exit(_) => {}
+            Action::SpawnSuccessor
+            | Action::CommitUpgrade
+            | Action::StopSuccessor
+            | Action::KillSuccessor
+            | Action::HandOver
+            | Action::Forward(_)
+            | Action::ReopenLog
+            | Action::Notify(_)
+            | Action::Exit(_) => {}
         }
         Ok(None)
     }

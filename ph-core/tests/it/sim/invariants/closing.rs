@@ -394,6 +394,12 @@ impl Observer {
             | Action::ReadMemory { .. }
             | Action::Load { .. }
             | Action::AbandonLoad
+            | Action::SpawnSuccessor
+            | Action::CommitUpgrade
+            | Action::StopSuccessor
+            | Action::KillSuccessor
+            | Action::HandOver
+            | Action::Forward(_)
             | Action::ReopenLog
             | Action::Notify(_)
             | Action::Exit(_) => Ok(()),

@@ -135,7 +135,12 @@ impl Observer {
             | Notice::RolledBack { .. }
             | Notice::Draining => self.on_reload_notice(notice),
             Notice::Recycling { worker, reason } => self.on_recycling(worker, reason),
-            Notice::CrashLoop { .. }
+            Notice::Upgrading
+            | Notice::Upgraded { .. }
+            | Notice::UpgradeFailed { .. }
+            | Notice::Booted { .. }
+            | Notice::NotBooted { .. }
+            | Notice::CrashLoop { .. }
             | Notice::Scaled { .. }
             | Notice::ScaleLimited { .. }
             | Notice::LateWake { .. } => Ok(()),

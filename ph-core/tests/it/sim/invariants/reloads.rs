@@ -289,6 +289,11 @@ impl Observer {
             | Notice::Stopping { .. }
             | Notice::Quitting { .. }
             | Notice::Leaving { .. }
+            | Notice::Upgrading
+            | Notice::Upgraded { .. }
+            | Notice::UpgradeFailed { .. }
+            | Notice::Booted { .. }
+            | Notice::NotBooted { .. }
             | Notice::Bug(_) => {}
         }
         Ok(())

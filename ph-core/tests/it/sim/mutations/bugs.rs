@@ -272,6 +272,10 @@ fn worker_of(event: Event) -> Option<WorkerId> {
         Event::Started
         | Event::Loaded { .. }
         | Event::LoadFailed { .. }
+        | Event::SuccessorReady
+        | Event::TakenOver
+        | Event::SuccessorEnded { .. }
+        | Event::PredecessorGone
         | Event::Ordered(_)
         | Event::HelperEnded { .. }
         | Event::StraysCounted { .. }
