@@ -88,7 +88,7 @@ impl Reload {
         }
     }
 
-    fn roll(&self) -> Option<&Roll> {
+    pub(super) fn roll(&self) -> Option<&Roll> {
         match &self.stage {
             Some(Stage::Rolling(roll)) => Some(roll),
             Some(Stage::Loading { .. } | Stage::Restoring { .. }) | None => None,
@@ -130,31 +130,6 @@ impl Arbiter {
             Some(roll) if roll.old.0 == generation => &roll.old.1,
             Some(_) | None => &self.policy,
         }
-    }
-
-    /// Whether workers of this generation are started now or may have to be.
-    #[must_use]
-    pub fn is_needed(&self, generation: Generation) -> bool {
-        generation == self.generation
-            || self.reload.roll().is_some_and(|roll| roll.old.0 == generation)
-    }
-
-    /// The generation that is, or is to be, that of all workers.
-    #[must_use]
-    pub fn generation(&self) -> Generation {
-        self.generation
-    }
-
-    /// Whether a reload is under way: read, rolled or taken back.
-    #[must_use]
-    pub fn is_reloading(&self) -> bool {
-        self.reload.is_under_way()
-    }
-
-    /// Whether all workers are stopped until the next reload.
-    #[must_use]
-    pub fn is_drained(&self) -> bool {
-        self.drained
     }
 
     /// Whether an order to reload waits.

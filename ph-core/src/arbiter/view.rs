@@ -1,7 +1,7 @@
 //! What others may see of the arbiter: slots and workers as they are. Nothing here changes anything.
 
 use super::Arbiter;
-use super::event::{Slot, WorkerId};
+use super::event::{Generation, Slot, WorkerId};
 use super::time::Time;
 use super::worker::Record;
 
@@ -44,6 +44,31 @@ impl Arbiter {
     #[must_use]
     pub fn max_workers(&self) -> u32 {
         self.policy.max_workers.max(1)
+    }
+
+    /// Whether workers of this generation are started now or may have to be.
+    #[must_use]
+    pub fn is_needed(&self, generation: Generation) -> bool {
+        generation == self.generation
+            || self.reload.roll().is_some_and(|roll| roll.old.0 == generation)
+    }
+
+    /// The generation that is, or is to be, that of all workers.
+    #[must_use]
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// Whether a reload is under way: read, rolled or taken back.
+    #[must_use]
+    pub fn is_reloading(&self) -> bool {
+        self.reload.is_under_way()
+    }
+
+    /// Whether all workers are stopped until the next reload.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.drained
     }
 
     /// The oldest worker after this one, or of all: for walks that are taken up again later.
