@@ -98,6 +98,8 @@ impl Service {
             None => None,
             Some(timeout) => above_zero(timeout),
         };
+        let probe = self.command.as_ref().and_then(|_| self.probe());
+        let master = probe.into_iter().fold(master, Master::probe);
         addresses
             .into_iter()
             .fold(master, Master::bind)
@@ -120,6 +122,7 @@ impl Service {
                 policy.max_memory = Some(settings.max_memory).filter(|bytes| *bytes > 0);
                 policy.memory_check_interval = settings.memory_check_interval;
                 policy.upgrade_timeout = settings.upgrade_timeout;
+                policy.ready_interval = settings.ready_interval;
                 policy.on_crash_loop = match settings.on_crash_loop {
                     ph_config::OnCrashLoop::Retry => OnCrashLoop::Retry,
                     ph_config::OnCrashLoop::Exit => OnCrashLoop::Exit,
@@ -127,7 +130,8 @@ impl Service {
             })
             .readiness(match settings.ready {
                 Ready::Notify => Readiness::Reported,
-                Ready::Spawned | Ready::Probe(_) | Ready::Exec(_) => Readiness::Spawned,
+                Ready::Probe(_) | Ready::Exec(_) => Readiness::Probed,
+                Ready::Spawned => Readiness::Spawned,
             })
             .pidfile(self.pidfile())
             .directory(settings.directory.as_ref().unwrap_or(&settings.base_path))
@@ -167,15 +171,18 @@ impl Service {
         useless
     }
 
-    /// What the settings ask for and this version cannot do.
-    pub(crate) fn unsupported(&self) -> Option<Failure> {
-        let ready = &self.settings.ready;
-        let is_probe = matches!(ready, Ready::Probe(_) | Ready::Exec(_));
-        (is_probe && self.command.is_some()).then(|| {
-            let why = format!("ready = {ready}: there are no probes in this version");
-            let remedy = "set ready = notify or ready = spawned";
-            self.failure(Exit::Config, &why, "ready").remedy(remedy)
-        })
+    /// What asks whether a worker is ready: the program itself, where an address is to be tried.
+    fn probe(&self) -> Option<Command> {
+        let words: Vec<OsString> = match &self.settings.ready {
+            Ready::Spawned | Ready::Notify => return None,
+            Ready::Exec(words) => words.iter().map(OsString::from).collect(),
+            Ready::Probe(target) => {
+                // It is there, because it runs; what it is called by now does not matter.
+                let own = std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into());
+                vec![own.into_os_string(), "probe".into(), target.into()]
+            }
+        };
+        Some(Command::new(words).expand_with(conditions::bind_late))
     }
 
     /// Neither a command nor a worker of the program's own.

@@ -64,9 +64,6 @@ impl Start {
         if let Some(overwritten) = service.overwritten_programs().into_iter().next() {
             return Err(overwritten);
         }
-        if let Some(unsupported) = service.unsupported() {
-            return Err(unsupported);
-        }
         let warnings = warnings.iter().map(ToString::to_string).chain(service.warnings());
         let warnings = warnings.collect();
         Ok((service, warnings))

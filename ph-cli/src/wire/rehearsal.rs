@@ -43,7 +43,6 @@ impl Service {
         }
         outlook.warnings.extend(self.log_of_workers());
         outlook.problems.extend(self.overwritten_programs());
-        outlook.problems.extend(self.unsupported());
         let control = control::socket(self).unwrap_or_else(|failure| {
             outlook.problems.push(failure);
             None

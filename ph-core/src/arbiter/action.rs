@@ -38,6 +38,16 @@ pub enum Action {
         /// Which one.
         worker: WorkerId,
     },
+    /// Ask whether a worker is ready, by another process. Answered by `Probed`.
+    StartProbe {
+        /// Which one; no probe of it runs.
+        worker: WorkerId,
+    },
+    /// End the probe of a worker. No answer is waited for.
+    EndProbe {
+        /// Which one; it may have been reaped.
+        worker: WorkerId,
+    },
     /// Read the configuration anew and open what it wants to listen on. Answered by `Loaded` or
     /// `LoadFailed`.
     Load {

@@ -77,6 +77,13 @@ pub enum Event {
         /// Which one.
         worker: WorkerId,
     },
+    /// The answer to [`Action::StartProbe`](super::Action::StartProbe): it has ended.
+    Probed {
+        /// Of which worker.
+        worker: WorkerId,
+        /// Whether that is ready.
+        is_ready: bool,
+    },
     /// The answer to [`Action::ReadMemory`](super::Action::ReadMemory).
     MemoryRead {
         /// Which one.

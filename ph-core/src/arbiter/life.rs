@@ -9,14 +9,20 @@ use super::action::{Action, Notice, Outcome, RollFault, StopReason};
 use super::backoff::Jitter;
 use super::event::{ExitStatus, SpawnFault, WorkerId};
 use super::policy::{OnCrashLoop, Readiness, WorkerKind};
+use super::probing::end_probe;
 use super::time::Time;
 use super::worker::{Pulse, Record, State, Verdict, Watch};
 
 impl Arbiter {
     pub(super) fn on_ready(&mut self, worker: WorkerId, jitter: Jitter, actions: &mut Vec<Action>) {
-        let Some(record) = self.roster.worker(worker) else { return };
+        let Some(record) = self.roster.worker(worker).copied() else { return };
         let policy = self.policy_of(record.generation);
         match record.state {
+            State::Booting { probe: Some(_), .. } => {}
+            State::Booting { proven_at: None, .. } if policy.readiness == Readiness::Probed => {
+                self.roster.set_jitter(worker, jitter);
+                self.begin_probing(worker, &record);
+            }
             State::Booting { proven_at: None, .. } => {
                 let min_uptime = policy.min_uptime;
                 let has_verdict =
@@ -25,7 +31,8 @@ impl Arbiter {
                 self.roster.set_jitter(worker, jitter);
                 if must_prove {
                     let proven_at = Some(self.now.after(min_uptime));
-                    self.roster.set_state(worker, State::Booting { give_up_at: None, proven_at });
+                    let state = State::Booting { give_up_at: None, proven_at, probe: None };
+                    self.roster.set_state(worker, state);
                 } else {
                     self.make_ready(worker, actions);
                 }
@@ -97,6 +104,7 @@ impl Arbiter {
         actions: &mut Vec<Action>,
     ) {
         let Some((record, held)) = self.roster.remove(worker) else { return };
+        end_probe(worker, record.state, actions);
         let is_reloads = self.is_reloads_affair(&record);
         match fault {
             SpawnFault::NotFound | SpawnFault::NotExecutable if is_reloads => {}
@@ -120,6 +128,7 @@ impl Arbiter {
         actions: &mut Vec<Action>,
     ) {
         let Some((record, held)) = self.roster.remove(worker) else { return };
+        end_probe(worker, record.state, actions);
         let is_reloads = self.is_reloads_affair(&record);
         if let Some(code) = self.boot_failure(&record, status).filter(|_| !is_reloads) {
             self.fail_first_boot(Outcome::BootFailed { code });

@@ -17,6 +17,7 @@ mod helpers;
 mod life;
 mod order;
 mod policy;
+mod probing;
 mod reconcile;
 mod recycle;
 mod reload;
@@ -41,13 +42,13 @@ pub use helpers::{HelperEnd, HelperRole};
 pub use order::{ORDERS, Order, OrderRow};
 pub use policy::{
     ABORT_GRACE, CLOSING_GRACE, CRASH_LOOP_STRIKES, ExitWith, HEAVY_LOOKS, LATE_TOLERANCE,
-    LEAST_WAIT, LOAD_TIMEOUT, OnCrashLoop, Policy, REAP_GRACE, Readiness, SPAWN_BATCH, Share,
-    TAKEOVER_TIMEOUT, WorkerKind,
+    LEAST_WAIT, LOAD_TIMEOUT, OnCrashLoop, PROBE_TIMEOUT, Policy, REAP_GRACE, Readiness,
+    SPAWN_BATCH, Share, TAKEOVER_TIMEOUT, WorkerKind,
 };
 pub use roster::Counts;
 pub use time::Time;
 pub use view::SlotView;
-pub use worker::{Pulse, Record, State, Watch};
+pub use worker::{Probe, Pulse, Record, State, Watch};
 
 use boot::Boot;
 use helpers::Helpers;
@@ -167,6 +168,7 @@ impl Arbiter {
             Event::RecycleDue { worker } => {
                 self.want_recycling(worker, RecycleReason::Requests, actions);
             }
+            Event::Probed { worker, is_ready } => self.on_probed(worker, is_ready, actions),
             Event::MemoryRead { worker, bytes } => self.on_memory_read(worker, bytes, actions),
             Event::Loaded { generation, policy } => self.on_loaded(generation, policy, actions),
             Event::LoadFailed { generation } => self.on_load_failed(generation, actions),

@@ -31,6 +31,9 @@ pub const LOAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a successor may take to take over once it was told to.
 pub const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long one probe may take.
+pub const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Looks in a row that must find a worker above `max_memory` (as granian does it).
 pub const HEAVY_LOOKS: u8 = 3;
 
@@ -91,6 +94,8 @@ pub struct Policy {
     pub kind: WorkerKind,
     /// What makes a worker ready.
     pub readiness: Readiness,
+    /// Time from the end of one probe to the next (Kubernetes' `periodSeconds`).
+    pub ready_interval: Duration,
     /// Whose end is the service's; `None`: nobody's, the dead are replaced for ever.
     pub exit_with: Option<ExitWith>,
 }
@@ -119,6 +124,7 @@ impl Default for Policy {
             on_crash_loop: OnCrashLoop::Retry,
             kind: WorkerKind::Forked,
             readiness: Readiness::Reported,
+            ready_interval: Duration::from_secs(1),
             exit_with: None,
         }
     }
@@ -192,6 +198,8 @@ pub enum Readiness {
     Reported,
     /// Its program was executed; and, for the first worker of a master, it lived `min_uptime`.
     Spawned,
+    /// A probe of it has succeeded, another process that is started again and again until then.
+    Probed,
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use super::action::{Action, Notice, RecycleReason, RollFault, StopReason, Worker
 use super::backoff::Jitter;
 use super::event::{Slot, WorkerId};
 use super::policy::{ABORT_GRACE, LEAST_WAIT, Policy, REAP_GRACE, SPAWN_BATCH, is_too_late};
+use super::probing::end_probe;
 use super::roster::Due;
 use super::time::Time;
 use super::worker::{Record, State, Watch};
@@ -42,7 +43,10 @@ impl Arbiter {
             State::Booting { proven_at, .. } if proven_at.is_some_and(past) => {
                 self.make_ready(worker, actions);
             }
-            State::Booting { .. } => self.on_boot_timeout(worker, record, actions),
+            State::Booting { give_up_at, .. } if give_up_at.is_some_and(past) => {
+                self.on_boot_timeout(worker, record, actions);
+            }
+            State::Booting { .. } => self.on_probe_due(worker, record, actions),
             State::Ready(watch) => {
                 let watch = self.on_watch_due(worker, record, watch, actions);
                 self.roster.set_state(worker, State::Ready(watch));
@@ -130,14 +134,14 @@ impl Arbiter {
     /// A look that comes far too late proves nothing about a worker that slept as long as the
     /// master did; it gets a fresh period, as with heartbeats.
     fn on_boot_timeout(&mut self, worker: WorkerId, record: Record, actions: &mut Vec<Action>) {
-        let State::Booting { give_up_at: Some(give_up_at), proven_at } = record.state else {
+        let State::Booting { give_up_at: Some(give_up_at), proven_at, probe } = record.state else {
             return;
         };
         let boot_timeout = self.policy_of(record.generation).boot_timeout.unwrap_or_default();
         let late = self.now.since(give_up_at);
         if is_too_late(late, boot_timeout) {
             let give_up_at = Some(self.now.after(boot_timeout));
-            self.roster.set_state(worker, State::Booting { give_up_at, proven_at });
+            self.roster.set_state(worker, State::Booting { give_up_at, proven_at, probe });
             self.tell_late_wake(late, actions);
         } else {
             self.abort(worker, StopReason::BootTimeout, actions);
@@ -298,7 +302,7 @@ impl Arbiter {
         let record = Record {
             slot,
             generation,
-            state: State::Booting { give_up_at, proven_at: None },
+            state: State::Booting { give_up_at, proven_at: None, probe: None },
             spawned_at: self.now,
             ready_at: None,
             grace: policy.graceful_timeout,
@@ -354,10 +358,11 @@ impl Arbiter {
         signal: WorkerSignal,
         actions: &mut Vec<Action>,
     ) {
-        let Some(record) = self.roster.worker(worker) else { return };
+        let Some(record) = self.roster.worker(worker).copied() else { return };
         let grace = record.grace.min(most);
         match record.state {
             State::Booting { .. } | State::Ready(_) => {
+                end_probe(worker, record.state, actions);
                 let kill_at = self.now.after(grace);
                 self.roster.set_state(worker, State::Stopping { reason, kill_at });
                 actions.push(Action::Notify(Notice::WorkerStopping { worker, reason, grace }));
@@ -369,6 +374,9 @@ impl Arbiter {
 
     /// The only SIGKILL (I3): a killed worker is never killed again.
     pub(super) fn kill(&mut self, worker: WorkerId, reason: StopReason, actions: &mut Vec<Action>) {
+        if let Some(record) = self.roster.worker(worker) {
+            end_probe(worker, record.state, actions);
+        }
         let unreaped_at = Some(self.now.after(REAP_GRACE));
         self.roster.set_state(worker, State::Killed { reason, unreaped_at });
         actions.push(Action::Notify(Notice::WorkerKilled { worker, reason }));

@@ -192,7 +192,7 @@ impl Arbiter {
         let roll = self.reload.roll().filter(|_| record.generation == self.generation)?;
         // An executed command has lived `min_uptime` already, or it would not count as ready.
         let least = match self.policy.readiness {
-            Readiness::Reported => self.policy.min_uptime,
+            Readiness::Reported | Readiness::Probed => self.policy.min_uptime,
             Readiness::Spawned => Duration::ZERO,
         };
         let is_canary = roll.canary == Some(record.slot);

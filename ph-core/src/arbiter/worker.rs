@@ -17,6 +17,8 @@ pub enum State {
         give_up_at: Option<Time>,
         /// When an executed command has lived long enough to count as ready.
         proven_at: Option<Time>,
+        /// What is to come of asking whether it is ready.
+        probe: Option<Probe>,
     },
     /// At work.
     Ready(Watch),
@@ -40,10 +42,20 @@ impl State {
     /// When the arbiter has to look at this worker again.
     pub(super) fn deadline(self) -> Option<Time> {
         match self {
-            Self::Booting { give_up_at, proven_at } => earliest(give_up_at, proven_at),
+            Self::Booting { give_up_at, proven_at, probe } => {
+                earliest(earliest(give_up_at, proven_at), probe.map(Probe::deadline))
+            }
             Self::Ready(watch) => watch.earliest(),
             Self::Stopping { kill_at, .. } => Some(kill_at),
             Self::Killed { unreaped_at, .. } => unreaped_at,
+        }
+    }
+
+    /// Whether a probe of it runs.
+    pub(super) fn is_probed(self) -> bool {
+        match self {
+            Self::Booting { probe, .. } => matches!(probe, Some(Probe::Running(_))),
+            Self::Ready(_) | Self::Stopping { .. } | Self::Killed { .. } => false,
         }
     }
 
@@ -70,6 +82,23 @@ impl State {
         match self {
             Self::Killed { unreaped_at, .. } => unreaped_at.is_none(),
             Self::Booting { .. } | Self::Ready(_) | Self::Stopping { .. } => false,
+        }
+    }
+}
+
+/// Where the probing of a worker is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// The next probe starts then.
+    Due(Time),
+    /// One runs; it is ended then.
+    Running(Time),
+}
+
+impl Probe {
+    fn deadline(self) -> Time {
+        match self {
+            Self::Due(at) | Self::Running(at) => at,
         }
     }
 }

@@ -7,11 +7,15 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use super::environment;
+use serde::{Deserialize, Serialize};
+
 use super::error::RunError;
 use super::listeners::Listeners;
+use super::probes::ProbeSource;
 use super::spec::Spec;
 use crate::arbiter::Generation;
 use crate::sys::environ::Environment;
+use crate::sys::fds::NofileLimit;
 use crate::sys::setup::Setup;
 use crate::sys::spawn::Program;
 use crate::worker::Factory;
@@ -29,6 +33,16 @@ pub(super) struct Era {
     pub(super) app: Rc<BTreeMap<String, String>>,
     pub(super) listeners: Listeners,
     pub(super) source: WorkerSource,
+    pub(super) probe: Option<ProbeSource>,
+}
+
+/// Where the programs are.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Paths {
+    #[serde(with = "super::spec::path")]
+    pub(super) command: Option<PathBuf>,
+    #[serde(with = "super::spec::path")]
+    pub(super) probe: Option<PathBuf>,
 }
 
 /// What all generations of a master share.
@@ -36,6 +50,7 @@ pub(super) struct Makings<'a> {
     /// There is one if workers are forked.
     pub(super) factory: Option<&'a Factory>,
     pub(super) instance: u32,
+    pub(super) nofile: NofileLimit,
     /// Signals the master ignores.
     pub(super) ignored: &'a [i32],
 }
@@ -47,11 +62,11 @@ impl Era {
         spec: Spec,
         listeners: Listeners,
         setup: Setup,
-        path: Option<PathBuf>,
+        Paths { command: path, probe }: Paths,
         makings: &Makings<'_>,
     ) -> Result<Self, RunError> {
         let common = environment::common(&spec.name, makings.instance, &spec.app);
-        let variables = spec.conditions.common_variables().into_iter().chain(common);
+        let variables = spec.conditions.common_variables().into_iter().chain(common.clone());
         let refused = |call| move |source| RunError::System { call, source };
         let source = match (makings.factory, path) {
             (Some(factory), _) => {
@@ -78,8 +93,17 @@ impl Era {
                 WorkerSource::Command { program, path }
             }
         };
+        let probe = match (probe, &spec.probe) {
+            (Some(path), Some(command)) => {
+                let setup = Setup::plain(makings.nofile);
+                let probe =
+                    ProbeSource::new(&path, command.clone(), common, setup, makings.ignored);
+                Some(probe.map_err(refused("prepare the probe"))?)
+            }
+            (Some(_) | None, _) => None,
+        };
         let (name, app) = (spec.name.as_str().into(), Rc::new(spec.app.clone()));
-        Ok(Self { name, spec, app, listeners, source })
+        Ok(Self { name, spec, app, listeners, source, probe })
     }
 
     pub(super) fn is_forked(&self) -> bool {
@@ -92,6 +116,7 @@ impl Era {
         if let WorkerSource::Command { program, .. } = &self.source {
             all.extend(program.raw_fds());
         }
+        all.extend(self.probe.iter().flat_map(ProbeSource::raw_fds));
         all
     }
 }

@@ -5,9 +5,7 @@
 //! would refuse a start refuses the reload, in the same words, with nothing changed. The loader says its
 //! piece in messages over a channel: a descriptor for each new listener, then one document in parts.
 
-use std::ffi::OsString;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
-use std::path::PathBuf;
 use std::rc::Rc;
 
 use nix::errno::Errno;
@@ -17,7 +15,7 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use tracing::{error, info};
 
-use super::era::{Era, Makings};
+use super::era::{Era, Makings, Paths};
 use super::listeners::{Listeners, MadeSocket, Opened};
 use super::master::Settings;
 use super::spec::Spec;
@@ -48,8 +46,7 @@ enum Answer {
 #[derive(Serialize, Deserialize)]
 struct Found {
     spec: Spec,
-    /// The program of commands.
-    path: Option<OsString>,
+    paths: Paths,
     listeners: Vec<Place>,
 }
 
@@ -215,10 +212,10 @@ impl Driver<'_> {
         let makings = Makings {
             factory: self.settings.factory.as_ref(),
             instance: self.instance,
+            nofile: self.nofile,
             ignored: self.signals.ignored(),
         };
-        let path = found.path.map(PathBuf::from);
-        let era = Era::new(spec, Listeners::of(opened), setup, path, &makings);
+        let era = Era::new(spec, Listeners::of(opened), setup, found.paths, &makings);
         era.map_err(|error| error.to_string())
     }
 
@@ -273,7 +270,7 @@ impl Settings {
         self.bad_app_keys().next().map_or(Ok(()), Err)?;
         let listeners = Listeners::open(&self.spec.addresses, self.factory.is_some(), existing)?;
         self.spec.conditions.setup(nofile, self.spec.name.as_ref())?;
-        let path = self.spec.command.as_ref().map(|command| self.find(command)).transpose()?;
+        let paths = self.paths()?;
         let place =
             |opened: &Rc<Opened>| match existing.iter().position(|other| Rc::ptr_eq(other, opened))
             {
@@ -281,9 +278,8 @@ impl Settings {
                 None => Place::New { shown: opened.shown.clone(), made: opened.made.get() },
             };
         let places = listeners.all().iter().map(place).collect();
-        let path = path.map(PathBuf::into_os_string);
         let spec = self.spec.clone();
-        Ok((Found { spec, path, listeners: places }, listeners))
+        Ok((Found { spec, paths, listeners: places }, listeners))
     }
 }
 

@@ -14,7 +14,7 @@ use super::children::Children;
 use super::command::{Command, CommandError};
 use super::conditions::KillMode;
 use super::control::{self, ControlSocket};
-use super::era::{Era, Eras, Makings};
+use super::era::{Era, Eras, Makings, Paths};
 use super::error::{Finished, RunError, system};
 use super::helpers::{Helper, HelperPlace};
 use super::history::History;
@@ -23,6 +23,7 @@ use super::load::Loader;
 use super::log_process::LogPipes;
 use super::manager::Manager;
 use super::pidfile::Pidfile;
+use super::probes::Probes;
 use super::recorder::Recorder;
 use super::spec::Spec;
 use super::successor::Predecessor;
@@ -121,6 +122,14 @@ impl Master {
         change(&mut self.0.spec.policy);
         self.0.spec.policy.kind = kind;
         self.0.spec.policy.readiness = readiness;
+        self
+    }
+
+    /// What asks whether a command worker is ready, with [`Readiness::Probed`]: a program that exits with 0
+    /// if it is. It finds the worker's `PH_SLOT` and `PH_WORKER_PID` in its environment, and its words are
+    /// expanded as the command's are.
+    pub fn probe(mut self, probe: Command) -> Self {
+        self.0.spec.probe = Some(probe);
         self
     }
 
@@ -261,6 +270,12 @@ impl Settings {
         command.resolve(self.spec.conditions.directory.as_deref(), search.as_deref())
     }
 
+    /// Where the programs of workers and probes are.
+    pub(super) fn paths(&self) -> Result<Paths, CommandError> {
+        let find = |command: &Option<Command>| command.as_ref().map(|it| self.find(it)).transpose();
+        Ok(Paths { command: find(&self.spec.command)?, probe: find(&self.spec.probe)? })
+    }
+
     /// Everything between taking the lock and giving it up. The pidfile is written once signals are
     /// caught, because whoever reads it may send one at once; and they stay caught until the files
     /// are gone, because one that came in between must not leave them behind.
@@ -299,11 +314,15 @@ impl Settings {
         let seats_of_all = self.seats();
         let kill_mode = self.spec.conditions.kill_mode;
         let trees = Trees::new(kill_mode, seats_of_all, !is_forked).map_err(system("mmap"))?;
-        let path = self.spec.command.as_ref().map(|command| self.find(command)).transpose()?;
-        let makings =
-            Makings { factory: self.factory.as_ref(), instance, ignored: signals.ignored() };
+        let paths = self.paths()?;
+        let makings = Makings {
+            factory: self.factory.as_ref(),
+            instance,
+            nofile,
+            ignored: signals.ignored(),
+        };
         let shown = listeners.clone();
-        let era = Era::new(self.spec.clone(), listeners, setup, path, &makings)?;
+        let era = Era::new(self.spec.clone(), listeners, setup, paths, &makings)?;
         let seats =
             is_forked.then(|| Seats::map(seats_of_all)).transpose().map_err(system("mmap"))?;
         // What the caller had blocked must reach the master all the same.
@@ -354,6 +373,7 @@ impl Settings {
             started: now(),
             children: Children::with_seats(seats_of_all),
             helpers,
+            probes: Probes::default(),
             trees,
             oom: OomCounter::find(),
             callers_children,

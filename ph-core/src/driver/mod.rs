@@ -27,6 +27,7 @@ mod memory;
 mod notify;
 mod perform;
 mod pidfile;
+mod probes;
 mod program;
 mod prospect;
 mod reap;
@@ -83,6 +84,7 @@ use log_process::LogPipes;
 use manager::Manager;
 use master::Settings;
 use pidfile::HeldPidfile;
+use probes::Probes;
 use recorder::Recorder;
 use successor::Predecessor;
 pub use successor::tell_predecessor;
@@ -142,6 +144,7 @@ struct Driver<'a> {
     started: Time,
     children: Children,
     helpers: Vec<HelperPlace>,
+    probes: Probes,
     trees: Trees,
     oom: OomCounter,
     /// Those the program had before it became a master.
@@ -343,7 +346,7 @@ impl Driver<'_> {
         child.report = None;
         match outcome {
             SpawnOutcome::Failed(failure) => child.failure = Some(failure),
-            SpawnOutcome::Running if self.is_ready_when_executed(worker) => {
+            SpawnOutcome::Running if self.is_told_when_executed(worker) => {
                 self.step(now, Event::Ready { worker, jitter: perform::jitter() });
             }
             // It says so itself.
@@ -352,10 +355,10 @@ impl Driver<'_> {
         }
     }
 
-    /// Whether nothing else is waited for to call a worker ready.
-    fn is_ready_when_executed(&self, worker: WorkerId) -> bool {
+    /// Whether the arbiter is told that a worker was executed; else it hears of it by the worker alone.
+    fn is_told_when_executed(&self, worker: WorkerId) -> bool {
         self.children.get(worker).is_some_and(|child| {
-            self.eras.of(child.generation).spec.policy.readiness == Readiness::Spawned
+            self.eras.of(child.generation).spec.policy.readiness != Readiness::Reported
         })
     }
 

@@ -45,6 +45,11 @@ impl Driver<'_> {
                 self.to_weigh.push_back(worker);
                 None
             }
+            Action::StartProbe { worker } => self.start_probe(worker),
+            Action::EndProbe { worker } => {
+                self.end_probe(worker);
+                None
+            }
             Action::Load { generation } => {
                 worker::call("on_reload", || self.settings.hooks.on_reload());
                 self.load(generation)
@@ -176,7 +181,7 @@ impl Driver<'_> {
             Ok(child) => {
                 self.trees.on_spawned(child.seat, child.pid);
                 // A command whose start cannot be watched counts as executed; its exit will tell.
-                let is_awaited = era.spec.policy.readiness == Readiness::Spawned;
+                let is_awaited = era.spec.policy.readiness != Readiness::Reported;
                 let is_unwatched = is_awaited && !era.is_forked() && child.report.is_none();
                 self.children.insert(worker, child);
                 is_unwatched.then(|| Event::Ready { worker, jitter: jitter() })

@@ -20,7 +20,7 @@ impl Driver<'_> {
             return;
         }
         let mut ended = Vec::new();
-        let (mut helpers, mut successor) = (Vec::new(), None);
+        let (mut helpers, mut probes, mut successor) = (Vec::new(), Vec::new(), None);
         for _ in 0..REAPS_A_TURN {
             let Some(pid) = process::next_ended() else {
                 self.reap_pending = false;
@@ -33,6 +33,8 @@ impl Driver<'_> {
                 }
             } else if self.succession.as_ref().is_some_and(|it| it.pid() == pid) {
                 successor = process::reap(pid);
+            } else if self.probes.knows(pid) {
+                probes.extend(process::reap(pid).map(|ended| (pid, ended)));
             } else if let Some(helper) = self.helper_of(pid) {
                 helpers.extend(process::reap(pid).map(|ended| (helper, ended)));
             } else {
@@ -44,6 +46,9 @@ impl Driver<'_> {
         }
         if let Some(ended) = successor {
             self.successor_ended(status_of(ended), now);
+        }
+        for (probe, ended) in probes {
+            self.probe_ended(probe, status_of(ended), now);
         }
         for (helper, ended) in helpers {
             let event = self.helper_ended(helper, status_of(ended));

@@ -26,6 +26,8 @@ pub(super) struct Spec {
     pub(super) capture_output: Option<bool>,
     /// What workers execute; forked ones have none.
     pub(super) command: Option<Command>,
+    /// What asks whether one is ready, where that is asked.
+    pub(super) probe: Option<Command>,
 }
 
 impl Spec {
@@ -41,6 +43,7 @@ impl Spec {
             app: BTreeMap::new(),
             capture_output: None,
             command,
+            probe: None,
         }
     }
 
@@ -57,6 +60,9 @@ impl Spec {
         self.conditions.expand = former.conditions.expand;
         if let (Some(command), Some(of_former)) = (&mut self.command, &former.command) {
             command.expand = of_former.expand;
+        }
+        if let (Some(probe), Some(command)) = (&mut self.probe, &former.command) {
+            probe.expand = command.expand;
         }
     }
 }

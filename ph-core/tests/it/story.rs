@@ -106,6 +106,8 @@ fn parse(text: &str, policy: Policy) -> Event {
             Event::Loaded { generation: generation(number), policy: changed(policy, changes) }
         }
         ["refused", number] => Event::LoadFailed { generation: generation(number) },
+        ["probed", worker, "ready"] => Event::Probed { worker: id(worker), is_ready: true },
+        ["probed", worker, "not"] => Event::Probed { worker: id(worker), is_ready: false },
         ["memory", worker, bytes] => {
             Event::MemoryRead { worker: id(worker), bytes: bytes.parse().expect("bytes") }
         }
@@ -185,6 +187,8 @@ fn show(action: &Action) -> String {
             format!("spawn {worker}@{slot} g{generation}")
         }
         Action::ReadMemory { worker } => format!("weigh {worker}"),
+        Action::StartProbe { worker } => format!("probe {worker}"),
+        Action::EndProbe { worker } => format!("end probe {worker}"),
         Action::Load { generation } => format!("load {generation}"),
         Action::AbandonLoad => "abandon".into(),
         Action::SpawnSuccessor => "successor".into(),

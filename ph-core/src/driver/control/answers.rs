@@ -281,7 +281,7 @@ impl Driver<'_> {
         let policy = self.arbiter.policy();
         let since = (counts.ready >= target).then(|| ready_since.unwrap_or(now));
         let proven_at = since.map(|since| match policy.readiness {
-            Readiness::Reported => since,
+            Readiness::Reported | Readiness::Probed => since,
             Readiness::Spawned => since.after(policy.min_uptime),
         });
         let are_gone = counts.ready == target && counts.live() - counts.unreaped == target;

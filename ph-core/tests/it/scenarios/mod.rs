@@ -7,6 +7,7 @@ mod helpers;
 mod judgement;
 mod lives;
 mod orders;
+mod probing;
 mod recycling;
 mod reloading;
 mod upgrading;

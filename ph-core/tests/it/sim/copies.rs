@@ -91,6 +91,7 @@ pub(super) fn check_order(subject: &Subject, now: Time, events: &[Event]) -> Ver
 fn slot_of(arbiter: &Arbiter, event: Event) -> Option<Slot> {
     match event {
         Event::Ready { worker, .. }
+        | Event::Probed { worker, .. }
         | Event::MemoryRead { worker, .. }
         | Event::Exited { worker, .. }
         | Event::SpawnFailed { worker, .. }
@@ -152,6 +153,7 @@ impl Twin {
             | Event::HelperEnded { .. }
             | Event::StraysCounted { .. }
             | Event::Watched { .. }
+            | Event::Probed { .. }
             | Event::SuccessorReady
             | Event::TakenOver
             | Event::SuccessorEnded { .. }

@@ -95,6 +95,8 @@ fn a_roll_of_ten_thousand_workers_costs_as_much_for_each() {
                 Action::Notify(_)
                 | Action::ReadHeartbeat { .. }
                 | Action::ReadMemory { .. }
+                | Action::StartProbe { .. }
+                | Action::EndProbe { .. }
                 | Action::Load { .. }
                 | Action::AbandonLoad
                 | Action::SpawnSuccessor
@@ -127,6 +129,8 @@ fn spawned(action: &Action) -> Option<WorkerId> {
         | Action::EndStrays
         | Action::ReadHeartbeat { .. }
         | Action::ReadMemory { .. }
+        | Action::StartProbe { .. }
+        | Action::EndProbe { .. }
         | Action::Load { .. }
         | Action::AbandonLoad
         | Action::SpawnSuccessor

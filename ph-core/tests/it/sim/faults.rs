@@ -151,7 +151,13 @@ fn draw_policy(rng: &mut Rng) -> Policy {
             Share::Percent(u32::MAX),
         ]),
         kind: rng.pick(&[WorkerKind::Forked, WorkerKind::Command]),
-        readiness: rng.pick(&[Readiness::Reported, Readiness::Reported, Readiness::Spawned]),
+        readiness: rng.pick(&[
+            Readiness::Reported,
+            Readiness::Reported,
+            Readiness::Spawned,
+            Readiness::Probed,
+        ]),
+        ready_interval: millis(rng.pick(&[0, 100, 1000])),
         exit_with: None,
         ..Policy::default()
     }

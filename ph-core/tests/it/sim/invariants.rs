@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use ph_core::arbiter::Readiness;
 use ph_core::arbiter::{
     Action, CLOSING_GRACE, Event, ExitStatus, Generation, HelperRole, LATE_TOLERANCE, Notice,
     OnCrashLoop, Order, Outcome, Policy, REAP_GRACE, SPAWN_BATCH, Slot, SpawnFault, StopReason,
@@ -208,8 +209,27 @@ impl Observer {
         match event {
             Event::Started => self.is_started = true,
             Event::Ordered(order) => self.on_order(order, actions)?,
+            Event::Probed { worker, is_ready: true } => {
+                if let Some(seen) = self.workers.get_mut(&worker)
+                    && seen.is_wanted()
+                    && seen.is_probed
+                {
+                    seen.is_probed = false;
+                    seen.said_ready_at = seen.said_ready_at.or(Some(self.now));
+                }
+            }
+            Event::Probed { worker, .. } => {
+                if let Some(seen) = self.workers.get_mut(&worker) {
+                    seen.is_probed = false;
+                }
+            }
             Event::Ready { worker, jitter } => {
                 if let Some(seen) = self.workers.get_mut(&worker)
+                    && seen.policy.readiness == Readiness::Probed
+                {
+                    seen.jitter = if seen.is_executed { seen.jitter } else { jitter };
+                    seen.is_executed = true;
+                } else if let Some(seen) = self.workers.get_mut(&worker)
                     && seen.is_wanted()
                     && seen.said_ready_at.is_none()
                 {
@@ -372,6 +392,8 @@ impl Observer {
             | Action::KillHelper { .. }
             | Action::EndStrays => self.on_helper_action(action),
             Action::ReadMemory { worker } => self.on_weighing(worker),
+            Action::StartProbe { worker } => self.on_probe(worker, true),
+            Action::EndProbe { worker } => self.on_probe(worker, false),
             Action::Load { generation } => self.on_load(generation),
             Action::AbandonLoad => self.on_abandon(),
             Action::SpawnSuccessor

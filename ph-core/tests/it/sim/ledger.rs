@@ -32,7 +32,10 @@ pub(super) struct Seen {
     pub(super) generation: Generation,
     /// Of its generation.
     pub(super) policy: Policy,
-    /// The `Ready` event came while it was booting.
+    /// Its program runs, so it can be probed; and whether a probe of it runs.
+    pub(super) is_executed: bool,
+    pub(super) is_probed: bool,
+    /// The `Ready` event came while it was booting; of one that is probed, the good answer.
     pub(super) said_ready_at: Option<Time>,
     pub(super) ready_at: Option<Time>,
     pub(super) jitter: Jitter,
@@ -68,6 +71,8 @@ impl Seen {
             heavy: 0,
             hold: None,
             is_proven: false,
+            is_executed: false,
+            is_probed: false,
             said_ready_at: None,
             ready_at: None,
             recycle_asked: false,

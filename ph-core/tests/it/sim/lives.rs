@@ -43,7 +43,7 @@ impl Life {
         let quick = Duration::from_millis(5);
         let healthy_boot = policy.boot_timeout.map_or(quick * 20, |timeout| timeout / 3);
         let boot = match policy.readiness {
-            Readiness::Spawned => rng.span(quick),
+            Readiness::Spawned | Readiness::Probed => rng.span(quick),
             Readiness::Reported => rng.span(healthy_boot.min(quick * 40)),
         };
         let beat_every = policy.timeout.map_or(quick * 1000, |timeout| timeout / 10);

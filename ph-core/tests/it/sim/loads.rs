@@ -146,7 +146,10 @@ fn change(policy: &mut Policy, rng: &mut Rng) {
             let (min, max) = rng.pick(&[(100, 1000), (10, 55), (0, 0)]);
             (policy.backoff_min, policy.backoff_max) = (millis(min), millis(max));
         }
-        10 => policy.readiness = rng.pick(&[Readiness::Reported, Readiness::Spawned]),
+        10 => {
+            policy.readiness =
+                rng.pick(&[Readiness::Reported, Readiness::Spawned, Readiness::Probed])
+        }
         11 => policy.max_memory = rng.pick(&[None, Some(1000)]),
         12 => policy.max_restarts = rng.pick(&[10, 3, 0]),
         _ => policy.on_crash_loop = rng.pick(&[OnCrashLoop::Retry, OnCrashLoop::Exit]),

@@ -98,6 +98,7 @@ impl Path {
             | Event::HelperEnded { .. }
             | Event::StraysCounted { .. }
             | Event::Watched { .. }
+            | Event::Probed { .. }
             | Event::SuccessorReady
             | Event::TakenOver
             | Event::SuccessorEnded { .. }
@@ -145,6 +146,8 @@ impl Path {
             | Action::Forward(_)
             | Action::ReadHeartbeat { .. }
             | Action::ReadMemory { .. }
+            | Action::StartProbe { .. }
+            | Action::EndProbe { .. }
             | Action::SpawnHelper { .. }
             | Action::StopHelper { .. }
             | Action::KillHelper { .. }

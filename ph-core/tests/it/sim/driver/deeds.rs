@@ -108,6 +108,12 @@ impl World {
                 }
                 self.load = Some(load);
             }
+            Action::StartProbe { worker } => {
+                let is_ready = self.is_calm || self.rng.chance(600);
+                return Ok(Some(Event::Probed { worker, is_ready }));
+            }
+            // Every probe has ended before anybody can want its end.
+            Action::EndProbe { .. } => {}
             Action::AbandonLoad => self.load = None,
             Action::SpawnSuccessor
             | Action::CommitUpgrade

@@ -392,6 +392,8 @@ impl Observer {
             | Action::Signal { .. }
             | Action::ReadHeartbeat { .. }
             | Action::ReadMemory { .. }
+            | Action::StartProbe { .. }
+            | Action::EndProbe { .. }
             | Action::Load { .. }
             | Action::AbandonLoad
             | Action::SpawnSuccessor

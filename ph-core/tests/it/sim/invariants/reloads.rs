@@ -159,7 +159,7 @@ impl Observer {
     pub(super) fn hold_of(&self, seen: &Seen) -> Option<Duration> {
         let roll = self.reloads.roll().filter(|_| seen.generation == self.reloads.current)?;
         let least = match self.policy.readiness {
-            Readiness::Reported => self.policy.min_uptime,
+            Readiness::Reported | Readiness::Probed => self.policy.min_uptime,
             Readiness::Spawned => Duration::ZERO,
         };
         let is_canary = roll.canary == Some(seen.slot);

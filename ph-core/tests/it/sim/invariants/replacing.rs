@@ -6,6 +6,20 @@ use super::reloads::Stage;
 use super::{Observer, Seen, Verdict, Violation, hold};
 
 impl Observer {
+    /// A probe runs for one that boots and was executed, one at a time; what ends is one that runs.
+    pub(super) fn on_probe(&mut self, worker: WorkerId, starts: bool) -> Verdict {
+        // The end of a worker is told before that of its probe is ordered.
+        let Some(seen) = self.workers.get_mut(&worker) else {
+            hold!(2, !starts, "{worker:?} is probed and is not there");
+            return Ok(());
+        };
+        let may = seen.is_executed && seen.said_ready_at.is_none() && seen.is_wanted();
+        hold!(21, !starts || (may && !seen.is_probed), "{worker:?} is probed and does not boot");
+        hold!(21, starts || seen.is_probed, "no probe of {worker:?} runs");
+        seen.is_probed = starts;
+        Ok(())
+    }
+
     /// Workers that may be missing while others are replaced.
     pub(in super::super) fn may_be_missing(&self) -> usize {
         let missing = self.policy.max_unavailable.of(self.target);

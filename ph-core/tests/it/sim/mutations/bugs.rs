@@ -263,6 +263,7 @@ impl Mutant {
 fn worker_of(event: Event) -> Option<WorkerId> {
     match event {
         Event::Ready { worker, .. }
+        | Event::Probed { worker, .. }
         | Event::MemoryRead { worker, .. }
         | Event::Heartbeat { worker, .. }
         | Event::RecycleDue { worker }
