@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::str::FromStr as _;
 use std::time::Duration;
 
-use ph_config::{Amount, Bind, Origin, Ready, Settings};
+use ph_config::{Amount, Bind, LogTarget, Origin, Ready, Settings};
 use ph_core::{
     Account, Address, Command, ExitWith, KillMode, Master, OnCrashLoop, Pidfile, Readiness,
     RunError, Share, Signal,
@@ -14,10 +14,14 @@ use crate::MakeMaster;
 use crate::exit::Exit;
 use crate::failure::Failure;
 pub(crate) use log_process::{LogOfService, limits};
+use log_settings::LogSettings;
+pub(crate) use note::Note;
 
 mod conditions;
 pub(crate) mod control;
 mod log_process;
+mod log_settings;
+mod note;
 mod own_files;
 mod rehearsal;
 mod remedies;
@@ -58,18 +62,24 @@ impl Service {
         Ok(master.policy(|policy| policy.exit_with = exit_with))
     }
 
-    /// A master of which only the workers count: what a reload makes of this configuration.
+    /// A master of which only the workers and the settings of the log count: what a reload makes of
+    /// this configuration.
     ///
     /// # Errors
     ///
-    /// Users, groups and variables that cannot be had.
+    /// Users, groups and variables that cannot be had, and a log that cannot be opened.
     pub(crate) fn next_generation(&self) -> Result<Master, Failure> {
+        if let LogTarget::File(path) = &self.settings.log_file {
+            ph_log::probe(path).map_err(|error| self.log_failure(&error))?;
+        }
         Ok(self.silent_master(conditions::account(self)?))
     }
 
     /// The master without its log.
     fn silent_master(&self, account: Option<Account>) -> Master {
         conditions::apply(self, self.plain_master(), account)
+            .note(Note::of(&self.settings).text())
+            .log_settings(LogSettings::of(&self.settings).text())
     }
 
     /// Where it listens.

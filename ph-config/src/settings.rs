@@ -174,7 +174,7 @@ settings! {
         "The name in the titles that `ps` shows.";
     include: Vec<String> = "", Live, GLOBS,
         "Further files of this configuration, as patterns of a shell, from the folder of the main file; only in its `[DEFAULT]`.";
-    extra_keys: ExtraKeys = "refuse", Restart, EXTRA_KEYS,
+    extra_keys: ExtraKeys = "refuse", Live, EXTRA_KEYS,
         "Whether an unknown key is an error or a warning.";
     "Workers":
     number_workers: WorkerCount = "1", Live, WORKER_COUNT,

@@ -32,8 +32,8 @@ pub use arbiter::{ExitWith, OnCrashLoop, Outcome, Policy, Readiness, Share, Work
 #[cfg(feature = "driver")]
 pub use driver::{
     Address, Allowed, Command, CommandError, ControlSocket, CpuAffinity, Expand, Finding, Finished,
-    Helper, HelperContext, KillMode, LogFeed, LogOrder, Master, Pidfile, Rehearsal, RunError,
-    Running, tell_predecessor,
+    Helper, HelperContext, KillMode, LoadRequest, LogFeed, LogOrder, Master, Pidfile, Rehearsal,
+    RunError, Running, tell_predecessor,
 };
 #[cfg(feature = "driver")]
 pub use sys::{Account, AccountError, Resource, Signal, reopen_count, wiped_by_fork};

@@ -68,7 +68,7 @@ impl<S: Subscriber> Layer<S> for LineLayer {
 
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let writer = self.sink.writer();
-        let mut scratch = Scratch::of(event, writer.format);
+        let mut scratch = Scratch::of(event, writer.format());
         let pid = writer.identity.pid();
         let line = scratch.line(writer.head(*event.metadata().level(), pid));
         self.sink.submit(pid, line.as_bytes());

@@ -289,6 +289,15 @@ impl Log {
         self.sink.compress_pending();
     }
 
+    /// Takes other options, for this process and those forked from it later; `name`, `reopen` and `pid`
+    /// stay what they were. Nothing is opened: the next line that this process writes itself does that,
+    /// and if it fails, the old log stays in use, which is told there. To be called in a process of one
+    /// thread.
+    pub fn configure(&self, options: LogOptions) {
+        self.set_level(options.level);
+        self.sink.configure(options);
+    }
+
     /// Changes the least severe level that is logged, at once and for this process only.
     pub fn set_level(&self, level: Level) {
         self.level.set(level);

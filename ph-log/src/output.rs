@@ -18,8 +18,8 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, SystemTime};
 
 use nix::time::{ClockId, clock_gettime};
@@ -40,36 +40,75 @@ const SAY_EVERY: Duration = Duration::from_secs(60);
 pub(crate) struct Writer {
     pub(crate) identity: Identity,
     pub(crate) dropped: AtomicU64,
-    pub(crate) format: Format,
+    /// Whether the format is that of JSON: looked at for every line.
+    is_json: AtomicBool,
+    /// Written only by a process of one thread.
+    places: RwLock<Places>,
+    reopen: &'static AtomicU32,
+}
+
+/// Where lines go, and what is kept of them: what may change while the process lives.
+#[derive(Debug)]
+struct Places {
     target: Target,
     worker_path: Option<WorkerPath>,
     limits: RotateLimits,
     also_stderr: bool,
-    reopen: &'static AtomicU32,
+}
+
+impl Places {
+    fn of(options: LogOptions) -> Places {
+        Places {
+            also_stderr: options.also_stderr && options.target != Target::Stderr,
+            target: options.target,
+            worker_path: options.worker_path,
+            limits: options.limits,
+        }
+    }
 }
 
 impl Writer {
     pub(crate) fn new(options: LogOptions) -> Writer {
         Writer {
             identity: Identity::master(&options.name, options.pid),
-            also_stderr: options.also_stderr && options.target != Target::Stderr,
-            target: options.target,
-            format: options.format,
-            worker_path: options.worker_path,
-            limits: options.limits,
+            is_json: AtomicBool::new(options.format == Format::Json),
             reopen: options.reopen,
             dropped: AtomicU64::new(0),
+            places: RwLock::new(Places::of(options)),
         }
+    }
+
+    /// Takes other options; name, reopen counter and pid stay what they were.
+    pub(crate) fn configure(&self, options: LogOptions) {
+        self.is_json.store(options.format == Format::Json, Ordering::Relaxed);
+        *self.places.write().unwrap_or_else(PoisonError::into_inner) = Places::of(options);
+    }
+
+    pub(crate) fn format(&self) -> Format {
+        if self.is_json.load(Ordering::Relaxed) { Format::Json } else { Format::Text }
+    }
+
+    fn places(&self) -> RwLockReadGuard<'_, Places> {
+        self.places.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn limits(&self) -> RotateLimits {
+        self.places().limits.clone()
+    }
+
+    fn copy(&self) -> Option<Stream> {
+        self.places().also_stderr.then(Stream::default)
     }
 
     /// Where the lines of this process are to go.
     fn place(&self) -> Target {
-        match (self.identity.role(), &self.worker_path) {
+        let places = self.places();
+        match (self.identity.role(), &places.worker_path) {
             (Role::Worker { slot, generation }, Some(path)) => {
                 Target::File(path.of(slot, generation))
             }
             (Role::Worker { .. } | Role::Master | Role::Helper(_) | Role::Unnamed, _) => {
-                self.target.clone()
+                places.target.clone()
             }
         }
     }
@@ -84,7 +123,7 @@ impl Writer {
     /// here.
     pub(crate) fn notice(&self, into: &mut String, message: &str, fields: &[(&str, &str)]) {
         let head = self.head(tracing::Level::WARN, self.identity.pid());
-        self.format.notice(into, head, message, fields);
+        self.format().notice(into, head, message, fields);
     }
 
     /// Appends the report that lines were lost, and why the last of them was.
@@ -108,6 +147,8 @@ pub(crate) struct Output {
     say_uncompressed_at: Duration,
     /// Lines that are in no file, and no report of them either.
     unreported: u64,
+    /// It was opened by options that hold no more.
+    is_outdated: bool,
     /// The file may make its writer wait for ever, and is not opened again.
     is_file_left: bool,
     /// Whether a write has rotated the file since that was asked.
@@ -142,14 +183,15 @@ impl Output {
     pub(crate) fn open(writer: &Arc<Writer>) -> Result<Output, LogError> {
         let seen = writer.reopen.load(Ordering::Acquire);
         Ok(Output {
-            main: Main::open(writer.place(), &writer.limits)?,
+            main: Main::open(writer.place(), &writer.limits())?,
             writer: Arc::clone(writer),
-            copy: writer.also_stderr.then(Stream::default),
+            copy: writer.copy(),
             seen,
             retry_at: None,
             say_at: Duration::ZERO,
             say_uncompressed_at: Duration::ZERO,
             unreported: 0,
+            is_outdated: false,
             is_file_left: false,
             is_rotated: false,
         })
@@ -186,6 +228,12 @@ impl Output {
         self.retry_at = None;
     }
 
+    /// Whoever writes next opens what the options of today name.
+    pub(crate) fn note_options_changed(&mut self) {
+        self.is_outdated = true;
+        self.retry_at = Some(Duration::ZERO);
+    }
+
     /// Leaves a file that may make its writer wait for ever: lines go to stderr alone.
     pub(crate) fn leave_file(&mut self) {
         self.copy = None;
@@ -203,7 +251,7 @@ impl Output {
     /// Whether this process is to compress backups.
     pub(crate) fn is_compressor(&self) -> bool {
         let is_master = self.writer.identity.role() == Role::Master;
-        self.writer.limits.compress != Compression::None && !is_master
+        !is_master && self.writer.places().limits.compress != Compression::None
     }
 
     /// The next backup to compress.
@@ -327,15 +375,24 @@ impl Output {
     /// Opens what the lines of this process are to go to.
     fn reopen(&mut self) -> Result<(), LogError> {
         match (self.writer.place(), &mut self.main) {
-            (Target::Stderr, Main::Stderr(_)) | (_, Main::Records(_)) => Ok(()),
-            (Target::File(wanted), Main::File { file, path }) if wanted == *path => file.reopen(),
-            (place, Main::Stderr(_) | Main::File { .. }) => self.replace(place),
+            (_, Main::Records(_)) => return Ok(()),
+            (Target::Stderr, Main::Stderr(_)) => {}
+            (Target::File(wanted), Main::File { file, path })
+                if wanted == *path && !self.is_outdated =>
+            {
+                file.reopen()?;
+            }
+            (place, Main::Stderr(_) | Main::File { .. }) => self.replace(place)?,
         }
+        if std::mem::take(&mut self.is_outdated) {
+            self.copy = self.writer.copy();
+        }
+        Ok(())
     }
 
     /// Goes on in another place. What the old one was never told of is told there.
     fn replace(&mut self, place: Target) -> Result<(), LogError> {
-        let new = Main::open(place, &self.writer.limits)?;
+        let new = Main::open(place, &self.writer.limits())?;
         if let Main::Stderr(stream) = &self.main {
             self.unreported += stream.unreported();
         }

@@ -128,6 +128,12 @@ impl Sink {
         }
     }
 
+    /// Takes other options. Nothing is opened here: that does whoever writes next.
+    pub(crate) fn configure(&self, options: LogOptions) {
+        self.writer.configure(options);
+        self.output.lock().note_options_changed();
+    }
+
     pub(crate) fn is_waiting(&self) -> bool {
         lock(&self.relay).as_ref().is_some_and(Relay::is_waiting)
     }

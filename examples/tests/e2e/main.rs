@@ -14,6 +14,8 @@ mod log_troubles;
 mod logs;
 mod machine;
 mod numbers;
+mod reload;
+mod reload_loader;
 mod rotation;
 mod sample;
 mod stops;

@@ -31,6 +31,13 @@ impl Client {
         Self::greeted(Box::new(stream))
     }
 
+    /// The same; `None` if nobody listens, or whoever took the connection went away.
+    pub(crate) fn try_tcp(address: &str) -> Option<Self> {
+        let stream = TcpStream::connect(address).ok()?;
+        stream.set_read_timeout(PATIENCE).expect("a timeout");
+        Self::try_greeted(Box::new(stream))
+    }
+
     /// The same over a Unix socket.
     pub(crate) fn unix(path: &Path) -> Self {
         let stream = UnixStream::connect(path).expect("a listener");
@@ -39,12 +46,16 @@ impl Client {
     }
 
     fn greeted(stream: Box<dyn Stream>) -> Self {
+        Self::try_greeted(stream).expect("a greeting")
+    }
+
+    fn try_greeted(stream: Box<dyn Stream>) -> Option<Self> {
         let mut stream = BufReader::new(stream);
         let mut line = String::new();
-        stream.read_line(&mut line).expect("a greeting");
-        let (pid, slot) = line.trim().split_once(' ').expect("PID SLOT");
+        stream.read_line(&mut line).ok()?;
+        let (pid, slot) = line.trim().split_once(' ')?;
         let number = |text: &str| text.parse().expect("a number");
-        Self { worker: Process(number(pid)), slot: number(slot).unsigned_abs(), stream }
+        Some(Self { worker: Process(number(pid)), slot: number(slot).unsigned_abs(), stream })
     }
 
     /// Asks for a behaviour and gives the lines before `done`; `None` if the worker went away.

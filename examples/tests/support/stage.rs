@@ -127,11 +127,16 @@ impl Stage {
 
     /// Starts the program with these arguments.
     pub(crate) fn launch(&self, wrapper: &[&str], arguments: &[&str]) -> Master {
+        let program = self.program.to_str().expect("a path in UTF-8");
+        self.launch_program(&[wrapper, &[program], arguments].concat())
+    }
+
+    /// Starts another program, which starts that of the stage.
+    pub(crate) fn launch_program(&self, words: &[&str]) -> Master {
         let start = self.starts.replace(self.starts.get() + 1);
         let stderr = self.path(&format!("stderr.{start}"));
         let output = |path: &Path| Stdio::from(File::create(path).expect("an output file"));
-        let program = self.program.to_str().expect("a path in UTF-8");
-        let mut words = wrapper.iter().copied().chain([program]).chain(arguments.iter().copied());
+        let mut words = words.iter().copied();
         let mut command = Command::new(words.next().expect("a program"));
         command.args(words).current_dir(self.folder()).env_clear();
         command.envs(self.variables());

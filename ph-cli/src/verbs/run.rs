@@ -4,14 +4,14 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use ph_config::{Loaded, Override, Source};
-use ph_core::{Command, ExitWith, Master, Outcome};
+use ph_config::{Configuration, Loaded, Override, Source};
+use ph_core::{Command, ExitWith, LoadRequest, Master, Outcome};
 
 use crate::args::Run;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::source::Place;
-use crate::wire::{self, LogOfService, Service};
+use crate::wire::{self, LogOfService, Note, Service};
 use crate::{App, MakeMaster};
 use crate::{adhoc, source};
 
@@ -20,8 +20,11 @@ pub(crate) fn run(app: &App, args: &Run) -> Result<ExitCode, Failure> {
     let (source, section) = (&args.source, args.section.name());
     let is_adhoc = !args.command.is_empty() && source.config.is_none() && section.is_none();
     let place = if is_adhoc { Place::without_file(source)? } else { Place::find(source)? };
-    let start = Start { program: app.name, forked: app.forked.clone(), args: args.clone(), place };
-    let (service, warnings) = start.service()?;
+    let loaded = load(args, &place)?;
+    let section = place.file.is_some().then(|| loaded.settings.name().to_owned());
+    let (program, forked) = (app.name, app.forked.clone());
+    let start = Start { program, forked, args: args.clone(), place, section };
+    let (service, warnings) = start.service(loaded)?;
     let is_terminal = std::io::stderr().is_terminal();
     let (log, of_log) = LogOfService::open(&service.settings, is_terminal)
         .map_err(|error| service.log_failure(&error))?;
@@ -31,7 +34,8 @@ pub(crate) fn run(app: &App, args: &Run) -> Result<ExitCode, Failure> {
     let exit_with = args.exit_with.map(ExitWith::from);
     let master = service.master(log, exit_with)?;
     start.see_trust(&service, &master)?;
-    let master = master.on_reload(move || start.reload().map_err(|failure| failure.to_string()));
+    let master = master
+        .on_reload(move |request| start.reload(request).map_err(|failure| failure.to_string()));
     let mut finished = master.run().map_err(|error| service.run_failure(&error))?;
     let (outcome, why) = (finished.outcome, finished.spawn_failure.take());
     #[expect(clippy::mem_forget, reason = "a signal on the way out must not change the exit code")]
@@ -50,12 +54,14 @@ struct Start {
     forked: Option<MakeMaster>,
     args: Run,
     place: Place,
+    /// That of the start, even if it was the only one and is not now.
+    section: Option<String>,
 }
 
 impl Start {
-    /// The service as the configuration has it now, and what is to be said about that.
-    fn service(&self) -> Result<(Service, Vec<String>), Failure> {
-        let Loaded { settings, warnings } = load(&self.args, &self.place)?;
+    /// The service as the configuration has it, and what is to be said about that.
+    fn service(&self, loaded: Loaded) -> Result<(Service, Vec<String>), Failure> {
+        let Loaded { settings, warnings } = loaded;
         let command = wire::command(&settings, &self.args.command);
         let service = Service { settings, command, forked: self.forked.clone() };
         if !service.has_workers() {
@@ -81,19 +87,44 @@ impl Start {
         }
     }
 
-    /// The same for a master that runs, in its loader.
-    fn reload(&self) -> Result<Master, Failure> {
-        let (service, warnings) = self.service()?;
+    /// The same for a master that runs, in its loader. What needs a restart stays as that master has
+    /// it, in all that is derived from it too.
+    fn reload(&self, request: &LoadRequest) -> Result<Master, Failure> {
+        let (configuration, mut overrides) = read(&self.args, &self.place)?;
+        let section = self.section.as_deref();
+        let mut loaded = configuration.load(section, &overrides)?;
+        let former = Note::parse(request.note());
+        let kept = former.as_ref().map_or(Vec::new(), |former| former.kept(&loaded.settings));
+        if !kept.is_empty() {
+            let flag = "the master as it was started".to_owned();
+            overrides.extend(kept.iter().map(|(key, value)| Override {
+                key: (*key).to_owned(),
+                value: escape(value),
+                flag: flag.clone(),
+            }));
+            loaded = configuration.load(section, &overrides)?;
+        }
+        let (service, mut warnings) = self.service(loaded)?;
+        wire::limits(&service.settings, &mut warnings);
         for warning in warnings {
             tracing::warn!("{warning}");
         }
-        let master = service.next_generation()?;
+        let changes = former
+            .as_ref()
+            .map_or(String::new(), |former| former.changes(&Note::of(&service.settings), &kept));
+        let master = service.next_generation()?.changes(changes);
         self.see_trust(&service, &master)?;
         Ok(master.explain(move |error| service.run_failure(error).to_string()))
     }
 }
 
 fn load(args: &Run, place: &Place) -> Result<Loaded, Failure> {
+    let (configuration, overrides) = read(args, place)?;
+    Ok(configuration.load(args.section.name(), &overrides)?)
+}
+
+/// Reads the files, and says what the command line sets.
+fn read(args: &Run, place: &Place) -> Result<(Configuration, Vec<Override>), Failure> {
     let mut overrides = Vec::new();
     let mut add = |key: &str, value: String, flag: &str| {
         overrides.push(Override { key: key.to_owned(), value, flag: flag.to_owned() });
@@ -130,7 +161,7 @@ fn load(args: &Run, place: &Place) -> Result<Loaded, Failure> {
         overrides.push(Override::command(words.iter().map(AsRef::as_ref), "--"));
     }
     let configuration = Source { default_name: &default_name, ..place.source() }.read()?;
-    Ok(configuration.load(args.section.name(), &overrides)?)
+    Ok((configuration, overrides))
 }
 
 fn runtime_folder() -> Result<PathBuf, Failure> {

@@ -3,18 +3,18 @@
 use std::collections::BTreeSet;
 use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ph_config::{LogCompress, LogFormat, LogLevel, LogOverflow, LogRotate, LogTarget, Settings};
+use ph_config::Settings;
 use ph_core::{LogEnd, LogFeed, LogOrder, LogOrigin, LogProcess, LogSource, Logging, OutputStream};
 use ph_log::{
-    Capture, CaptureJournal, CaptureOptions, CaptureTarget, Clock, Compression, Format, Level,
-    LogError, LogOptions, Overflow, Period, RotateLimits, Source, SourceKind, StandardStream,
-    Target, WorkerPath,
+    Capture, CaptureJournal, Clock, LogError, RotateLimits, Source, SourceKind, StandardStream,
+    WorkerPath,
 };
 
 use super::conditions::bind_late;
+use super::log_settings::LogSettings;
 
 /// How long a log process goes on whose master was killed: workers end with their master, and what they
 /// left behind is the warden's, who takes no longer.
@@ -26,9 +26,17 @@ const FINISH_PATIENCE: Duration = Duration::from_secs(3);
 /// The log, in every process of a service.
 pub(crate) struct LogOfService {
     log: ph_log::Log,
-    capture: CaptureOptions,
+    /// What holds now; changed only by processes of one thread.
+    state: Mutex<State>,
     journal: Arc<CaptureJournal>,
-    worker_path: Option<WorkerPath>,
+    also_stderr: bool,
+    /// The zone of the start: to look for another would be to wait for a disk.
+    local: Clock,
+}
+
+struct State {
+    text: String,
+    settings: LogSettings,
 }
 
 impl LogOfService {
@@ -42,78 +50,36 @@ impl LogOfService {
         settings: &Settings,
         is_stderr_terminal: bool,
     ) -> Result<(LogOfService, Vec<String>), LogError> {
+        let settings = LogSettings::of(settings);
         let mut warnings = Vec::new();
-        let limits = limits(settings, &mut warnings);
-        let (target, captured) = match &settings.log_file {
-            LogTarget::Stderr => (Target::Stderr, CaptureTarget::Stderr),
-            LogTarget::File(path) => {
-                (Target::File(path.clone()), CaptureTarget::File(path.clone()))
-            }
-        };
-        let format = match settings.log_format {
-            LogFormat::Text => Format::Text,
-            LogFormat::Json => Format::Json,
-        };
-        let worker_path = settings.worker_log_file.clone().map(|path| {
-            WorkerPath::new(move |slot, generation| of_worker(&path, slot, generation))
-        });
-        let log = ph_log::init(LogOptions {
-            name: settings.proc_name.clone(),
-            target,
-            limits: limits.clone(),
-            worker_path: worker_path.clone(),
-            also_stderr: is_stderr_terminal,
-            level: level(settings.log_level),
-            format,
-            reopen: ph_core::reopen_count(),
-            pid: ph_core::wiped_by_fork(),
-        })?;
-        let capture = CaptureOptions {
-            name: settings.proc_name.clone(),
-            target: captured,
-            limits,
-            also_stderr: is_stderr_terminal,
-            format,
-            line_max: usize::try_from(settings.log_line_max).unwrap_or(usize::MAX),
-            overflow: match settings.log_overflow {
-                LogOverflow::Block => Overflow::Block,
-                LogOverflow::Drop => Overflow::Drop,
-            },
-        };
+        let local = local_time(settings.is_local_time_asked(), &mut warnings);
+        let log = ph_log::init(settings.log_options(&local, is_stderr_terminal))?;
         let journal = Arc::new(CaptureJournal::new().map_err(LogError::Journal)?);
-        Ok((LogOfService { log, capture, journal, worker_path }, warnings))
+        let state = Mutex::new(State { text: settings.text(), settings });
+        let also_stderr = is_stderr_terminal;
+        Ok((LogOfService { log, state, journal, also_stderr, local }, warnings))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// When files are rotated, and what is kept of them.
 pub(crate) fn limits(settings: &Settings, warnings: &mut Vec<String>) -> RotateLimits {
-    let period = match settings.log_rotate {
-        LogRotate::Never => Period::Never,
-        LogRotate::Hourly => Period::Hourly,
-        LogRotate::Daily => Period::Daily,
-    };
-    // A zone that nobody asks for need not be known.
-    let is_local = period != Period::Never && !settings.log_utc;
-    let clock = match is_local.then(Clock::local) {
-        None => Clock::utc(),
-        Some(Ok(clock)) => clock,
-        Some(Err(error)) => {
+    let settings = LogSettings::of(settings);
+    let is_asked = settings.is_local_time_asked();
+    settings.limits(&local_time(is_asked, warnings))
+}
+
+/// The local time; that it is not known matters only where it is asked for.
+fn local_time(is_asked: bool, warnings: &mut Vec<String>) -> Clock {
+    Clock::local().unwrap_or_else(|error| {
+        if is_asked {
             warnings.push(format!("{error}; the log is rotated by UTC"));
-            Clock::utc()
         }
-    };
-    RotateLimits {
-        max_size: (settings.log_max_size > 0).then_some(settings.log_max_size),
-        period,
-        clock,
-        backups: settings.log_backups,
-        max_age: (!settings.log_max_age.is_zero()).then_some(settings.log_max_age),
-        compress: match settings.log_compress {
-            LogCompress::None => Compression::None,
-            LogCompress::Gzip => Compression::Gzip,
-            LogCompress::Zstd => Compression::Zstd,
-        },
-    }
+        Clock::utc()
+    })
 }
 
 /// The log of one worker, whose names are bound late.
@@ -121,17 +87,18 @@ pub(super) fn of_worker(path: &Path, slot: u32, generation: u32) -> PathBuf {
     bind_late(path.as_os_str(), slot, generation).into()
 }
 
-fn level(level: LogLevel) -> Level {
-    match level {
-        LogLevel::Error => Level::Error,
-        LogLevel::Warn => Level::Warn,
-        LogLevel::Info => Level::Info,
-        LogLevel::Debug => Level::Debug,
-        LogLevel::Trace => Level::Trace,
-    }
-}
-
 impl Logging for LogOfService {
+    fn configure(&self, text: &str) -> bool {
+        let mut state = self.state();
+        if state.text == text {
+            return false;
+        }
+        let Some(settings) = LogSettings::parse(text) else { return false };
+        self.log.configure(settings.log_options(&self.local, self.also_stderr));
+        *state = State { text: text.to_owned(), settings };
+        true
+    }
+
     fn enter_worker(&self, slot: u32, generation: u32, records: Option<OwnedFd>) {
         match records {
             Some(pipe) => self.log.enter_worker_with(slot, generation, pipe),
@@ -154,9 +121,15 @@ impl Logging for LogOfService {
 
 impl LogProcess for LogOfService {
     fn run(&self, mut feed: LogFeed) -> ph_core::Result<LogEnd> {
-        let mut capture = Capture::open(self.capture.clone(), Arc::clone(&self.journal))?;
+        let (options, paths) = {
+            let settings = &self.state().settings;
+            let options = settings.capture_options(&self.local, self.also_stderr);
+            (options, settings.worker_path())
+        };
+        let paths = paths.as_ref();
+        let mut capture = Capture::open(options, Arc::clone(&self.journal))?;
         for source in feed.sources() {
-            capture.add(self.source(source))?;
+            capture.add(source_of(source, paths))?;
         }
         capture.recover()?;
         loop {
@@ -167,11 +140,13 @@ impl LogProcess for LogOfService {
             }
             for order in feed.orders()? {
                 match order {
-                    LogOrder::Source(source) => capture.add(self.source(source))?,
+                    LogOrder::Source(source) => capture.add(source_of(source, paths))?,
                     LogOrder::Reopen => {
                         capture.reopen();
                         tracing::info!("log files reopened");
                     }
+                    // What is in the pipes, and the beginning of a batch, is the next one's.
+                    LogOrder::Renew => return Ok(LogEnd::Complete),
                     LogOrder::Finish => return finish(&mut capture),
                     LogOrder::Orphaned => {
                         let drained = capture.drain_to_the_end(ORPHANED_LIMIT)?;
@@ -204,25 +179,24 @@ impl LogProcess for LogOfService {
     }
 }
 
-impl LogOfService {
-    fn source(&self, LogSource { id, pipe, origin }: LogSource) -> Source {
-        let mut path = None;
-        let kind = match origin {
-            LogOrigin::Master => SourceKind::Ready,
-            LogOrigin::Worker { slot, generation, pid, stream } => {
-                path = self.worker_path.as_ref().map(|path| path.of(slot, generation));
-                match stream_of(stream) {
-                    Some(stream) => SourceKind::Output { slot, generation, pid, stream },
-                    None => SourceKind::Records { slot, generation, pid },
-                }
+/// What the log process has to know of a source; `paths` says which file a worker has.
+fn source_of(LogSource { id, pipe, origin }: LogSource, paths: Option<&WorkerPath>) -> Source {
+    let mut path = None;
+    let kind = match origin {
+        LogOrigin::Master => SourceKind::Ready,
+        LogOrigin::Worker { slot, generation, pid, stream } => {
+            path = paths.map(|paths| paths.of(slot, generation));
+            match stream_of(stream) {
+                Some(stream) => SourceKind::Output { slot, generation, pid, stream },
+                None => SourceKind::Records { slot, generation, pid },
             }
-            LogOrigin::Helper { name, pid, stream } => {
-                let stream = stream_of(stream).unwrap_or(StandardStream::Stdout);
-                SourceKind::Helper { name: kept(name), pid, stream }
-            }
-        };
-        Source { id, pipe, kind, path }
-    }
+        }
+        LogOrigin::Helper { name, pid, stream } => {
+            let stream = stream_of(stream).unwrap_or(StandardStream::Stdout);
+            SourceKind::Helper { name: kept(name), pid, stream }
+        }
+    };
+    Source { id, pipe, kind, path }
 }
 
 /// Brings to the log what is there, as long as that takes anything.
@@ -265,6 +239,7 @@ fn kept(name: String) -> &'static str {
 mod tests {
     use super::*;
     use ph_config::{Override, Source};
+    use ph_log::{Compression, Period};
 
     fn settings(values: &[(&str, &str)]) -> Settings {
         let set = values.iter().map(|(key, value)| Override {

@@ -42,8 +42,8 @@ pub use helpers::{HelperEnd, HelperRole};
 pub use order::{ORDERS, Order, OrderRow};
 pub use policy::{
     ABORT_GRACE, CLOSING_GRACE, CRASH_LOOP_STRIKES, ExitWith, HEAVY_LOOKS, LATE_TOLERANCE,
-    LEAST_WAIT, LOAD_TIMEOUT, OnCrashLoop, PROBE_TIMEOUT, Policy, REAP_GRACE, Readiness,
-    SPAWN_BATCH, Share, TAKEOVER_TIMEOUT, WorkerKind,
+    LEAST_WAIT, OnCrashLoop, PROBE_TIMEOUT, Policy, REAP_GRACE, Readiness, SPAWN_BATCH, Share,
+    TAKEOVER_TIMEOUT, WorkerKind,
 };
 pub use roster::Counts;
 pub use time::Time;

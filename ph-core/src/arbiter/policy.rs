@@ -25,9 +25,6 @@ pub const LEAST_WAIT: Duration = Duration::from_millis(1);
 /// quarter of the period it ends, says that the master itself was asleep.
 pub const LATE_TOLERANCE: Duration = Duration::from_millis(10);
 
-/// How long the reading of a configuration may take, look-ups and trials included.
-pub const LOAD_TIMEOUT: Duration = Duration::from_secs(60);
-
 /// How long a successor may take to take over once it was told to.
 pub const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -88,6 +85,8 @@ pub struct Policy {
     pub memory_check_interval: Duration,
     /// How long a successor may take to have its workers ready (tableflip's `UpgradeTimeout`).
     pub upgrade_timeout: Duration,
+    /// How long the reading of a configuration may take in a reload, look-ups and trials included.
+    pub load_timeout: Duration,
     /// What follows from a crash loop.
     pub on_crash_loop: OnCrashLoop,
     /// Whether workers run this program's own code or another program.
@@ -121,6 +120,7 @@ impl Default for Policy {
             max_memory: None,
             memory_check_interval: Duration::from_secs(5),
             upgrade_timeout: Duration::from_secs(60),
+            load_timeout: Duration::from_secs(60),
             on_crash_loop: OnCrashLoop::Retry,
             kind: WorkerKind::Forked,
             readiness: Readiness::Reported,

@@ -16,7 +16,7 @@ use core::time::Duration;
 
 use super::action::{Action, Notice, StopReason};
 use super::event::{Generation, Slot, WorkerId};
-use super::policy::{ExitWith, LOAD_TIMEOUT, Policy, Readiness, is_too_late};
+use super::policy::{ExitWith, Policy, Readiness, is_too_late};
 use super::time::Time;
 use super::worker::{Record, State};
 use super::{Arbiter, Phase};
@@ -220,7 +220,7 @@ impl Arbiter {
         }
         if core::mem::take(&mut self.reload.wanted) {
             let generation = Generation(self.reload.newest.0.saturating_add(1));
-            let (since, give_up_at) = (self.now, self.now.after(LOAD_TIMEOUT));
+            let (since, give_up_at) = (self.now, self.now.after(self.policy.load_timeout));
             self.reload.stage = Some(Stage::Loading { generation, since, give_up_at });
             actions.push(Action::Notify(Notice::Loading { generation }));
             actions.push(Action::Load { generation });
@@ -240,8 +240,8 @@ impl Arbiter {
             return;
         }
         let late = self.now.since(*give_up_at);
-        if is_too_late(late, LOAD_TIMEOUT) {
-            *give_up_at = self.now.after(LOAD_TIMEOUT);
+        if is_too_late(late, self.policy.load_timeout) {
+            *give_up_at = self.now.after(self.policy.load_timeout);
             return self.tell_late_wake(late, actions);
         }
         let generation = *generation;

@@ -10,7 +10,7 @@ use super::environment;
 use serde::{Deserialize, Serialize};
 
 use super::error::RunError;
-use super::listeners::Listeners;
+use super::listeners::{Listeners, Opened};
 use super::probes::ProbeSource;
 use super::spec::Spec;
 use crate::arbiter::Generation;
@@ -161,6 +161,19 @@ impl Eras {
     pub(super) fn keep(&mut self, is_needed: impl Fn(Generation) -> bool) {
         let current = self.current;
         self.all.retain(|generation, _| *generation == current || is_needed(*generation));
+    }
+
+    /// The listeners of all of them, the current one's first, each once.
+    pub(super) fn listeners(&self) -> Vec<Rc<Opened>> {
+        let mut all: Vec<Rc<Opened>> = Vec::new();
+        for opened in
+            [self.current()].into_iter().chain(self.iter()).flat_map(|era| era.listeners.all())
+        {
+            if !all.iter().any(|other| Rc::ptr_eq(other, opened)) {
+                all.push(Rc::clone(opened));
+            }
+        }
+        all
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Rc<Era>> {

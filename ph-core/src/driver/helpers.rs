@@ -312,6 +312,9 @@ impl Driver<'_> {
 
     pub(super) fn kill_helper(&mut self, helper: HelperId) {
         let Some(place) = self.helpers.get(helper.0 as usize) else { return };
+        if place.is_log() {
+            self.log.forget_renewal();
+        }
         if let Some(pid) = place.process {
             warn!("killing the helper {} (pid {pid}): it did not end in time", place.name());
             let _ = process::signal(pid, Signal::SIGKILL);
@@ -324,11 +327,11 @@ impl Driver<'_> {
         u32::try_from(index).ok().map(HelperId)
     }
 
-    /// A helper's process was reaped.
-    pub(super) fn helper_ended(&mut self, helper: HelperId, status: ExitStatus) -> Event {
-        if self.helpers.get(helper.0 as usize).is_some_and(HelperPlace::is_log) {
-            self.on_log_ended();
-        }
+    /// A helper's process was reaped. A log process that made room for another has not ended, as far
+    /// as the arbiter is concerned: the place is not empty for a moment.
+    pub(super) fn helper_ended(&mut self, helper: HelperId, status: ExitStatus) -> Option<Event> {
+        let is_log = self.helpers.get(helper.0 as usize).is_some_and(HelperPlace::is_log);
+        let is_renewed = is_log && self.on_log_ended();
         if let Some(place) = self.helpers.get_mut(helper.0 as usize) {
             (place.process, place.lifeline) = (None, None);
             if let Some(SpawnOutcome::Failed(failure)) = place.report.take().as_ref().map(outcome) {
@@ -336,6 +339,11 @@ impl Driver<'_> {
                 error!("the helper {}: cannot {} it: {error}", place.name(), failure.tried());
             }
         }
-        Event::HelperEnded { helper, status: Some(status), jitter: jitter() }
+        if is_renewed {
+            let event = self.spawn_helper(helper);
+            self.on_log_renewed();
+            return event;
+        }
+        Some(Event::HelperEnded { helper, status: Some(status), jitter: jitter() })
     }
 }

@@ -27,7 +27,35 @@ use crate::sys::{fds, mark, signals};
 use crate::worker;
 
 /// Reads the configuration and makes a master of it, or says why not.
-pub(super) type Loader = Rc<dyn Fn() -> Result<Master, String>>;
+pub(super) type Loader = Rc<dyn Fn(&LoadRequest) -> Result<Master, String>>;
+
+/// What a reload asks of whoever reads the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct LoadRequest {
+    note: String,
+    only_if_changed: bool,
+    dry_run: bool,
+}
+
+impl LoadRequest {
+    /// What [`Master::note`] said of the configuration that is in force.
+    #[must_use]
+    pub fn note(&self) -> &str {
+        &self.note
+    }
+
+    /// Whether nothing is to happen if the configuration is the one that is in force.
+    #[must_use]
+    pub fn is_only_if_changed(&self) -> bool {
+        self.only_if_changed
+    }
+
+    /// Whether the configuration is only to be judged: nothing will come of it.
+    #[must_use]
+    pub fn is_dry_run(&self) -> bool {
+        self.dry_run
+    }
+}
 
 /// The most a configuration may come to, in bytes: environments of megabytes have been seen.
 const ANSWER_MAX: usize = 16 * 1024 * 1024;
@@ -41,6 +69,10 @@ const PARTS_A_TURN: usize = 32;
 enum Answer {
     Good(Box<Found>),
     Refused(String),
+    /// It is the configuration that is in force, and a reload was wanted only for another.
+    Unchanged,
+    /// It would do; what it would change, in words.
+    WouldDo(String),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -48,12 +80,22 @@ struct Found {
     spec: Spec,
     paths: Paths,
     listeners: Vec<Place>,
+    /// What it changes, in words.
+    changes: String,
+}
+
+/// What came of reading a configuration.
+enum Judged {
+    Good(Box<Era>, String),
+    Refused(String),
+    Unchanged,
+    WouldDo(String),
 }
 
 /// Where a listener is.
 #[derive(Serialize, Deserialize)]
 enum Place {
-    /// The master has it, at this place of the current generation's.
+    /// The master has it, at this place of those it had.
     Kept(usize),
     /// It is the next of the descriptors that came.
     New { shown: String, made: Option<MadeSocket> },
@@ -65,6 +107,9 @@ pub(super) struct Loading {
     /// Until it is reaped.
     pid: Option<Pid>,
     channel: Channel,
+    /// Listeners that were open when it was forked, also those only workers that stop have: whatever is
+    /// named again is kept, or this very master would be in its own way.
+    existing: Vec<Rc<Opened>>,
     sockets: Vec<OwnedFd>,
     answer: Vec<u8>,
 }
@@ -72,6 +117,11 @@ pub(super) struct Loading {
 impl Loading {
     pub(super) fn raw_fd(&self) -> RawFd {
         self.channel.as_fd().as_raw_fd()
+    }
+
+    /// What is open for workers, of whichever generation.
+    pub(super) fn listeners(&self) -> impl Iterator<Item = RawFd> {
+        self.existing.iter().map(|opened| opened.as_fd().as_raw_fd())
     }
 }
 
@@ -85,7 +135,10 @@ impl Driver<'_> {
             self.eras.add(generation, again);
             return Some(Event::Loaded { generation, policy });
         };
-        match self.with_signals_blocked(|driver| driver.fork_loader(generation, &loader)) {
+        let note = self.eras.current().spec.note.clone();
+        let request = LoadRequest { note, ..LoadRequest::default() };
+        match self.with_signals_blocked(|driver| driver.fork_loader(generation, &loader, &request))
+        {
             Ok(loading) => {
                 self.loading = Some(loading);
                 None
@@ -97,18 +150,22 @@ impl Driver<'_> {
         }
     }
 
-    fn fork_loader(&mut self, generation: Generation, loader: &Loader) -> std::io::Result<Loading> {
+    fn fork_loader(
+        &mut self,
+        generation: Generation,
+        loader: &Loader,
+        request: &LoadRequest,
+    ) -> std::io::Result<Loading> {
         let (channel, own_end) = Channel::pair()?;
         self.epoll.add(&channel, EpollEvent::new(EpollFlags::EPOLLIN, LOADER))?;
+        let existing = self.eras.listeners();
         let master = nix::unistd::getpid();
         match process::fork()? {
-            Fork::Master(pid) => Ok(Loading {
-                generation,
-                pid: Some(pid),
-                channel,
-                sockets: Vec::new(),
-                answer: Vec::new(),
-            }),
+            Fork::Master(pid) => {
+                self.loaders.push(pid);
+                let (sockets, answer) = (Vec::new(), Vec::new());
+                Ok(Loading { generation, pid: Some(pid), channel, existing, sockets, answer })
+            }
             Fork::Child => worker::never_return(|| {
                 let prepared = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
                 process::leave_if_orphaned(master);
@@ -121,8 +178,7 @@ impl Driver<'_> {
                 if !is_settled || signals::set_mask(&SigSet::empty()).is_err() {
                     return 1;
                 }
-                let existing = self.eras.current().listeners.all();
-                let (answer, sockets) = self.read_anew(loader, existing);
+                let (answer, sockets) = self.read_anew(loader, request, &existing);
                 let is_told = tell(&own_end, &answer, &sockets).is_ok();
                 // Dropped, they would take the files of sockets along that are the master's by now.
                 #[expect(clippy::mem_forget, reason = "the process ends here")]
@@ -133,9 +189,14 @@ impl Driver<'_> {
     }
 
     /// In the loader: everything a start would do before its first fork.
-    fn read_anew(&self, loader: &Loader, existing: &[Rc<Opened>]) -> (Answer, Listeners) {
+    fn read_anew(
+        &self,
+        loader: &Loader,
+        request: &LoadRequest,
+        existing: &[Rc<Opened>],
+    ) -> (Answer, Listeners) {
         let refused = |why: String| (Answer::Refused(why), Listeners::default());
-        let settings = match loader() {
+        let settings = match loader(request) {
             Ok(Master(settings)) => settings,
             Err(why) => return refused(why),
         };
@@ -143,7 +204,14 @@ impl Driver<'_> {
             let why = "workers cannot become commands, or commands workers, by a reload: restart";
             return refused(why.to_owned());
         }
+        if request.only_if_changed && settings.spec.note == request.note {
+            return (Answer::Unchanged, Listeners::default());
+        }
         match settings.found(self.nofile, existing) {
+            // What was opened for it is closed here, files and all.
+            Ok((found, _)) if request.dry_run => {
+                (Answer::WouldDo(found.changes), Listeners::default())
+            }
             Ok((found, listeners)) => (Answer::Good(Box::new(found)), listeners),
             Err(error) => refused(match &settings.explain {
                 Some(explain) => explain(&error),
@@ -160,46 +228,70 @@ impl Driver<'_> {
         // A child forked meanwhile may still have a copy, so closing it is not enough.
         let _ = self.epoll.delete(&loading.channel);
         let generation = loading.generation;
-        let era = if is_whole {
-            self.era_of(loading)
+        let judged = if is_whole {
+            self.judge(loading).unwrap_or_else(Judged::Refused)
         } else {
-            Err("the loader said more than can be taken".to_owned())
+            Judged::Refused("the loader said more than can be taken".to_owned())
         };
-        let event = match era {
-            Ok(era) => {
+        let event = match judged {
+            Judged::Good(era, changes) => {
+                if !changes.is_empty() {
+                    info!("configuration: {changes}");
+                }
                 let policy = era.spec.policy;
-                self.eras.add(generation, Rc::new(era));
+                self.eras.add(generation, Rc::from(era));
                 Event::Loaded { generation, policy }
             }
-            Err(why) => {
+            Judged::Refused(why) => {
                 for line in why.lines() {
                     error!("{line}");
                 }
                 self.history.refusal = why;
                 Event::LoadFailed { generation }
             }
+            Judged::Unchanged => {
+                info!("the configuration has not changed");
+                Event::LoadFailed { generation }
+            }
+            Judged::WouldDo(changes) => {
+                info!("the configuration would do: {changes}");
+                Event::LoadFailed { generation }
+            }
         };
         self.step(now, event);
     }
 
-    /// What the loader has found, ready for spawns.
-    fn era_of(&self, loading: Loading) -> Result<Era, String> {
-        let current = self.eras.current();
+    /// What the loader has said; what it has found is ready for spawns.
+    fn judge(&self, loading: Loading) -> Result<Judged, String> {
         let found = match serde_json::from_slice(&loading.answer) {
             Ok(Answer::Good(found)) => *found,
             Ok(Answer::Refused(why)) => return Err(why),
+            Ok(Answer::Unchanged) => return Ok(Judged::Unchanged),
+            Ok(Answer::WouldDo(changes)) => return Ok(Judged::WouldDo(changes)),
             Err(_) if loading.answer.is_empty() => {
                 return Err("the loader ended without an answer".to_owned());
             }
             Err(error) => return Err(format!("the loader's answer makes no sense: {error}")),
         };
+        let changes = found.changes.clone();
+        let era = self.era_of(found, &loading.existing, loading.sockets)?;
+        Ok(Judged::Good(Box::new(era), changes))
+    }
+
+    fn era_of(
+        &self,
+        found: Found,
+        existing: &[Rc<Opened>],
+        sockets: Vec<OwnedFd>,
+    ) -> Result<Era, String> {
+        let current = self.eras.current();
         let mut spec = found.spec;
         spec.adopt_code_of(&current.spec);
-        let mut sockets = loading.sockets.into_iter();
+        let mut sockets = sockets.into_iter();
         let mut opened = Vec::new();
         for (address, place) in spec.addresses.iter().zip(found.listeners) {
             opened.push(match place {
-                Place::Kept(index) => current.listeners.all().get(index).map(Rc::clone),
+                Place::Kept(index) => existing.get(index).map(Rc::clone),
                 Place::New { shown, made } => sockets.next().map(|socket| {
                     info!("listening on {shown}");
                     Rc::new(Opened::received(address.clone(), socket, made, shown))
@@ -232,6 +324,7 @@ impl Driver<'_> {
 
     /// A child was reaped: if it was the loader, its number may be another's from now on.
     pub(super) fn note_loader_ended(&mut self, pid: Pid) {
+        self.loaders.retain(|loader| *loader != pid);
         if let Some(loading) = &mut self.loading {
             loading.pid = loading.pid.filter(|loader| *loader != pid);
         }
@@ -279,7 +372,8 @@ impl Settings {
             };
         let places = listeners.all().iter().map(place).collect();
         let spec = self.spec.clone();
-        Ok((Found { spec, paths, listeners: places }, listeners))
+        let changes = self.changes.clone();
+        Ok((Found { spec, paths, listeners: places, changes }, listeners))
     }
 }
 

@@ -11,6 +11,7 @@ mod message;
 use std::collections::BTreeMap;
 use std::io::{self, Stderr, Stdout};
 use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::rc::Rc;
 
 use nix::errno::Errno;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
@@ -20,8 +21,9 @@ use tracing::{error, warn};
 use super::spec::Spec;
 use super::{Driver, LOG, LOG_PIPE};
 pub use feed::{LogFeed, LogOrder};
-use message::{ENDED_MAX, FINISH, REOPEN, message_of};
+use message::{ENDED_MAX, FINISH, RENEW, REOPEN, message_of};
 
+use crate::arbiter::Generation;
 use crate::sys::channel::Channel;
 use crate::sys::process::{self, Fork};
 use crate::sys::{fds, mark};
@@ -86,6 +88,12 @@ pub(super) struct LogPipes {
     is_room_awaited: bool,
     /// It is to finish when it has been told of all sources.
     is_finish_due: bool,
+    /// It was, or whoever comes in its place is to.
+    is_finish_wanted: bool,
+    renewal: Renewal,
+    /// Whose settings it has, and whether that follows a rollback.
+    configured: Generation,
+    is_taken_back: bool,
     /// What the master writes its lines into.
     lines: Option<OwnedFd>,
     is_attached: bool,
@@ -103,6 +111,10 @@ impl LogPipes {
             is_reopen_due: false,
             is_room_awaited: false,
             is_finish_due: false,
+            is_finish_wanted: false,
+            renewal: Renewal::None,
+            configured: Generation(1),
+            is_taken_back: false,
             lines: None,
             is_attached: false,
         };
@@ -127,6 +139,12 @@ impl LogPipes {
     fn on_inherited(&mut self) {
         self.untold_from = self.next;
         (self.is_reopen_due, self.is_room_awaited) = (false, false);
+        self.renewal = Renewal::None;
+    }
+
+    /// It is killed: its end is an end.
+    pub(super) fn forget_renewal(&mut self) {
+        self.renewal = Renewal::None;
     }
 
     /// Bytes that nobody has brought to the log.
@@ -168,6 +186,10 @@ impl LogPipes {
         for (id, source) in self.sources.range(self.untold_from..) {
             channel.send(&message_of(source), Some(source.pipe.as_fd()))?;
             self.untold_from = id + 1;
+        }
+        if self.renewal == Renewal::Due {
+            channel.send(&[RENEW], None)?;
+            self.renewal = Renewal::Told;
         }
         if self.is_finish_due {
             channel.send(&[FINISH], None)?;
@@ -236,8 +258,33 @@ impl Driver<'_> {
         self.log.is_reopen_due || self.log.channel.is_some()
     }
 
+    /// The log has the settings of the current generation from now on. A log process that was told to
+    /// make room is not told again: whoever comes is forked from this master as it is then.
+    pub(super) fn configure_log(&mut self) {
+        let era = Rc::clone(self.eras.current());
+        let former = std::mem::replace(&mut self.log.configured, self.arbiter.generation());
+        self.log.is_taken_back = self.log.configured < former;
+        let has_changed = self.settings.logging.configure(&era.spec.log_settings);
+        let is_wanted = has_changed && !self.log.is_finish_wanted;
+        if is_wanted && self.log.channel.is_some() && self.log.renewal == Renewal::None {
+            self.log.renewal = Renewal::Due;
+            self.tell_log();
+        }
+    }
+
+    /// The next log process is there. What failed was told before, and may stand in another file.
+    pub(super) fn on_log_renewed(&mut self) {
+        self.tell_log();
+        if std::mem::take(&mut self.log.is_taken_back) {
+            warn!(
+                "a reload failed and the log has its former settings again; some of what happened \
+                 may stand where the others said"
+            );
+        }
+    }
+
     /// Tells what is to be told; what there is no room for, later.
-    fn tell_log(&mut self) {
+    pub(super) fn tell_log(&mut self) {
         // What the kernel refuses for another reason is tried again with whatever comes next: to wait for
         // room that is there would be no wait.
         let is_full = self.log.tell() == Err(Errno::EAGAIN);
@@ -328,16 +375,21 @@ impl Driver<'_> {
 
     /// The log process is to bring everything to the log and end.
     pub(super) fn finish_log(&mut self) {
-        self.log.is_finish_due = true;
+        (self.log.is_finish_due, self.log.is_finish_wanted) = (true, true);
         self.tell_log();
     }
 
-    /// The log process was reaped.
-    pub(super) fn on_log_ended(&mut self) {
+    /// The log process was reaped. Says whether it had been told to make room for another.
+    pub(super) fn on_log_ended(&mut self) -> bool {
         // A child forked meanwhile may still have a copy, so closing it is not enough.
         if let Some(channel) = self.log.channel.take() {
             let _ = self.epoll.delete(channel);
         }
+        let is_renewed = self.log.renewal == Renewal::Told;
+        // What it was told last, it need not have read.
+        self.log.is_finish_due |= is_renewed && self.log.is_finish_wanted;
+        self.log.renewal = Renewal::None;
+        is_renewed
     }
 
     /// There will be no log process any more: what the master still has to say, it writes itself.
@@ -351,6 +403,16 @@ impl Driver<'_> {
             error!("{left} bytes are lost: the log process did not write them in time");
         }
     }
+}
+
+/// Whether a log process is to make room for one with other settings.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Renewal {
+    None,
+    /// It is to be told.
+    Due,
+    /// It was told, and will end.
+    Told,
 }
 
 /// Its name among the helpers.

@@ -19,7 +19,7 @@ use super::error::{Finished, RunError, system};
 use super::helpers::{Helper, HelperPlace};
 use super::history::History;
 use super::listeners::{Address, Listeners};
-use super::load::Loader;
+use super::load::{LoadRequest, Loader};
 use super::log_process::LogPipes;
 use super::manager::Manager;
 use super::pidfile::Pidfile;
@@ -55,6 +55,8 @@ pub(super) struct Settings {
     pub(super) helpers: Vec<Helper>,
     pub(super) logging: Arc<dyn Logging>,
     pub(super) loader: Option<Loader>,
+    /// What a reload to this changes, in words.
+    pub(super) changes: String,
     pub(super) explain: Option<Explain>,
     pub(super) hooks: Rc<dyn Hooks>,
 }
@@ -94,6 +96,7 @@ impl Master {
             helpers: Vec::new(),
             logging: Arc::new(NoLogging),
             loader: None,
+            changes: String::new(),
             explain: None,
             hooks: Rc::new(NoHooks),
         })
@@ -206,7 +209,10 @@ impl Master {
     /// the log, `max_workers`, and whether workers are forked. An error refuses the reload.
     ///
     /// Without this a reload replaces all workers by others of the same configuration.
-    pub fn on_reload(mut self, load: impl Fn() -> Result<Self, String> + 'static) -> Self {
+    pub fn on_reload(
+        mut self,
+        load: impl Fn(&LoadRequest) -> Result<Self, String> + 'static,
+    ) -> Self {
         self.0.loader = Some(Rc::new(load));
         self
     }
@@ -214,6 +220,25 @@ impl Master {
     /// Code of the program that runs at fixed points of the service's life.
     pub fn hooks(mut self, hooks: impl Hooks + 'static) -> Self {
         self.0.hooks = Rc::new(hooks);
+        self
+    }
+
+    /// What the program wants to be reminded of at the next reload, by [`LoadRequest::note`]; two
+    /// configurations of equal notes are taken for the same. A reload that fails leaves the former note.
+    pub fn note(mut self, note: String) -> Self {
+        self.0.spec.note = note;
+        self
+    }
+
+    /// What a reload to this configuration changes, in words for the log.
+    pub fn changes(mut self, changes: String) -> Self {
+        self.0.changes = changes;
+        self
+    }
+
+    /// What [`Logging::configure`] is told while workers of this configuration are wanted.
+    pub fn log_settings(mut self, settings: String) -> Self {
+        self.0.spec.log_settings = settings;
         self
     }
 
@@ -339,6 +364,8 @@ impl Settings {
         title::prepare();
         title::set(&format!("ph: master [{}]", self.spec.name));
         self.announce(&shown, instance);
+        // A reload may be the end of one of them.
+        drop(shown);
         worker::call("when_ready", || self.hooks.when_ready());
         let has_log_process = self.logging.process().is_some();
         let log = LogPipes::new(has_log_process, sources(seats_of_all, nofile))
@@ -357,6 +384,7 @@ impl Settings {
             seats: seats.map(Rc::new),
             dev_null: fds::dev_null().map_err(system("open /dev/null"))?,
             loading: None,
+            loaders: Vec::new(),
             pidfile: pidfile.as_ref(),
             origin: &origin,
             predecessor,

@@ -59,6 +59,7 @@ pub use error::{Finished, RunError};
 pub use helpers::{Helper, HelperContext};
 pub use listeners::Address;
 pub(crate) use listeners::connect;
+pub use load::LoadRequest;
 pub(crate) use log_process::Outputs;
 pub use log_process::{LogFeed, LogOrder};
 pub use master::Master;
@@ -124,6 +125,8 @@ struct Driver<'a> {
     dev_null: OwnedFd,
     /// The configuration that is being read.
     loading: Option<Loading>,
+    /// Loaders that are not reaped, of which one at most is waited for.
+    loaders: Vec<Pid>,
     pidfile: Option<&'a RefCell<HeldPidfile>>,
     /// How this process was started.
     origin: &'a Origin,
@@ -387,6 +390,7 @@ impl Driver<'_> {
         }
         if self.eras.set_current(self.arbiter.generation()) {
             title::set(&format!("ph: master [{}]", self.eras.current().name));
+            self.configure_log();
         }
         let (arbiter, children) = (&self.arbiter, &self.children);
         self.eras.keep(|it| arbiter.is_needed(it) || children.has_generation(it));
@@ -395,6 +399,7 @@ impl Driver<'_> {
     /// What the master keeps open for its workers, which a helper has no use for.
     fn fds_of_workers(&self) -> Vec<RawFd> {
         let mut all: Vec<_> = self.eras.iter().flat_map(|era| era.raw_fds()).collect();
+        all.extend(self.loading.iter().flat_map(Loading::listeners));
         for child in self.children.iter() {
             all.extend(child.report.as_ref().map(AsRawFd::as_raw_fd));
             all.extend(child.notify.as_ref().map(|socket| socket.as_fd().as_raw_fd()));

@@ -16,6 +16,7 @@ use super::children::Child;
 use super::conditions::KillMode;
 use super::era::{Era, WorkerSource};
 use super::helpers::HelperPlace;
+use super::load::Loading;
 use super::log_process::Outputs;
 use super::notify::Address;
 use super::strays::Census;
@@ -132,8 +133,8 @@ impl Driver<'_> {
     /// The first count of what workers left behind; the loop counts again when some have ended.
     fn end_strays(&mut self) -> Option<Event> {
         self.trees.is_closing = true;
-        let Self { children, helpers, callers_children: callers, .. } = self;
-        let census = Census { children, helpers, callers };
+        let Self { children, helpers, callers_children: callers, loaders, .. } = self;
+        let census = Census { children, helpers, callers, loaders };
         let left = self.trees.end_strays(&census, &self.epoll)?;
         Some(Event::StraysCounted { left })
     }
@@ -258,6 +259,7 @@ impl Driver<'_> {
                 setup,
                 mark,
                 logging: &self.settings.logging,
+                log_settings: &era.spec.log_settings,
                 outputs: std::mem::take(outputs),
                 timeout: era.spec.policy.timeout,
                 max_requests: era.spec.requests_of(jitter()),
@@ -273,11 +275,12 @@ impl Driver<'_> {
         let callers = if is_other { self.callers_fds.clone() } else { Vec::new() };
         let its = era.raw_fds();
         let of_eras = self.eras.iter().flat_map(|other| other.raw_fds());
-        let of_others = of_eras.filter(|fd| !its.contains(fd)).collect();
+        let of_past = self.loading.iter().flat_map(Loading::listeners);
         let of_predecessor = self.predecessor.iter().flat_map(Predecessor::raw_fds);
-        let of_predecessor = of_predecessor.filter(|fd| !its.contains(fd)).collect();
+        let of_others = of_eras.chain(of_past).chain(of_predecessor);
+        let of_others = of_others.filter(|fd| !its.contains(fd)).collect();
         let own = [self.own_fds(), self.fds_of_log(), self.trees.hold_fds()];
-        [own.concat(), callers, of_others, of_predecessor].concat()
+        [own.concat(), callers, of_others].concat()
     }
 
     fn exec_worker(

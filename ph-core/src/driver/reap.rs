@@ -51,8 +51,9 @@ impl Driver<'_> {
             self.probe_ended(probe, status_of(ended), now);
         }
         for (helper, ended) in helpers {
-            let event = self.helper_ended(helper, status_of(ended));
-            self.step(now, event);
+            if let Some(event) = self.helper_ended(helper, status_of(ended)) {
+                self.step(now, event);
+            }
         }
         for (worker, is_empty) in ended {
             self.on_ended(worker, is_empty, now);
@@ -71,8 +72,8 @@ impl Driver<'_> {
         for worker in ended {
             self.on_ended(worker, true, now);
         }
-        let Self { children, helpers, callers_children: callers, .. } = self;
-        let census = Census { children, helpers, callers };
+        let Self { children, helpers, callers_children: callers, loaders, .. } = self;
+        let census = Census { children, helpers, callers, loaders };
         let emptied = self.trees.emptied(&census, &self.epoll);
         let left = self.trees.end_strays(&census, &self.epoll);
         for seat in emptied {

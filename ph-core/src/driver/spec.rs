@@ -24,6 +24,10 @@ pub(super) struct Spec {
     pub(super) max_requests_jitter: u64,
     pub(super) app: BTreeMap<String, String>,
     pub(super) capture_output: Option<bool>,
+    /// What the program wants to be reminded of at the next reload.
+    pub(super) note: String,
+    /// What the log is told while this configuration holds.
+    pub(super) log_settings: String,
     /// What workers execute; forked ones have none.
     pub(super) command: Option<Command>,
     /// What asks whether one is ready, where that is asked.
@@ -42,6 +46,8 @@ impl Spec {
             max_requests_jitter: 0,
             app: BTreeMap::new(),
             capture_output: None,
+            note: String::new(),
+            log_settings: String::new(),
             command,
             probe: None,
         }

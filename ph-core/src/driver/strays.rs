@@ -43,6 +43,7 @@ pub(super) struct Census<'a> {
     pub(super) children: &'a Children,
     pub(super) helpers: &'a [HelperPlace],
     pub(super) callers: &'a [Pid],
+    pub(super) loaders: &'a [Pid],
 }
 
 impl Census<'_> {
@@ -50,6 +51,7 @@ impl Census<'_> {
     fn knows(&self, pid: Pid) -> bool {
         self.is_leader(pid)
             || self.callers.contains(&pid)
+            || self.loaders.contains(&pid)
             || self.helpers.iter().any(|place| place.process == Some(pid))
     }
 

@@ -62,6 +62,8 @@ pub(crate) struct Boot<'a> {
     pub(crate) max_requests: u64,
     pub(crate) app: &'a Rc<BTreeMap<String, String>>,
     pub(crate) hooks: &'a Rc<dyn Hooks>,
+    /// Those of the worker's generation, which need not be the master's now.
+    pub(crate) log_settings: &'a str,
 }
 
 /// The worker's log, for the ways out that pass no value: `exit` and the panic hook.
@@ -116,6 +118,7 @@ fn live(mut boot: Boot<'_>) -> u8 {
     let worker_signals = boot.signals.become_worker();
     title::set(&format!("ph: worker {slot} gen {generation} [{}]", identity.name));
     boot.environment.take_over();
+    boot.logging.configure(boot.log_settings);
     boot.logging.enter_worker(slot, generation, records);
     let _ = LOGGING.set(Arc::clone(boot.logging));
     process::at_exit(flush_at_exit);

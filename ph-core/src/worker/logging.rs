@@ -9,6 +9,18 @@ use crate::driver::LogFeed;
 ///
 /// `ph-core` itself only emits [`tracing`] events.
 pub trait Logging: Send + Sync {
+    /// What [`Master::log_settings`](crate::Master::log_settings) says has changed, or may have. Called
+    /// in the master when a reload is taken up or taken back, and first of all in every forked worker,
+    /// with the settings of its generation. Says whether anything has changed; then the log process is
+    /// told to make room ([`LogOrder::Renew`](crate::LogOrder::Renew)) for one that is forked from a
+    /// master that knows.
+    ///
+    /// It must not wait for a disk: what is opened by other settings is opened by whoever writes next.
+    fn configure(&self, settings: &str) -> bool {
+        let _ = settings;
+        false
+    }
+
     /// Called in a freshly forked worker, with all signals blocked and before any code of the
     /// worker: what belongs to the master must be left alone, threads may be made from here on.
     ///

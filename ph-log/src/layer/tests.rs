@@ -23,9 +23,15 @@ fn logged(level: Level, run: impl FnOnce(&Log)) -> Vec<String> {
 fn whole_text(format: Format, level: Level, run: impl FnOnce(&Log)) -> String {
     let folder = tempfile::tempdir().expect("a folder");
     let path: PathBuf = folder.path().join("log");
-    let (log, layer) = build(LogOptions {
+    let (log, layer) = build(options(&path, format, level)).expect("a log");
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || run(&log));
+    std::fs::read_to_string(&path).expect("the log")
+}
+
+fn options(path: &std::path::Path, format: Format, level: Level) -> LogOptions {
+    LogOptions {
         name: "test".to_owned(),
-        target: Target::File(path.clone()),
+        target: Target::File(path.to_owned()),
         limits: RotateLimits::default(),
         worker_path: None,
         also_stderr: false,
@@ -33,10 +39,30 @@ fn whole_text(format: Format, level: Level, run: impl FnOnce(&Log)) -> String {
         format,
         reopen: &REOPEN,
         pid: None,
-    })
-    .expect("a log");
-    tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || run(&log));
-    std::fs::read_to_string(&path).expect("the log")
+    }
+}
+
+#[test]
+fn other_options_hold_from_the_next_line_on_and_a_file_that_cannot_be_opened_leaves_the_former() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name);
+    let (log, layer) = build(options(&path("one"), Format::Text, Level::Info)).expect("a log");
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+        tracing::info!("first");
+        log.configure(options(&path("two"), Format::Json, Level::Debug));
+        assert!(!path("two").exists(), "nothing is opened before there is a line");
+        tracing::debug!("second");
+        log.configure(options(&path("nowhere/three"), Format::Text, Level::Warn));
+        tracing::info!("nobody asked for");
+        tracing::warn!("third");
+    });
+    let text = |name: &str| std::fs::read_to_string(path(name)).expect("a log");
+    assert!(text("one").ends_with("master: first\n") && text("one").lines().count() == 1);
+    let two = text("two");
+    let lines: Vec<_> = two.lines().collect();
+    assert!(lines[0].contains("\"message\":\"second\""), "{two}");
+    assert!(lines[1].contains("the old one stays in use") && lines[1].contains("three"), "{two}");
+    assert!(lines[2].ends_with("master: third") && lines.len() == 3, "{two}");
 }
 
 #[test]

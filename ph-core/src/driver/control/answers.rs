@@ -117,7 +117,7 @@ impl Driver<'_> {
     }
 
     /// Tells those who wait for a verdict what it is.
-    fn judge(&mut self, notice: Notice, now: Time) {
+    fn tell_verdict(&mut self, notice: Notice, now: Time) {
         let is_it = |wish: Wish| match (notice, wish) {
             (Notice::Loading { .. }, Wish::Reload(None)) => true,
             (
@@ -238,7 +238,7 @@ impl Driver<'_> {
         for token in gone {
             self.control.forget(token, &self.epoll);
         }
-        self.judge(notice, now);
+        self.tell_verdict(notice, now);
     }
 
     /// The end of a turn: answers what can be answered now, and sends it.

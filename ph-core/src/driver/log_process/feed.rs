@@ -21,6 +21,8 @@ pub enum LogOrder {
     /// Files are to be opened anew (SIGUSR1). It is the log process that says when it has done it: the
     /// line is to be in the new file.
     Reopen,
+    /// End now, as after a kill: another one is started at once, which has the settings of today.
+    Renew,
     /// Everything has ended: bring to the log what is there, and end.
     Finish,
     /// The master is no more, and ended nobody: bring everything to the log until all sources have
@@ -53,8 +55,8 @@ impl LogFeed {
         self.channel.as_fd()
     }
 
-    /// The orders that are there now, without waiting. After [`LogOrder::Finish`] and
-    /// [`LogOrder::Orphaned`] there are no more.
+    /// The orders that are there now, without waiting. After [`LogOrder::Renew`],
+    /// [`LogOrder::Finish`] and [`LogOrder::Orphaned`] there are no more.
     ///
     /// # Errors
     ///
@@ -75,7 +77,8 @@ impl LogFeed {
                 Err(Errno::ECONNRESET) => Some(LogOrder::Orphaned),
                 Err(errno) => return Err(errno.into()),
             };
-            self.is_over = matches!(order, Some(LogOrder::Finish | LogOrder::Orphaned));
+            self.is_over =
+                matches!(order, Some(LogOrder::Renew | LogOrder::Finish | LogOrder::Orphaned));
             if let Some(LogOrder::Reopen) = order {
                 signals::count_reopen();
             }

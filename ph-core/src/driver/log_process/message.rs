@@ -16,6 +16,7 @@ const NAME_LIMIT: usize = 64;
 const SOURCE: u8 = b's';
 pub(super) const REOPEN: u8 = b'r';
 pub(super) const FINISH: u8 = b'f';
+pub(super) const RENEW: u8 = b'n';
 
 /// A source: what, whose, which output, and the numbers in their order; a helper's name follows.
 const SOURCE_LENGTH: usize = 3 + 8 + 3 * 4;
@@ -52,6 +53,7 @@ pub(super) fn parse(message: &[u8], pipe: Option<OwnedFd>) -> Option<LogOrder> {
     match message {
         [REOPEN] => return Some(LogOrder::Reopen),
         [FINISH] => return Some(LogOrder::Finish),
+        [RENEW] => return Some(LogOrder::Renew),
         _ => {}
     }
     let (head, name) = message.split_at_checked(SOURCE_LENGTH)?;
