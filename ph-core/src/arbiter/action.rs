@@ -330,6 +330,12 @@ pub enum Notice {
         /// It was not refused, but not read in time.
         is_timeout: bool,
     },
+    /// The configuration was read, and nothing is to come of it: it is the one that is in force, or was only
+    /// to be judged.
+    LoadUnneeded {
+        /// What it would have been called.
+        generation: Generation,
+    },
     /// The workers are being replaced, that of one slot first.
     Rolling {
         /// What the new ones are.

@@ -104,6 +104,11 @@ pub enum Event {
         /// The one that was asked for.
         generation: Generation,
     },
+    /// A third: it was read, and nothing is to come of it.
+    LoadUnneeded {
+        /// The one that was asked for.
+        generation: Generation,
+    },
     /// The workers of the successor are ready.
     SuccessorReady,
     /// The successor has taken over.

@@ -172,6 +172,7 @@ impl Arbiter {
             Event::MemoryRead { worker, bytes } => self.on_memory_read(worker, bytes, actions),
             Event::Loaded { generation, policy } => self.on_loaded(generation, policy, actions),
             Event::LoadFailed { generation } => self.on_load_failed(generation, actions),
+            Event::LoadUnneeded { generation } => self.on_load_unneeded(generation, actions),
             Event::SuccessorReady => self.on_successor_ready(actions),
             Event::TakenOver => self.on_taken_over(actions),
             Event::SuccessorEnded { status } => self.on_successor_ended(status, actions),

@@ -257,6 +257,13 @@ impl Arbiter {
         }
     }
 
+    pub(super) fn on_load_unneeded(&mut self, generation: Generation, actions: &mut Vec<Action>) {
+        if self.loading_since(generation).is_some() {
+            self.reload.stage = None;
+            actions.push(Action::Notify(Notice::LoadUnneeded { generation }));
+        }
+    }
+
     fn loading_since(&self, wanted: Generation) -> Option<Time> {
         match self.reload.stage {
             Some(Stage::Loading { generation, since, .. }) => {

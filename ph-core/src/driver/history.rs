@@ -22,6 +22,8 @@ pub(super) struct History {
     pub(super) reloads: Reloads,
     /// Why the last configuration was refused, as its loader said it.
     pub(super) refusal: String,
+    /// What it would have changed, if it was only to be judged; or that it changes nothing.
+    pub(super) outlook: String,
 }
 
 /// The past of one slot.
@@ -91,6 +93,7 @@ impl History {
                 self.last_error = Some(format!("upgrade failed: {how}"));
             }
             Notice::Loading { .. }
+            | Notice::LoadUnneeded { .. }
             | Notice::Rolling { .. }
             | Notice::CanaryProven { .. }
             | Notice::RolledBack { .. }

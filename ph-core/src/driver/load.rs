@@ -37,6 +37,27 @@ pub struct LoadRequest {
     dry_run: bool,
 }
 
+/// How far those who ordered the next reload want it to go.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct PendingLoad(Option<LoadFlags>);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct LoadFlags {
+    only_if_changed: bool,
+    dry_run: bool,
+}
+
+impl PendingLoad {
+    /// One more order. Several that wait are one reload, which goes as far as any of them wants.
+    pub(super) fn join(&mut self, only_if_changed: bool, dry_run: bool) {
+        let before = self.0.unwrap_or(LoadFlags { only_if_changed: true, dry_run: true });
+        self.0 = Some(LoadFlags {
+            only_if_changed: before.only_if_changed && only_if_changed,
+            dry_run: before.dry_run && dry_run,
+        });
+    }
+}
+
 impl LoadRequest {
     /// What [`Master::note`] said of the configuration that is in force.
     #[must_use]
@@ -136,7 +157,9 @@ impl Driver<'_> {
             return Some(Event::Loaded { generation, policy });
         };
         let note = self.eras.current().spec.note.clone();
-        let request = LoadRequest { note, ..LoadRequest::default() };
+        let LoadFlags { only_if_changed, dry_run } =
+            std::mem::take(&mut self.load_flags).0.unwrap_or_default();
+        let request = LoadRequest { note, only_if_changed, dry_run };
         match self.with_signals_blocked(|driver| driver.fork_loader(generation, &loader, &request))
         {
             Ok(loading) => {
@@ -251,11 +274,15 @@ impl Driver<'_> {
             }
             Judged::Unchanged => {
                 info!("the configuration has not changed");
-                Event::LoadFailed { generation }
+                self.history.outlook = "nothing has changed, nothing was reloaded".to_owned();
+                Event::LoadUnneeded { generation }
             }
             Judged::WouldDo(changes) => {
-                info!("the configuration would do: {changes}");
-                Event::LoadFailed { generation }
+                let changes =
+                    if changes.is_empty() { "nothing changed".to_owned() } else { changes };
+                info!("the configuration is good: {changes}");
+                self.history.outlook = format!("the configuration is good: {changes}");
+                Event::LoadUnneeded { generation }
             }
         };
         self.step(now, event);

@@ -19,7 +19,7 @@ use super::error::{Finished, RunError, system};
 use super::helpers::{Helper, HelperPlace};
 use super::history::History;
 use super::listeners::{Address, Listeners};
-use super::load::{LoadRequest, Loader};
+use super::load::{LoadRequest, Loader, PendingLoad};
 use super::log_process::LogPipes;
 use super::manager::Manager;
 use super::pidfile::Pidfile;
@@ -384,6 +384,7 @@ impl Settings {
             seats: seats.map(Rc::new),
             dev_null: fds::dev_null().map_err(system("open /dev/null"))?,
             loading: None,
+            load_flags: PendingLoad::default(),
             loaders: Vec::new(),
             pidfile: pidfile.as_ref(),
             origin: &origin,

@@ -80,7 +80,7 @@ use control::CONTROL_FROM;
 use era::Eras;
 use helpers::HelperPlace;
 use history::History;
-use load::Loading;
+use load::{Loading, PendingLoad};
 use log_process::LogPipes;
 use manager::Manager;
 use master::Settings;
@@ -125,6 +125,7 @@ struct Driver<'a> {
     dev_null: OwnedFd,
     /// The configuration that is being read.
     loading: Option<Loading>,
+    load_flags: PendingLoad,
     /// Loaders that are not reaped, of which one at most is waited for.
     loaders: Vec<Pid>,
     pidfile: Option<&'a RefCell<HeldPidfile>>,
@@ -301,7 +302,12 @@ impl Driver<'_> {
                     let count = i32::try_from(arrived.count).unwrap_or(i32::MAX);
                     orders.push(Order::ScaleBy(by.saturating_mul(count)));
                 }
-                Some(order) => orders.push(order),
+                Some(order) => {
+                    if order == Order::Reload {
+                        self.load_flags.join(false, false);
+                    }
+                    orders.push(order);
+                }
                 None => {}
             }
         }

@@ -81,6 +81,7 @@ pub(super) fn report(notice: Notice, people: &People<'_>, stop_signal: Signal) {
         }
         Notice::Loading { .. }
         | Notice::LoadRefused { .. }
+        | Notice::LoadUnneeded { .. }
         | Notice::Rolling { .. }
         | Notice::CanaryProven { .. }
         | Notice::Reloaded { .. }
@@ -143,6 +144,7 @@ fn report_reload(notice: Notice, children: &Children) {
             error!("reload refused: the configuration was not read in time; nothing has changed");
         }
         Notice::LoadRefused { .. } => error!("reload refused; nothing has changed"),
+        Notice::LoadUnneeded { .. } => info!("nothing is reloaded"),
         Notice::Rolling { generation, canary } => {
             info!("worker {canary} is the canary of generation {generation}");
         }

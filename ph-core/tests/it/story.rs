@@ -105,6 +105,7 @@ fn parse(text: &str, policy: Policy) -> Event {
         ["loaded", number, ref changes @ ..] => {
             Event::Loaded { generation: generation(number), policy: changed(policy, changes) }
         }
+        ["unneeded", number] => Event::LoadUnneeded { generation: generation(number) },
         ["refused", number] => Event::LoadFailed { generation: generation(number) },
         ["probed", worker, "ready"] => Event::Probed { worker: id(worker), is_ready: true },
         ["probed", worker, "not"] => Event::Probed { worker: id(worker), is_ready: false },
@@ -256,6 +257,7 @@ fn show_notice(notice: Notice) -> String {
         }
         Notice::Loading { generation } => format!("*loading {generation}"),
         Notice::LoadRefused { generation, is_timeout: true } => format!("*late load {generation}"),
+        Notice::LoadUnneeded { generation } => format!("*unneeded {generation}"),
         Notice::LoadRefused { generation, .. } => format!("*refused {generation}"),
         Notice::Rolling { generation, canary } => format!("*rolling {generation} canary @{canary}"),
         Notice::CanaryProven { worker } => format!("*canary {worker}"),

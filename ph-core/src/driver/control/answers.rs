@@ -101,7 +101,11 @@ impl Driver<'_> {
                 self.step(now, Event::Ordered(Order::Reopen));
                 self.finish(token, 0, "the log files are opened again", now);
             }
-            Request::Reload { .. } => self.order(token, Wish::Reload(None), "reload", now),
+            Request::Reload { if_changed, dry_run } => {
+                self.load_flags.join(*if_changed, *dry_run);
+                let what = if *dry_run { "judge the configuration" } else { "reload" };
+                self.order(token, Wish::Reload(None), what, now);
+            }
             Request::Upgrade => self.order(token, Wish::Upgrade, "upgrade", now),
         }
     }
@@ -122,6 +126,7 @@ impl Driver<'_> {
             (Notice::Loading { .. }, Wish::Reload(None)) => true,
             (
                 Notice::LoadRefused { generation, .. }
+                | Notice::LoadUnneeded { generation }
                 | Notice::Reloaded { generation, .. }
                 | Notice::RolledBack { generation, .. },
                 Wish::Reload(Some(wanted)),
@@ -157,6 +162,9 @@ impl Driver<'_> {
             let (workers, took) = (self.arbiter.target(), span(took));
             let text = format!("{workers} workers are of generation {generation} after {took}");
             return (0, text);
+        }
+        if let Notice::LoadUnneeded { .. } = notice {
+            return (0, self.history.outlook.clone());
         }
         if let Notice::Upgraded { took } = notice {
             return (0, format!("a successor has taken over after {}", span(took)));

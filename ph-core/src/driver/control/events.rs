@@ -84,6 +84,7 @@ pub(super) fn event_of(notice: Notice, children: &Children) -> Option<Event> {
         Notice::LoadRefused { .. } => {
             (EventKind::Reload, None, "reload refused; nothing has changed".to_owned())
         }
+        Notice::LoadUnneeded { .. } => (EventKind::Reload, None, "nothing is reloaded".to_owned()),
         Notice::Rolling { generation, canary } => {
             let text = format!("is the canary of generation {generation}");
             return Some(of_slot(EventKind::Reload, canary, &text));

@@ -54,6 +54,17 @@ fn a_refused_configuration_changes_nothing() {
 }
 
 #[test]
+fn a_configuration_of_which_nothing_is_to_come_changes_nothing() {
+    continue_with(
+        four(),
+        "100 | reload     | load 2
+         101 | unneeded 2 | *unneeded 2
+         101 | loaded 2   | -
+         102 | reload     | load 2",
+    );
+}
+
+#[test]
 fn a_configuration_that_is_not_read_in_time_is_refused() {
     continue_with(
         four(),

@@ -103,6 +103,7 @@ fn slot_of(arbiter: &Arbiter, event: Event) -> Option<Slot> {
         | Event::LoadFailed { .. }
         | Event::SuccessorReady
         | Event::TakenOver
+        | Event::LoadUnneeded { .. }
         | Event::SuccessorEnded { .. }
         | Event::PredecessorGone
         | Event::Ordered(_)
@@ -156,6 +157,7 @@ impl Twin {
             | Event::Probed { .. }
             | Event::SuccessorReady
             | Event::TakenOver
+            | Event::LoadUnneeded { .. }
             | Event::SuccessorEnded { .. }
             | Event::PredecessorGone
             | Event::Tick => {}

@@ -5,9 +5,10 @@
 
 use std::time::Duration;
 
+use super::loads::LOAD_TIMEOUT;
 use ph_core::arbiter::{
-    CLOSING_GRACE, ExitWith, HelperEnd, HelperRole, LOAD_TIMEOUT, OnCrashLoop, Order, Policy,
-    Readiness, Share, Time, WorkerKind,
+    CLOSING_GRACE, ExitWith, HelperEnd, HelperRole, OnCrashLoop, Order, Policy, Readiness, Share,
+    Time, WorkerKind,
 };
 
 use super::loads::LoadFaults;

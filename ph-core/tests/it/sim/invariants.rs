@@ -281,6 +281,7 @@ impl Observer {
             Event::LoadFailed { generation } => self.on_answer(generation, None),
             Event::SuccessorReady
             | Event::TakenOver
+            | Event::LoadUnneeded { .. }
             | Event::SuccessorEnded { .. }
             | Event::PredecessorGone => {}
             Event::StraysCounted { left } => self.on_strays_counted(left),

@@ -3,13 +3,14 @@
 
 use std::time::Duration;
 
-use ph_core::arbiter::{
-    Event, Generation, LOAD_TIMEOUT, OnCrashLoop, Policy, Readiness, Share, Time,
-};
+use ph_core::arbiter::{Event, Generation, OnCrashLoop, Policy, Readiness, Share, Time};
 
 use super::lives::{End, Life};
 use super::rng::Rng;
 use ph_core::arbiter::ExitStatus;
+
+/// The policy's, in every life.
+pub(super) const LOAD_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How often what goes wrong with a reload, in a thousand; drawn at each of them.
 #[derive(Clone, Debug, Default)]

@@ -101,6 +101,7 @@ impl Path {
             | Event::Probed { .. }
             | Event::SuccessorReady
             | Event::TakenOver
+            | Event::LoadUnneeded { .. }
             | Event::SuccessorEnded { .. }
             | Event::PredecessorGone
             | Event::Tick => None,

@@ -140,6 +140,7 @@ impl Observer {
             | Notice::UpgradeFailed { .. }
             | Notice::Booted { .. }
             | Notice::NotBooted { .. }
+            | Notice::LoadUnneeded { .. }
             | Notice::CrashLoop { .. }
             | Notice::Scaled { .. }
             | Notice::ScaleLimited { .. }

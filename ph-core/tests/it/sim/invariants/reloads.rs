@@ -7,8 +7,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::super::loads::LOAD_TIMEOUT;
 use ph_core::arbiter::{
-    Action, Generation, LOAD_TIMEOUT, Notice, Policy, Readiness, RollFault, Slot, Time, WorkerId,
+    Action, Generation, Notice, Policy, Readiness, RollFault, Slot, Time, WorkerId,
 };
 
 use super::{Observer, Seen, Verdict, Violation, hold};
@@ -289,6 +290,7 @@ impl Observer {
             | Notice::Stopping { .. }
             | Notice::Quitting { .. }
             | Notice::Leaving { .. }
+            | Notice::LoadUnneeded { .. }
             | Notice::Upgrading
             | Notice::Upgraded { .. }
             | Notice::UpgradeFailed { .. }

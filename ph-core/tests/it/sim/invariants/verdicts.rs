@@ -3,7 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use ph_core::arbiter::{LOAD_TIMEOUT, Slot, Time};
+use super::super::loads::LOAD_TIMEOUT;
+use ph_core::arbiter::{Slot, Time};
 
 use super::reloads::{Reloads, Stage};
 use super::{Observer, Seen, Verdict, Violation, hold};

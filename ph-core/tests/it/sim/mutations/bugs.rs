@@ -275,6 +275,7 @@ fn worker_of(event: Event) -> Option<WorkerId> {
         | Event::LoadFailed { .. }
         | Event::SuccessorReady
         | Event::TakenOver
+        | Event::LoadUnneeded { .. }
         | Event::SuccessorEnded { .. }
         | Event::PredecessorGone
         | Event::Ordered(_)
