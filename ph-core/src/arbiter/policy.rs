@@ -41,7 +41,7 @@ pub(super) fn is_too_late(late: Duration, period: Duration) -> bool {
 
 /// The numbers the arbiter decides by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct Policy {
     /// Workers to keep alive, 1..=`max_workers`.
     pub target: u32,
