@@ -14,16 +14,21 @@ use crate::output::Color;
 
 mod control;
 mod logs;
+mod start;
 
 pub(crate) use control::{Change, ReachArgs, Reload, Scale, Status, Stop, Upgrade};
 pub(crate) use logs::{Lines, Logs, Reopen, Rotate};
+pub(crate) use start::{Bare, Start, WaitArgs};
 
 /// Keeps N workers of a program alive.
 #[derive(Debug, Parser)]
-#[command(version, arg_required_else_help = true)]
+#[command(version, arg_required_else_help = true, args_conflicts_with_subcommands = true)]
 pub(crate) struct Cli {
     #[command(subcommand)]
-    pub(crate) verb: Verb,
+    pub(crate) verb: Option<Verb>,
+
+    #[command(flatten, next_help_heading = "Without a command")]
+    pub(crate) bare: Bare,
 }
 
 #[derive(Debug, Subcommand)]
@@ -40,6 +45,10 @@ pub(crate) enum Verb {
     Upgrade(Upgrade),
     /// Stop services, and wait until they have ended
     Stop(Stop),
+    /// Start services in the background, and wait until their workers are ready
+    Start(Start),
+    /// Stop services, and start them again
+    Restart(Start),
     /// Say all that would keep services from starting, without starting them
     Check(Check),
     /// Show, get and set what the configuration says
@@ -338,8 +347,27 @@ found, 154 already running; with --exit-with that of a worker, 128+N if signal N
 impl Cli {
     /// Reads the arguments of this process; `name` is what the program calls itself in its help.
     pub(crate) fn read(name: &'static str) -> Result<Self, clap::Error> {
-        let command = Self::command().name(name).bin_name(name);
-        Self::from_arg_matches(&command.try_get_matches()?)
+        Self::of_words(name, &std::env::args_os().collect::<Vec<_>>())
+    }
+
+    /// Without a verb, what follows the dashes is the command too; to clap it would be a reason to take a
+    /// misspelt verb for a misplaced argument.
+    fn of_words(name: &'static str, words: &[OsString]) -> Result<Self, clap::Error> {
+        let parse = |words: &[OsString]| {
+            let command = Self::command().name(name).bin_name(name);
+            let usage = format!("{name} <COMMAND>\n       {name} [OPTIONS] [-- <CMD>...]");
+            let command = command.override_usage(usage);
+            Self::from_arg_matches(&command.try_get_matches_from(words)?)
+        };
+        let dashes = words.iter().position(|word| word == "--");
+        if let Some((before, [_, command @ ..])) = dashes.map(|place| words.split_at(place))
+            && let Ok(mut cli) = parse(before)
+            && cli.verb.is_none()
+        {
+            cli.bare.command = command.to_vec();
+            return Ok(cli);
+        }
+        parse(words)
     }
 }
 
@@ -353,6 +381,7 @@ impl Verb {
             Self::Reload(reload) => reload.json,
             Self::Upgrade(upgrade) => upgrade.json,
             Self::Stop(stop) => stop.json,
+            Self::Start(start) | Self::Restart(start) => start.wait.json,
             Self::Check(check) => check.json,
             Self::Config(config) => match &config.verb {
                 ConfigVerb::Show(show) => show.json,
@@ -391,9 +420,24 @@ mod tests {
     fn what_follows_the_dashes_is_the_command() {
         let cli =
             Cli::try_parse_from(["ph", "run", "-n", "4", "web", "--", "sleep", "-n"]).unwrap();
-        let Verb::Run(run) = cli.verb else { panic!("it is a run") };
+        let Some(Verb::Run(run)) = cli.verb else { panic!("it is a run") };
         assert_eq!(run.section.name(), Some("web"));
         assert_eq!(run.command, ["sleep", "-n"]);
+    }
+
+    #[test]
+    fn without_a_verb_too() {
+        let read = |line: &str| {
+            Cli::of_words("ph", &line.split(' ').map(OsString::from).collect::<Vec<_>>())
+        };
+        let cli = read("ph -c F -s web -- sleep -n").unwrap();
+        assert!(cli.verb.is_none());
+        assert_eq!(cli.bare.run().section.name(), Some("web"));
+        assert_eq!(cli.bare.run().command, ["sleep", "-n"]);
+        assert!(matches!(read("ph start -- sleep"), Ok(Cli { verb: Some(Verb::Start(_)), .. })));
+        let error = read("ph strat -- sleep").unwrap_err().to_string();
+        assert!(error.contains("'start'"), "{error}");
+        assert!(read("ph -s web run").is_err());
     }
 
     #[test]

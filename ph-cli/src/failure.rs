@@ -128,6 +128,23 @@ impl Failure {
         self.remedy.as_deref()
     }
 
+    /// What could not be done.
+    pub(crate) fn attempted(&self) -> Option<&str> {
+        self.attempt.as_deref()
+    }
+
+    /// What the configuration reports.
+    pub(crate) fn reported(&self) -> Option<&str> {
+        self.report.as_deref()
+    }
+
+    /// One that another process of this program had, by its parts, which are escaped: the attempt, where it was
+    /// set, the remedy, what the configuration reports.
+    pub(crate) fn told(code: Exit, why: String, parts: [Option<String>; 4]) -> Self {
+        let [attempt, set_by, remedy, report] = parts.map(|part| part.map(Box::from));
+        Self { code, attempt, why, set_by, spot: None, remedy, report }
+    }
+
     /// The same for programs.
     pub(crate) fn to_json(&self) -> serde_json::Value {
         let message = match (&self.report, &self.attempt) {

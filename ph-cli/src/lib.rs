@@ -30,6 +30,7 @@ use ph_core::{Context, Master, Worker};
 
 use args::{Cli, Verb};
 pub use exit::Exit;
+use failure::Failure;
 
 /// Makes the master of a service; which workers it has is the program's choice.
 type MakeMaster = Rc<dyn Fn(&str) -> Master>;
@@ -92,21 +93,10 @@ impl App {
                 return code.into();
             }
         };
-        let is_json = cli.verb.is_json();
+        let is_json = cli.verb.as_ref().is_some_and(Verb::is_json);
         let done = match cli.verb {
-            Verb::Run(run) => verbs::run::run(&self, &run),
-            Verb::Config(config) => verbs::config::config(&config),
-            Verb::Init(init) => verbs::init::init(&init),
-            Verb::Status(status) => verbs::status::status(&status),
-            Verb::Scale(scale) => verbs::scale::scale(&scale),
-            Verb::Reload(reload) => verbs::tell::reload(&reload),
-            Verb::Upgrade(upgrade) => verbs::tell::upgrade(&upgrade),
-            Verb::Stop(stop) => verbs::tell::stop(&stop),
-            Verb::Check(check) => verbs::check::check(&self, &check),
-            Verb::Logs(logs) => verbs::logs::logs(&logs),
-            Verb::Rotate(rotate) => verbs::rotate::rotate(&rotate),
-            Verb::Reopen(reopen) => verbs::reopen::reopen(&reopen),
-            Verb::Probe(probe) => verbs::probe::probe(&probe),
+            None => verbs::start::bare(&self, cli.bare),
+            Some(verb) => self.perform(verb),
         };
         match done {
             Ok(code) => code,
@@ -118,6 +108,26 @@ impl App {
                 }
                 failure.code.into()
             }
+        }
+    }
+
+    fn perform(&self, verb: Verb) -> Result<ExitCode, Failure> {
+        match verb {
+            Verb::Status(status) => verbs::status::status(&status),
+            Verb::Scale(scale) => verbs::scale::scale(&scale),
+            Verb::Reload(reload) => verbs::tell::reload(&reload),
+            Verb::Upgrade(upgrade) => verbs::tell::upgrade(&upgrade),
+            Verb::Stop(stop) => verbs::tell::stop(&stop),
+            Verb::Probe(probe) => verbs::probe::probe(&probe),
+            Verb::Run(run) => verbs::run::run(self, &run),
+            Verb::Start(start) => verbs::start::start(self, &start),
+            Verb::Restart(start) => verbs::start::restart(self, &start),
+            Verb::Config(config) => verbs::config::config(&config),
+            Verb::Init(init) => verbs::init::init(&init),
+            Verb::Check(check) => verbs::check::check(self, &check),
+            Verb::Logs(logs) => verbs::logs::logs(&logs),
+            Verb::Rotate(rotate) => verbs::rotate::rotate(&rotate),
+            Verb::Reopen(reopen) => verbs::reopen::reopen(&reopen),
         }
     }
 }

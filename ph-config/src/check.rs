@@ -3,7 +3,7 @@
 //! A problem is put where the operator can act: at the stronger origin of the two, a flag before a
 //! variable, that before a line, and a line before a default.
 
-use crate::error::{Origin, Place, Problem, Report, shown};
+use crate::error::{Origin, Place, Problem, Report, nearest, shown};
 use crate::own_files::{OwnFile, Whereabouts};
 use crate::settings::Settings;
 use crate::value::{Amount, Bind, ProbeTarget, WorkerCount};
@@ -88,6 +88,26 @@ fn own_probe(settings: &Settings, report: &mut Report) {
     }
 }
 
+/// What a section depends on is another section that is there.
+pub(crate) fn dependencies(settings: &Settings, sections: &[String], report: &mut Report) {
+    for wanted in &settings.depends_on {
+        let (message, mend) = if wanted == settings.name() {
+            let message = format!("expected other sections, got {} itself", shown(wanted));
+            (message, "take it out of depends_on".to_owned())
+        } else if sections.contains(wanted) {
+            continue;
+        } else {
+            let near = nearest(wanted, sections.iter().map(String::as_str));
+            let mend = near.map_or_else(
+                || "name a section of this configuration".to_owned(),
+                |near| format!("did you mean {}?", shown(near)),
+            );
+            (format!("expected sections that are there, got {}", shown(wanted)), mend)
+        };
+        report.error(disagree(settings, ["depends_on"; 2], message, &mend));
+    }
+}
+
 /// `user` and `group` can both name the group. A name and an id may mean the same one, but only
 /// the host could tell.
 fn one_group(settings: &Settings, report: &mut Report) {
@@ -162,7 +182,12 @@ fn separate_files(settings: &Settings, configuration: &[Whereabouts], report: &m
     }
 }
 
-fn disagree(settings: &Settings, keys: [&str; 2], message: String, mend: &str) -> Problem {
+pub(crate) fn disagree(
+    settings: &Settings,
+    keys: [&str; 2],
+    message: String,
+    mend: &str,
+) -> Problem {
     let strength = |key: &str| match settings.origin(key) {
         Origin::Default => 0,
         Origin::File { .. } => 1,

@@ -39,6 +39,7 @@
 //! | `layers` | figment: which layer wins, and whose value it is |
 //! | `interpolate`, `keys` | `%(name)s`; unknown keys, helpers, comments after values |
 //! | `load`, `check` | the order of the steps; what settings must agree on |
+//! | `order` | which section is started after which |
 //! | `own_files` | the files a service takes for itself, and when two paths are one file |
 //! | `edit` | one value written back into a file, in place |
 //! | `error` | [`Problem`], [`Origin`], the report |
@@ -57,6 +58,7 @@ mod interpolate;
 mod keys;
 mod layers;
 mod load;
+mod order;
 mod own_files;
 mod read;
 pub mod reference;
@@ -79,6 +81,7 @@ pub use interpolate::bind_late;
 pub use keys::takes_comment;
 pub use layers::Overridden;
 pub use load::{Loaded, Override};
+pub use order::start_order;
 pub use own_files::{OwnFile, Whereabouts};
 pub use row::{Apply, Change, SettingInfo};
 pub use settings::{SETTINGS, Settings};

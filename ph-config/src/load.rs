@@ -78,6 +78,7 @@ impl Configuration {
         let (mut reader, settings) = self.read_values(&merged, name, report);
         if let Some(settings) = &settings {
             check::together(settings, self.places(), &mut reader.report);
+            check::dependencies(settings, self.sections(), &mut reader.report);
         }
         let variables = reader.read_env_files(self.foreign_writers);
         let warnings = reader.report.finish()?;

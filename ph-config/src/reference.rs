@@ -109,6 +109,7 @@ fn toml_default(row: &SettingInfo) -> String {
         | Schema::Size
         | Schema::Share
         | Schema::Name
+        | Schema::Section
         | Schema::Identity
         | Schema::Path
         | Schema::Address

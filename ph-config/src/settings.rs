@@ -31,8 +31,8 @@ use crate::value::{
     LIMIT_SIZE, LINE_SIZE, LOG_COMPRESS, LOG_FORMAT, LOG_LEVEL, LOG_OVERFLOW, LOG_ROTATE,
     LOG_TARGET, LogCompress, LogFormat, LogLevel, LogOverflow, LogRotate, LogTarget, NAME, NICE,
     ON_CRASH_LOOP, OOM_SCORE, OPTIONAL_BOOLEAN, OPTIONAL_DURATION, OPTIONAL_FILE, OPTIONAL_FOLDER,
-    OnCrashLoop, READY, Ready, Rlimit, SIZE, STOP_SIGNAL, StopSignal, UMASK, USER, UserSpec,
-    WORKER_COUNT, WORKER_LIMIT, WorkerCount,
+    OnCrashLoop, READY, Ready, Rlimit, SECTIONS, SIZE, STOP_SIGNAL, StopSignal, UMASK, USER,
+    UserSpec, WORKER_COUNT, WORKER_LIMIT, WorkerCount,
 };
 
 /// The row of a key, if it is in the table.
@@ -170,6 +170,10 @@ settings! {
         "The socket where `ph status`, `ph scale`, `ph stop` and others find the master, or `off`; not set, it is beside the pidfile and ends in `.sock`.";
     control_allow: Vec<Allow> = "", Restart, ALLOWED,
         "Who may use that socket, beside root and the master's own user: users, and groups with a `@` before their names.";
+    autostart: bool = "true", Live, BOOLEAN,
+        "Whether `ph start` starts this section too when no section is named.";
+    depends_on: Vec<String> = "", Live, SECTIONS,
+        "Sections that are started before this one, as far as they are started together with it; if one of them fails, this one is not started.";
     proc_name: String = "%(section)s", Live, NAME,
         "The name in the titles that `ps` shows.";
     include: Vec<String> = "", Live, GLOBS,

@@ -31,9 +31,10 @@ mod worker;
 pub use arbiter::{ExitWith, OnCrashLoop, Outcome, Policy, Readiness, Share, WorkerKind};
 #[cfg(feature = "driver")]
 pub use driver::{
-    Address, Allowed, Command, CommandError, ControlSocket, CpuAffinity, Expand, Finding, Finished,
-    Helper, HelperContext, KillMode, LoadRequest, LogFeed, LogOrder, Master, Pidfile, Rehearsal,
-    RunError, Running, tell_predecessor,
+    Address, Allowed, BootNews, BootReporter, BootWatch, Command, CommandError, ControlSocket,
+    CpuAffinity, Detached, Expand, Finding, Finished, Heard, Helper, HelperContext, KillMode,
+    LoadRequest, LogFeed, LogOrder, Master, Pidfile, Rehearsal, RunError, Running, detach,
+    is_successor, note_of_predecessor, tell_predecessor,
 };
 #[cfg(feature = "driver")]
 pub use sys::{Account, AccountError, Resource, Signal, reopen_count, wiped_by_fork};

@@ -3,6 +3,7 @@
 //! One file a subject; what they stand on is in `tests/support`. `misbehave` is the worker that
 //! does whatever is asked, `jobexecute` and `minimal` are examples as people read them.
 
+mod background;
 mod conditions;
 mod deaths;
 mod helpers;

@@ -90,6 +90,7 @@ impl Pass<'_> {
         if let ([], Err(errors)) = (names.as_slice(), configuration.load(None, &[])) {
             self.refuse(None, errors);
         }
+        self.check_order();
         shared::compare(&self.checked, &mut self.findings);
     }
 
@@ -120,6 +121,15 @@ impl Pass<'_> {
         }
         let checked = &mut self.checked[number];
         (checked.service, checked.running) = (Some(service), outlook.running);
+    }
+
+    /// Sections that depend on each other in a circle, of those that can be loaded.
+    fn check_order(&mut self) {
+        let services = self.checked.iter().filter_map(|it| it.service.as_ref());
+        let settings: Vec<_> = services.map(|it| &it.settings).collect();
+        if let Err(errors) = ph_config::start_order(&settings) {
+            self.refuse(None, errors);
+        }
     }
 
     /// A section, or with no number a file, that cannot be loaded.

@@ -5,6 +5,7 @@
 //! no failure, and an interrupt ends it as it ends any program.
 
 mod filter;
+mod last;
 mod parts;
 mod paths;
 mod show;
@@ -24,6 +25,7 @@ use crate::args::{Lines, Logs};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use filter::Filter;
+pub(crate) use last::of_pid as last_lines_of;
 use show::{Ended, Show};
 
 /// How many lines are shown unless something else is asked for.

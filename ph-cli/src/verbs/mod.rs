@@ -9,5 +9,6 @@ pub(crate) mod reopen;
 pub(crate) mod rotate;
 pub(crate) mod run;
 pub(crate) mod scale;
+pub(crate) mod start;
 pub(crate) mod status;
 pub(crate) mod tell;

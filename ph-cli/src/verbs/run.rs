@@ -3,9 +3,10 @@
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use ph_config::{Configuration, Loaded, Override, Source};
-use ph_core::{Command, ExitWith, LoadRequest, Master, Outcome};
+use ph_core::{BootReporter, Command, ExitWith, LoadRequest, Master, Outcome};
 
 use crate::args::Run;
 use crate::exit::Exit;
@@ -17,39 +18,13 @@ use crate::{adhoc, source};
 
 /// Runs the service the arguments describe until it is told to stop.
 pub(crate) fn run(app: &App, args: &Run) -> Result<ExitCode, Failure> {
-    let (source, section) = (&args.source, args.section.name());
-    let is_adhoc = !args.command.is_empty() && source.config.is_none() && section.is_none();
-    let place = if is_adhoc { Place::without_file(source)? } else { Place::find(source)? };
-    let loaded = load(args, &place)?;
-    let section = place.file.is_some().then(|| loaded.settings.name().to_owned());
-    let (program, forked) = (app.name, app.forked.clone());
-    let start = Start { program, forked, args: args.clone(), place, section };
-    let (service, warnings) = start.service(loaded)?;
-    let is_terminal = std::io::stderr().is_terminal();
-    let (log, of_log) = LogOfService::open(&service.settings, is_terminal)
-        .map_err(|error| service.log_failure(&error))?;
-    for warning in warnings.into_iter().chain(of_log) {
-        tracing::warn!("{warning}");
-    }
-    let exit_with = args.exit_with.map(ExitWith::from);
-    let master = service.master(log, exit_with)?;
-    start.see_trust(&service, &master)?;
-    let master = master
-        .on_reload(move |request| start.reload(request).map_err(|failure| failure.to_string()));
-    let mut finished = master.run().map_err(|error| service.run_failure(&error))?;
-    let (outcome, why) = (finished.outcome, finished.spawn_failure.take());
-    #[expect(clippy::mem_forget, reason = "a signal on the way out must not change the exit code")]
-    std::mem::forget(finished);
-    match (outcome, why) {
-        (Outcome::NotFound | Outcome::NotExecutable, Some(why)) => {
-            Err(service.command_failure(outcome.code(), &why))
-        }
-        (outcome, _) => Ok(Exit::Code(outcome.code()).into()),
-    }
+    let start = Start::new(app, args)?;
+    let (service, warnings) = start.service()?;
+    Ok(start.serve(&service, warnings, None)?.into())
 }
 
 /// What a start was told, and each reload is told again.
-struct Start {
+pub(super) struct Start {
     program: &'static str,
     forked: Option<MakeMaster>,
     args: Run,
@@ -58,9 +33,77 @@ struct Start {
     section: Option<String>,
 }
 
+/// Who waits for the start, and how long the workers may take.
+pub(super) type Wait = (BootReporter, Option<Duration>);
+
 impl Start {
-    /// The service as the configuration has it, and what is to be said about that.
-    fn service(&self, loaded: Loaded) -> Result<(Service, Vec<String>), Failure> {
+    pub(super) fn new(app: &App, args: &Run) -> Result<Self, Failure> {
+        let (source, section) = (&args.source, args.section.name());
+        let is_adhoc = !args.command.is_empty() && source.config.is_none() && section.is_none();
+        let place = if is_adhoc { Place::without_file(source)? } else { Place::find(source)? };
+        Ok(Self {
+            program: app.name,
+            forked: app.forked.clone(),
+            args: args.clone(),
+            place,
+            section: None,
+        })
+    }
+
+    /// Whether there is no file.
+    pub(super) fn is_adhoc(&self) -> bool {
+        self.place.file.is_none()
+    }
+
+    /// Runs the master until it is told to stop.
+    pub(super) fn serve(
+        mut self,
+        service: &Service,
+        warnings: Vec<String>,
+        boot: Option<Wait>,
+    ) -> Result<Exit, Failure> {
+        self.section = (!self.is_adhoc()).then(|| service.settings.name().to_owned());
+        let is_terminal = boot.is_none() && std::io::stderr().is_terminal();
+        let (log, of_log) = LogOfService::open(&service.settings, is_terminal)
+            .map_err(|error| service.log_failure(&error))?;
+        for warning in warnings.into_iter().chain(of_log) {
+            tracing::warn!("{warning}");
+        }
+        let exit_with = self.args.exit_with.map(ExitWith::from);
+        let master = service.master(log, exit_with)?;
+        self.see_trust(service, &master)?;
+        // With several sections in one command line a successor has to know which it is to run.
+        let master = match self.is_adhoc() {
+            true => master,
+            false => master.note_for_successor(service.settings.name()),
+        };
+        let master = match boot {
+            Some((reporter, limit)) => master.report_boot(reporter, limit),
+            None => master,
+        };
+        let master = master
+            .on_reload(move |request| self.reload(request).map_err(|failure| failure.to_string()));
+        let mut finished = master.run().map_err(|error| service.run_failure(&error))?;
+        let (outcome, why) = (finished.outcome, finished.spawn_failure.take());
+        #[expect(
+            clippy::mem_forget,
+            reason = "a signal on the way out must not change the exit code"
+        )]
+        std::mem::forget(finished);
+        match (outcome, why) {
+            (Outcome::NotFound | Outcome::NotExecutable, Some(why)) => {
+                Err(service.command_failure(outcome.code(), &why))
+            }
+            (outcome, _) => Ok(Exit::Code(outcome.code())),
+        }
+    }
+
+    /// The service as the configuration has it now, and what is to be said about that.
+    pub(super) fn service(&self) -> Result<(Service, Vec<String>), Failure> {
+        self.service_of(load(&self.args, &self.place)?)
+    }
+
+    fn service_of(&self, loaded: Loaded) -> Result<(Service, Vec<String>), Failure> {
         let Loaded { settings, warnings } = loaded;
         let command = wire::command(&settings, &self.args.command);
         let service = Service { settings, command, forked: self.forked.clone() };
@@ -104,7 +147,7 @@ impl Start {
             }));
             loaded = configuration.load(section, &overrides)?;
         }
-        let (service, mut warnings) = self.service(loaded)?;
+        let (service, mut warnings) = self.service_of(loaded)?;
         wire::limits(&service.settings, &mut warnings);
         for warning in warnings {
             tracing::warn!("{warning}");

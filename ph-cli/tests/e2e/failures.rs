@@ -27,6 +27,7 @@ fn what_people_ask_for_is_printed() {
     for (start, (name, arguments)) in [
         ("help", &["--help"][..]),
         ("help-run", &["run", "--help"]),
+        ("help-start", &["start", "--help"]),
         ("help-check", &["check", "--help"]),
     ]
     .into_iter()

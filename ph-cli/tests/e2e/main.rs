@@ -34,6 +34,8 @@ mod rotate;
 mod rotation;
 mod scale_stop;
 mod snapshot;
+mod start;
+mod start_many;
 mod status;
 #[path = "../../../examples/tests/support/mod.rs"]
 #[expect(

@@ -57,7 +57,7 @@ pub(crate) use path::{
     OPTIONAL_FOLDER, clean,
 };
 pub(crate) use ready::READY;
-pub(crate) use words::{COMMAND, NAME, command_line};
+pub(crate) use words::{COMMAND, NAME, SECTIONS, command_line};
 
 use std::fmt;
 

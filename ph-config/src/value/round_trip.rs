@@ -148,6 +148,7 @@ proptest! {
         let files = files.into_iter().map(|(path, optional)| EnvFile { path, optional });
         check(&[ENV_FILES], &files.collect())?;
         check(&[NAME], &name)?;
+        check(&[SECTIONS], &vec![name.clone()])?;
     }
 
     #[test]

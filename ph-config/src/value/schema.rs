@@ -41,6 +41,8 @@ pub enum Schema {
     Share,
     /// A name: letters, digits, `.`, `_` and `-`.
     Name,
+    /// The name of a section.
+    Section,
     /// A user or a group by name or number, or both with a colon between them.
     Identity,
     /// The path of a file or a folder.

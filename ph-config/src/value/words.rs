@@ -1,6 +1,6 @@
-//! Words: the title of a process, and what a command executes.
+//! Words: the title of a process, what a command executes, and names of sections.
 
-use super::{Kind, Schema, Shape, ValueError};
+use super::{Kind, Schema, Shape, ValueError, listed};
 
 pub(crate) const NAME: Kind<String> = Kind {
     name: "name",
@@ -17,6 +17,17 @@ pub(crate) const COMMAND: Kind<Vec<String>> = Kind {
     parse: |text, _| command(text),
     write: |words| command_line(words.iter().map(String::as_str)),
 };
+
+pub(crate) const SECTIONS: Kind<Vec<String>> = Kind {
+    name: "list of sections",
+    shape: Shape::Lines,
+    schema: Schema::List { of: &Schema::Section, word: None },
+    parse: |text, _| sections(text),
+    write: |all| listed(all, String::clone),
+};
+
+/// How many sections `depends_on` may name.
+const MAX_SECTIONS: usize = 64;
 
 /// The text that is split into exactly these words.
 pub(crate) fn command_line<'w>(words: impl IntoIterator<Item = &'w str>) -> String {
@@ -51,6 +62,22 @@ pub(super) fn command(text: &str) -> Result<Vec<String>, ValueError> {
     }
 }
 
+/// Names of sections, each once. Whether they are there is not known here.
+fn sections(text: &str) -> Result<Vec<String>, ValueError> {
+    let mut all: Vec<String> = Vec::new();
+    for name in text.split([',', '\n']).map(str::trim).filter(|name| !name.is_empty()) {
+        if all.iter().any(|known| known == name) {
+            return Err(ValueError::new("each section once", "name it only once"));
+        }
+        if all.len() == MAX_SECTIONS {
+            let expected = format!("at most {MAX_SECTIONS} sections");
+            return Err(ValueError::new(expected, "depend on fewer sections"));
+        }
+        all.push(name.to_owned());
+    }
+    Ok(all)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,6 +90,18 @@ mod tests {
         for bad in ["a 'b", "a \"b", "''", "# all comment"] {
             assert!(command(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn lists_of_sections() {
+        assert_eq!(
+            sections(" db, a cache \n web"),
+            Ok(["db", "a cache", "web"].map(str::to_owned).to_vec())
+        );
+        assert_eq!(sections(","), Ok(Vec::new()));
+        assert!(sections("db, db").is_err());
+        let many: Vec<_> = (0..=MAX_SECTIONS).map(|number| number.to_string()).collect();
+        assert!(sections(&many.join(",")).is_err());
     }
 
     #[test]

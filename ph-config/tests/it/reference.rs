@@ -90,6 +90,8 @@ fn samples(schema: &Schema) -> Vec<String> {
         Schema::Size => &["1536", "64k"],
         Schema::Share => &["3", "100%"],
         Schema::Name => &["a.b-c_D"],
+        // There is no other section that this one could name.
+        Schema::Section => &[""],
         Schema::Identity => &["www-data", "33", "www-data:adm"],
         Schema::Path => &["./x//y", "/srv/x%y"],
         Schema::Address => &[":80", "[::1]:80", "unix:run/a b.sock"],

@@ -15,6 +15,7 @@ use super::{Arbiter, Phase};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Boot {
     since: Time,
+    limit: Duration,
     give_up_at: Time,
     /// Slots whose worker was not ready yet.
     pending: BTreeSet<Slot>,
@@ -33,10 +34,10 @@ const LONGEST_BOOT: Duration = Duration::from_secs(60);
 
 impl Arbiter {
     /// The same, of a master whose start somebody waits for: if every slot's worker has died, or not all are
-    /// ready within `boot_timeout`, the service ends.
+    /// ready within `limit`, the service ends. Without a limit it is `boot_timeout`.
     #[must_use]
-    pub fn with_boot_verdict(mut self) -> Self {
-        self.needs_boot_verdict = true;
+    pub fn with_boot_verdict(mut self, limit: Option<Duration>) -> Self {
+        self.boot_limit = Some(limit.or(self.policy.boot_timeout).unwrap_or(LONGEST_BOOT));
         self
     }
 
@@ -46,19 +47,18 @@ impl Arbiter {
     }
 
     pub(super) fn begin_boot(&mut self) {
-        if core::mem::take(&mut self.needs_boot_verdict) {
-            let limit = self.policy.boot_timeout.unwrap_or(LONGEST_BOOT);
+        if let Some(limit) = self.boot_limit.take() {
             let pending = (0..self.target).map(Slot).collect();
             let died = BTreeSet::new();
             let (since, give_up_at) = (self.now, self.now.after(limit));
-            self.boot = Some(Boot { since, give_up_at, pending, died });
+            self.boot = Some(Boot { since, limit, give_up_at, pending, died });
         }
     }
 
     /// Nobody waits for the verdict any more, so it can only do harm: this master serves on, however its
     /// workers fare.
     pub(super) fn forget_boot(&mut self) {
-        self.needs_boot_verdict = false;
+        self.boot_limit = None;
         self.boot = None;
     }
 
@@ -93,11 +93,11 @@ impl Arbiter {
     }
 
     pub(super) fn expire_boot(&mut self, actions: &mut Vec<Action>) {
-        let limit = self.policy.boot_timeout.unwrap_or(LONGEST_BOOT);
         let Some(boot) = &mut self.boot else { return };
         if boot.give_up_at > self.now {
             return;
         }
+        let limit = boot.limit;
         let late = self.now.since(boot.give_up_at);
         if is_too_late(late, limit) {
             boot.give_up_at = self.now.after(limit);

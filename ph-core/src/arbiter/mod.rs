@@ -69,8 +69,8 @@ pub struct Arbiter {
     generation: Generation,
     reload: Reload,
     upgrade: Upgrade,
-    /// The verdict on the first boot is to be told.
-    needs_boot_verdict: bool,
+    /// A verdict on the first boot is to be given, within this.
+    boot_limit: Option<Duration>,
     boot: Option<Boot>,
     /// Nobody is to serve until the next reload.
     drained: bool,
@@ -120,7 +120,7 @@ impl Arbiter {
             generation: Generation(1),
             reload: Reload::new(Generation(1)),
             upgrade: Upgrade::default(),
-            needs_boot_verdict: false,
+            boot_limit: None,
             boot: None,
             drained: false,
             next_worker: 1,

@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
 use tracing::{error, info};
@@ -18,6 +19,7 @@ use super::era::{Era, Eras, Makings, Paths};
 use super::error::{Finished, RunError, system};
 use super::helpers::{Helper, HelperPlace};
 use super::history::History;
+use super::launch::BootReporter;
 use super::listeners::{Address, Listeners};
 use super::load::{LoadRequest, Loader, PendingLoad};
 use super::log_process::LogPipes;
@@ -59,6 +61,10 @@ pub(super) struct Settings {
     pub(super) changes: String,
     pub(super) explain: Option<Explain>,
     pub(super) hooks: Rc<dyn Hooks>,
+    /// Who waits for the start, and how long at most.
+    pub(super) boot: Option<(BootReporter, Option<Duration>)>,
+    /// What a successor is told beside the command line.
+    pub(super) successors_note: Option<String>,
 }
 
 /// A master that has not started yet: a service's name, its workers, and the policy.
@@ -99,6 +105,8 @@ impl Master {
             changes: String::new(),
             explain: None,
             hooks: Rc::new(NoHooks),
+            boot: None,
+            successors_note: None,
         })
     }
 
@@ -242,6 +250,13 @@ impl Master {
         self
     }
 
+    /// What the successor of an upgrade is told beside the command line that it is started with again, such as
+    /// which of several services it is to run ([`note_of_predecessor`](crate::note_of_predecessor)).
+    pub fn note_for_successor(mut self, note: impl Into<String>) -> Self {
+        self.0.successors_note = Some(note.into());
+        self
+    }
+
     /// How people are told what keeps a configuration from being run; the default is the error itself.
     /// Called in the loader, for the master that it has made.
     pub fn explain(mut self, explain: impl Fn(&RunError) -> String + 'static) -> Self {
@@ -373,10 +388,14 @@ impl Settings {
         let helpers: Vec<_> = self.all_helpers().map(HelperPlace::new).collect();
         let roles: Vec<_> = self.all_helpers().map(|helper| helper.role()).collect();
         let policy = self.spec.policy;
-        let has_verdict = predecessor.is_some();
-        let recorder = Recorder::begin(policy, &roles, has_verdict, predecessor.is_some());
         let arbiter = Arbiter::new(policy).with_helpers(&roles);
-        let arbiter = if has_verdict { arbiter.with_boot_verdict() } else { arbiter };
+        let verdict = match (&predecessor, &self.boot) {
+            (Some(_), _) => (true, None),
+            (None, Some((_, limit))) => (true, *limit),
+            (None, None) => (false, None),
+        };
+        let arbiter = if verdict.0 { arbiter.with_boot_verdict(verdict.1) } else { arbiter };
+        let recorder = Recorder::begin(policy, &roles, verdict, predecessor.is_some());
         let mut driver = Driver {
             settings: self,
             instance,
@@ -439,6 +458,9 @@ impl Settings {
         info!("master started with pid {pid}{side_by_side}, workers wanted: {workers}");
         for address in listeners.shown() {
             info!("listening on {address}");
+        }
+        if let Some((reporter, _)) = &self.boot {
+            reporter.running(instance, workers);
         }
     }
 }

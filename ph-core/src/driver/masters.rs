@@ -2,6 +2,7 @@
 //! that somebody wrote into a pidfile.
 
 use std::io;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::unistd::Pid;
@@ -26,6 +27,24 @@ impl Pidfile {
             }
         }
         Ok(running)
+    }
+
+    /// Waits until a master has ended; says whether that came in time. One that does not hold its lock any more
+    /// counts as ended.
+    ///
+    /// # Errors
+    ///
+    /// The lock file cannot be looked at.
+    pub fn wait_ended(&self, master: Running, limit: Duration) -> io::Result<bool> {
+        let Some(pid) = master.pid else { return Ok(true) };
+        let held = match Held::of(Pid::from_raw(pid)) {
+            Err(Errno::ESRCH) => return Ok(true),
+            held => held?,
+        };
+        if Lock::look(&self.path_of(master.instance, "lock"))? != Sight::Held(Some(pid)) {
+            return Ok(true);
+        }
+        Ok(held.wait(limit))
     }
 
     /// Sends a signal to a master that runs; says whether it still did. A number alone is not
@@ -69,7 +88,9 @@ mod tests {
         assert!(pidfile.signal(own, Signal::SIGWINCH).unwrap());
         assert!(!pidfile.signal(Running { pid: Some(1), ..own }, Signal::SIGUSR1).unwrap());
         assert!(!pidfile.signal(Running { pid: None, ..own }, Signal::SIGUSR1).unwrap());
+        assert!(!pidfile.wait_ended(own, Duration::ZERO).unwrap());
         drop(held);
+        assert!(pidfile.wait_ended(own, Duration::from_secs(60)).unwrap());
         assert_eq!(pidfile.running().unwrap(), []);
     }
 }

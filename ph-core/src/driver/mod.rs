@@ -17,6 +17,7 @@ mod formats;
 mod handover;
 mod helpers;
 mod history;
+mod launch;
 mod listeners;
 mod load;
 mod log_process;
@@ -57,6 +58,7 @@ pub use conditions::{CpuAffinity, KillMode};
 pub use control::{Allowed, ControlSocket};
 pub use error::{Finished, RunError};
 pub use helpers::{Helper, HelperContext};
+pub use launch::{BootNews, BootReporter, BootWatch, Detached, Heard, detach};
 pub use listeners::Address;
 pub(crate) use listeners::connect;
 pub use load::LoadRequest;
@@ -88,7 +90,7 @@ use pidfile::HeldPidfile;
 use probes::Probes;
 use recorder::Recorder;
 use successor::Predecessor;
-pub use successor::tell_predecessor;
+pub use successor::{is_successor, note_of_predecessor, tell_predecessor};
 use tree::Trees;
 use upgrade::Succession;
 
@@ -386,6 +388,7 @@ impl Driver<'_> {
         own.extend(self.seats.iter().map(|seats| seats.raw_fd()));
         own.push(self.dev_null.as_raw_fd());
         own.extend(self.loading.iter().map(Loading::raw_fd));
+        own.extend(self.settings.boot.iter().filter_map(|(reporter, _)| reporter.raw_fd()));
         own
     }
 

@@ -108,6 +108,7 @@ impl Driver<'_> {
                 let why = self.spawn_failure.as_ref().map(|(_, why)| why.as_str());
                 self.history.note(notice, why, now());
                 self.tell_clients(notice, now());
+                self.tell_boot(notice);
                 self.follow(notice);
                 None
             }

@@ -9,6 +9,7 @@ use std::io::Write as _;
 use std::os::fd::{AsRawFd as _, RawFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Serialize;
 use tracing::{error, warn};
@@ -24,6 +25,7 @@ struct Made<'a> {
     policy: Policy,
     helpers: &'a [HelperRole],
     boot_verdict: bool,
+    boot_limit: Option<Duration>,
 }
 
 /// One step of it.
@@ -43,7 +45,7 @@ impl Recorder {
     pub(super) fn begin(
         policy: Policy,
         helpers: &[HelperRole],
-        boot_verdict: bool,
+        (boot_verdict, boot_limit): (bool, Option<Duration>),
         is_successor: bool,
     ) -> Self {
         let Some(mut path) = std::env::var_os(VARIABLE) else { return Self(None) };
@@ -67,7 +69,7 @@ impl Recorder {
                 Self(None)
             }
         };
-        recorder.write(&Made { policy, helpers, boot_verdict });
+        recorder.write(&Made { policy, helpers, boot_verdict, boot_limit });
         recorder
     }
 

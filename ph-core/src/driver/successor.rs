@@ -140,6 +140,21 @@ pub fn tell_predecessor(why: &str) {
     }
 }
 
+/// Whether this process was started to take over from a master that runs, by an upgrade. A program whose
+/// command line says to go to the background is there already then. Once [`Master::run`](crate::Master::run) was
+/// called it is not told any more.
+#[must_use]
+pub fn is_successor() -> bool {
+    successor::borrowed_channel().is_some()
+}
+
+/// What the master that runs has noted for this process ([`Master::note_for_successor`](crate::Master::note_for_successor)),
+/// if this is a successor.
+#[must_use]
+pub fn note_of_predecessor() -> Option<String> {
+    successor::note().filter(|_| is_successor())
+}
+
 impl Driver<'_> {
     /// All workers are ready: the master that runs can go.
     pub(super) fn on_booted(&mut self) {

@@ -100,7 +100,11 @@ impl Driver<'_> {
     fn fork_successor(&mut self) -> std::io::Result<Succession> {
         let (channel, its_end) = Channel::pair()?;
         let its_end = its_end.into_fd();
-        let (pid, report) = self.origin.spawn(&its_end, self.nofile, self.signals.ignored())?;
+        let (pid, report) = {
+            let (note, ignored) =
+                (self.settings.successors_note.as_deref(), self.signals.ignored());
+            self.origin.spawn(&its_end, note, self.nofile, ignored)?
+        };
         let input = EpollFlags::EPOLLIN;
         // Both were made a moment ago, so they can be watched, or there is no memory left.
         self.epoll.add(&channel, EpollEvent::new(input, SUCCESSOR))?;

@@ -35,6 +35,16 @@ pub(crate) fn bytes_in(pipe: impl AsFd) -> usize {
     if asked == 0 { usize::try_from(bytes).unwrap_or(0) } else { 0 }
 }
 
+/// What was sent over a socket and not received yet, in bytes and with what the kernel keeps of each
+/// message; 0 if that cannot be told.
+pub(crate) fn bytes_unheard(socket: impl AsFd) -> usize {
+    let mut bytes: libc::c_int = 0;
+    let number = socket.as_fd().as_raw_fd();
+    // SAFETY: the call writes one int, to a live variable.
+    let asked = unsafe { libc::ioctl(number, libc::TIOCOUTQ, &raw mut bytes) };
+    if asked == 0 { usize::try_from(bytes).unwrap_or(0) } else { 0 }
+}
+
 /// Whether nobody has the other end of a pipe any more.
 pub(crate) fn is_hung_up(pipe: impl AsFd) -> bool {
     let mut asked = [PollFd::new(pipe.as_fd(), PollFlags::empty())];

@@ -7,6 +7,7 @@
 pub(crate) mod cgroup;
 pub(crate) mod channel;
 pub(crate) mod clock;
+pub(crate) mod detach;
 pub(crate) mod environ;
 pub(crate) mod fds;
 pub(crate) mod folder;

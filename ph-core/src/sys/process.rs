@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::stat::Mode;
 use nix::unistd::{ForkResult, Pid};
 
-use super::{clock, procfs};
+use super::{clock, fds, procfs};
 
 /// Which side of a fork this is.
 pub(crate) enum Fork {
@@ -136,7 +136,27 @@ impl Held {
             Self::Number(pid) => kill(*pid, signal),
         }
     }
+
+    /// Waits for its end; says whether that came in time. For those who have nothing else to do.
+    pub(crate) fn wait(&self, limit: Duration) -> bool {
+        match self {
+            Self::Fast(fd) => fds::wait_readable(fd, limit),
+            Self::Number(pid) => {
+                let until = clock::monotonic().saturating_add(clock::nanos(limit));
+                while kill(*pid, None) != Err(Errno::ESRCH) {
+                    if clock::monotonic() >= until {
+                        return false;
+                    }
+                    clock::pause(END_LOOK);
+                }
+                true
+            }
+        }
+    }
 }
+
+/// The pause between two looks whether somebody has ended whom the kernel does not tell about.
+const END_LOOK: Duration = Duration::from_millis(20);
 
 /// All children of this process. A kernel that has no such list says that there are none.
 pub(crate) fn children() -> io::Result<Vec<Pid>> {

@@ -20,6 +20,9 @@ use super::{process, signals, spawn};
 /// The variable that tells a master that it is a successor, and by which descriptor it hears of that.
 pub(crate) const VARIABLE: &str = "PH_SUCCESSOR";
 
+/// The variable that tells it what its predecessor noted for it.
+const NOTE: &str = "PH_SUCCESSOR_NOTE";
+
 /// How this process was started.
 #[derive(Debug)]
 pub(crate) struct Origin {
@@ -37,7 +40,8 @@ impl Origin {
         let words: Vec<_> = words.map(CStr::to_owned).collect();
         let name = words.first().map(|word| OsStr::from_bytes(word.to_bytes()).to_owned());
         let path = found(&name.unwrap_or_default()).map_or_else(running_program, Ok)?;
-        let variables = std::env::vars_os().filter(|(name, _)| name != VARIABLE).collect();
+        let variables = std::env::vars_os().filter(|(name, _)| name != VARIABLE && name != NOTE);
+        let variables = variables.collect();
         Ok(Self { path, words, variables })
     }
 
@@ -46,17 +50,20 @@ impl Origin {
         &self.path
     }
 
-    /// Forks and executes; the child gets `channel`. Gives the pid, and the pipe that says what became of
+    /// Forks and executes; the child gets `channel`, and the note. Gives the pid, and the pipe that says what became of
     /// it (see [`spawn::outcome`]). The caller has blocked all signals, and restores its own mask.
     pub(crate) fn spawn(
         &self,
         channel: &OwnedFd,
+        note: Option<&str>,
         nofile: NofileLimit,
         ignored: &[i32],
     ) -> io::Result<(Pid, OwnedFd)> {
         let number = channel.as_raw_fd().to_string();
         let environment = Environment::new(self.variables.iter().cloned())?;
-        let table = environment.table(&[(VARIABLE.into(), number.into())], &[])?;
+        let note = note.map(|note| (NOTE.into(), note.into()));
+        let own: Vec<_> = [(VARIABLE.into(), number.into())].into_iter().chain(note).collect();
+        let table = environment.table(&own, &[])?;
         let path = c_string(self.path.as_os_str())?;
         let mut argv: Vec<*const libc::c_char> = self.words.iter().map(|it| it.as_ptr()).collect();
         argv.push(ptr::null());
@@ -121,7 +128,13 @@ fn is_this_program(there: &std::fs::Metadata) -> bool {
 pub(crate) fn inherited_channel() -> Option<OwnedFd> {
     let number: RawFd = std::env::var(VARIABLE).ok()?.parse().ok()?;
     super::environ::forget(VARIABLE);
+    super::environ::forget(NOTE);
     fds::adopt(number)
+}
+
+/// What the predecessor noted for this process, until the channel is taken.
+pub(crate) fn note() -> Option<String> {
+    std::env::var(NOTE).ok()
 }
 
 /// A copy of it; the variable stays.

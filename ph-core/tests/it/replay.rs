@@ -5,6 +5,7 @@
 //! shown step by step.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ph_core::arbiter::{Arbiter, Event, HelperRole, Policy, Time};
 use serde::Deserialize;
@@ -15,6 +16,8 @@ struct Made {
     policy: Policy,
     helpers: Vec<HelperRole>,
     boot_verdict: bool,
+    #[serde(default)]
+    boot_limit: Option<Duration>,
 }
 
 #[derive(Deserialize)]
@@ -33,7 +36,7 @@ fn replay(trace: &Path, is_shown: bool) -> usize {
     let made: Made = serde_json::from_str(made).expect("the first line says what the arbiter was");
     let mut arbiter = Arbiter::new(made.policy).with_helpers(&made.helpers);
     if made.boot_verdict {
-        arbiter = arbiter.with_boot_verdict();
+        arbiter = arbiter.with_boot_verdict(made.boot_limit);
     }
     let mut steps = 0;
     for (number, line) in (2..).zip(lines) {

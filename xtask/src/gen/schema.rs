@@ -78,6 +78,7 @@ fn default(row: &SettingInfo) -> Value {
         | Schema::Size
         | Schema::Share
         | Schema::Name
+        | Schema::Section
         | Schema::Identity
         | Schema::Path
         | Schema::Address
@@ -141,7 +142,7 @@ fn forms(schema: &Schema) -> Forms {
         Schema::Identity => {
             like(vec![json!({ "type": "integer", "minimum": 0 })], r"[^\s:]+(?::[^\s:]+)?")
         }
-        Schema::Path | Schema::Address | Schema::Readiness => any(Vec::new()),
+        Schema::Path | Schema::Address | Schema::Readiness | Schema::Section => any(Vec::new()),
         Schema::Choice { words, aliases } => {
             like(suggested(Vec::new(), words), &any_case(&[*words, *aliases].concat()))
         }

@@ -189,7 +189,7 @@ fn an_upgrade_leads_out_of_a_crash_loop() {
 
 /// A master whose first boot somebody waits for.
 fn awaited(policy: Policy) -> Arbiter {
-    Arbiter::new(policy).with_boot_verdict()
+    Arbiter::new(policy).with_boot_verdict(None)
 }
 
 #[test]

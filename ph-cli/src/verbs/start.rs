@@ -1,0 +1,212 @@
+//! `start`, `restart`, and no verb at all: masters in the background, one for each section.
+//!
+//! Each is started by a process of its own and waited for by this one, which tells what came of it. What is
+//! wrong with any section is said before the first is started. A successor of such a master is started with the
+//! same command line; it is in the background already, and runs the one section it was told.
+
+mod stop;
+mod tell;
+mod watch;
+
+use std::os::unix::fs::MetadataExt as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use ph_config::{LogTarget, start_order};
+use ph_core::{BootReporter, Detached};
+
+use super::config::Opened;
+use super::run;
+use crate::App;
+use crate::args::{Bare, Start, WaitArgs};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output;
+use crate::wire::Service;
+use tell::{Started, Tell};
+use watch::Watch;
+
+/// Starts the sections the arguments name, or all that are to start by themselves.
+pub(crate) fn start(app: &App, args: &Start) -> Result<ExitCode, Failure> {
+    if ph_core::is_successor() {
+        return succeed(app, args);
+    }
+    let services = Prepared::all(app, args)?;
+    start_all(app, services, &args.wait)
+}
+
+/// The same, for services that may run.
+pub(crate) fn restart(app: &App, args: &Start) -> Result<ExitCode, Failure> {
+    if ph_core::is_successor() {
+        return succeed(app, args);
+    }
+    let services = Prepared::all(app, args)?;
+    for prepared in services.iter().rev() {
+        stop::stop(&prepared.service, args.wait.timeout)?;
+    }
+    start_all(app, services, &args.wait)
+}
+
+/// What the original's `run.py` did: in the background if the section has `daemonize`, else here.
+pub(crate) fn bare(app: &App, args: Bare) -> Result<ExitCode, Failure> {
+    if ph_core::is_successor() {
+        return run::run(app, &args.run());
+    }
+    let settings = run::Start::new(app, &args.run())?.service()?.0.settings;
+    match settings.daemonize {
+        // It is named, whether it was or is the only one.
+        true => start(app, &args.into_start(settings.name())),
+        false => run::run(app, &args.run()),
+    }
+}
+
+/// Takes over from a master that was started by the same command line.
+fn succeed(app: &App, args: &Start) -> Result<ExitCode, Failure> {
+    let note = ph_core::note_of_predecessor();
+    let only = args.sections.names().into_iter().next();
+    run::run(app, &args.of_section(note.as_deref().or(only)))
+}
+
+/// A section that can be started, as far as is known.
+struct Prepared {
+    start: run::Start,
+    service: Service,
+    warnings: Vec<String>,
+}
+
+impl Prepared {
+    /// Those that are meant, in the order in which they are started.
+    fn all(app: &App, args: &Start) -> Result<Vec<Self>, Failure> {
+        let mut names = args.sections.names();
+        let is_named = !names.is_empty();
+        let is_adhoc = !args.command.is_empty() && args.source.config.is_none() && !is_named;
+        if is_adhoc {
+            return Ok(vec![Self::new(app, args, None)?]);
+        }
+        let opened = Opened::new(&args.source)?;
+        if !is_named {
+            names = opened.sections(&args.sections)?;
+        }
+        let mut all = Vec::new();
+        for name in names {
+            opened.section(Some(name))?;
+            let prepared = Self::new(app, args, Some(name))?;
+            if is_named || prepared.service.settings.autostart {
+                all.push(prepared);
+            }
+        }
+        if all.is_empty() {
+            let why = "no section has autostart, and none is named";
+            return Err(Failure::new(Exit::Config, why).remedy(format!("{} start NAME", app.name)));
+        }
+        let settings: Vec<_> = all.iter().map(|it| &it.service.settings).collect();
+        let order = start_order(&settings)?;
+        let mut all: Vec<_> = all.into_iter().map(Some).collect();
+        Ok(order.into_iter().filter_map(|place| all[place].take()).collect())
+    }
+
+    fn new(app: &App, args: &Start, section: Option<&str>) -> Result<Self, Failure> {
+        let start = run::Start::new(app, &args.of_section(section))?;
+        let (service, warnings) = start.service()?;
+        // Whatever can be looked up is, before anything is stopped or started.
+        drop(service.next_generation()?);
+        Ok(Self { start, service, warnings })
+    }
+
+    fn name(&self) -> &str {
+        self.service.settings.name()
+    }
+}
+
+fn start_all(app: &App, services: Vec<Prepared>, wait: &WaitArgs) -> Result<ExitCode, Failure> {
+    let mut tell = Tell::new(app.name, wait.json);
+    for prepared in services {
+        let wanted = &prepared.service.settings.depends_on;
+        if let Some(missing) = wanted.iter().find(|it| tell.has_failed(it)) {
+            let why = format!("{missing}, which it depends on, is not ready");
+            let settings = &prepared.service.settings;
+            let failure = prepared.service.failure(Exit::Failed, &why, "depends_on");
+            tell.tell(settings.name(), &Started::Failed(Box::new(failure), Vec::new()))?;
+            continue;
+        }
+        let name = prepared.name().to_owned();
+        match launch(prepared, wait)? {
+            Launched::Here(started) => tell.tell(&name, &started)?,
+            // This is the master, and it has ended.
+            Launched::InBackground(exit) => return Ok(exit.into()),
+        }
+    }
+    tell.finish()
+}
+
+/// Which process comes back from a launch.
+enum Launched {
+    /// The one that has waited.
+    Here(Started),
+    /// The one that was the master.
+    InBackground(Exit),
+}
+
+fn launch(prepared: Prepared, wait: &WaitArgs) -> Result<Launched, Failure> {
+    let Prepared { start, service, warnings } = prepared;
+    for warning in &warnings {
+        output::note(&format!("warning: {}", ph_config::Escaped(warning)));
+    }
+    let keeps_stderr = keeps_stderr(&service);
+    let detached = ph_core::detach().map_err(|error| service.run_failure(&error))?;
+    match detached {
+        Detached::Caller(watch) => {
+            let watch = Watch::new(watch, &service, wait);
+            Ok(Launched::Here(watch.watch()))
+        }
+        Detached::Background(reporter) => {
+            let limit = wait.timeout;
+            let exit = in_background(start, &service, warnings, (reporter, limit), keeps_stderr);
+            Ok(Launched::InBackground(exit))
+        }
+    }
+}
+
+/// Runs the master; what keeps it from that, and how it ended, is told to whoever waits.
+fn in_background(
+    start: run::Start,
+    service: &Service,
+    warnings: Vec<String>,
+    (reporter, limit): (BootReporter, Option<Duration>),
+    keeps_stderr: bool,
+) -> Exit {
+    let left = reporter.leave_outputs(keeps_stderr).map_err(|error| service.run_failure(&error));
+    let ended = left.and_then(|()| start.serve(service, warnings, Some((reporter.clone(), limit))));
+    match ended {
+        Ok(exit) => {
+            reporter.tell(&watch::Ending::of_exit(exit).to_text());
+            exit
+        }
+        Err(failure) => {
+            reporter.tell(&watch::Ending::of_failure(&failure).to_text());
+            failure.code
+        }
+    }
+}
+
+/// Whether a log on stderr goes on there: into a file, or the journal of the system. A terminal, or a pipe that
+/// somebody reads until its end, is given back; then the log goes nowhere.
+fn keeps_stderr(service: &Service) -> bool {
+    if service.settings.log_file != LogTarget::Stderr {
+        return false;
+    }
+    let stderr = std::fs::metadata("/proc/self/fd/2").ok();
+    let is_journal = |it: &std::fs::Metadata| {
+        let named = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+        named == format!("{}:{}", it.dev(), it.ino())
+    };
+    let is_kept = stderr.as_ref().is_some_and(|it| it.is_file() || is_journal(it));
+    if !is_kept {
+        let name = service.settings.name();
+        let text = format!(
+            "warning: the log of {name} goes nowhere: in the background it has no stderr; set log_file"
+        );
+        output::note(&ph_config::Escaped(&text).to_string());
+    }
+    is_kept
+}

@@ -1,0 +1,144 @@
+//! `ph start` of several sections, `ph restart`, and `ph` without a verb.
+
+use nix::sys::signal::Signal;
+
+use crate::ph;
+use crate::start::{master_of, stop, told};
+use crate::support::{Stage, eventually};
+
+fn configure(stage: &Stage, sections: &str) {
+    let text = format!(
+        "[DEFAULT]\ngraceful_timeout = 5\nlog_file = ph.log\nmin_uptime = 0.1\n\n{sections}"
+    );
+    std::fs::write(stage.path("config.ini"), text).expect("a configuration");
+}
+
+#[test]
+fn all_with_autostart_are_started_in_the_order_of_their_dependencies() {
+    let stage = ph();
+    configure(
+        &stage,
+        "[web]\ncommand = sleep 1001\ndepends_on = cache, db\n\
+         [cache]\ncommand = sleep 1002\ndepends_on = db\n\
+         [tool]\nautostart = no\ncommand = sleep 1003\n\
+         [db]\ncommand = sleep 1004\n",
+    );
+    let (code, stdout, stderr) = told(&stage, &["start", "-c", "config.ini"]);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    let order: Vec<_> = stdout.lines().filter_map(|line| Some(line.split_once(':')?.0)).collect();
+    assert_eq!(order, ["db", "cache", "web"]);
+    assert!(!stage.path("tool.pid").exists());
+    for pidfile in ["web.pid", "cache.pid", "db.pid"] {
+        stop(&stage, pidfile);
+    }
+}
+
+#[test]
+fn one_that_fails_takes_with_it_only_those_that_depend_on_it() {
+    let stage = ph();
+    configure(
+        &stage,
+        "[db]\ncommand = ./missing\n[web]\ncommand = sleep 1001\ndepends_on = db\n\
+         [job]\ncommand = sleep 1002\n",
+    );
+    let (code, stdout, stderr) = told(&stage, &["start", "-c", "config.ini"]);
+    assert_eq!(code, 127, "the highest of all: {stderr}");
+    assert!(stdout.starts_with("job: ready, 1 worker") && stdout.lines().count() == 1, "{stdout}");
+    assert!(stderr.contains("cannot start db: exec "), "{stderr}");
+    let skipped =
+        "cannot start web: db, which it depends on, is not ready\n    set by config.ini:10";
+    assert!(stderr.contains(skipped), "{stderr}");
+    assert!(stage.titled("sleep 1001").is_empty());
+    stop(&stage, "job.pid");
+}
+
+#[test]
+fn a_bad_section_keeps_all_from_being_started() {
+    let stage = ph();
+    for (sections, wanted) in [
+        ("[db]\ncommand = sleep 1\n[web]\ncommand = sleep 1\nnumber_workers = many\n", 6),
+        (
+            "[db]\ncommand = sleep 1\ndepends_on = web\n[web]\ncommand = sleep 1\ndepends_on = db\n",
+            6,
+        ),
+        ("[db]\ncommand = sleep 1\n[web]\ncommand = sleep 1\ndepends_on = dv\n", 6),
+        ("[db]\nautostart = no\ncommand = sleep 1\n", 6),
+    ] {
+        configure(&stage, sections);
+        let (code, stdout, stderr) = told(&stage, &["start", "-c", "config.ini"]);
+        assert_eq!((code, stdout.as_str()), (wanted, ""), "{stderr}");
+        assert!(stage.processes().is_empty());
+    }
+    let (code, _, stderr) = told(&stage, &["start", "-c", "config.ini", "nobody"]);
+    assert_eq!(code, 5, "{stderr}");
+    configure(
+        &stage,
+        "[db]\ncommand = sleep 1\ndepends_on = web\n[web]\ncommand = sleep 1\ndepends_on = db\n",
+    );
+    let (code, stdout, stderr) = told(&stage, &["check", "-c", "config.ini"]);
+    assert_eq!(code, 6, "{stdout}{stderr}");
+    assert!([stdout, stderr].concat().contains("db -> web -> db"));
+}
+
+#[test]
+fn a_restart_stops_and_starts_and_a_bad_configuration_stops_nobody() {
+    let stage = ph();
+    stage.configure("number_workers = 1\nmin_uptime = 0.1\ncommand = sleep 1001");
+    let words = ["restart", "-c", "config.ini", "web"];
+    let (code, stdout, stderr) = told(&stage, &words);
+    assert_eq!((code, stderr.as_str()), (0, ""), "it did not run: {stdout}");
+    let old = master_of(&stage, "ph.pid");
+    stage.configure("number_workers = 2\nmin_uptime = 0.1\ncommand = sleep 1002");
+    let (code, stdout, stderr) = told(&stage, &words);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    assert!(stdout.starts_with("web: ready, 2 workers"), "{stdout}");
+    let new = master_of(&stage, "ph.pid");
+    assert!(new != old && !old.is_alive());
+    assert!(stage.titled("sleep 1001").is_empty());
+    stage.configure("number_workers = many\ncommand = sleep 1002");
+    let (code, _, stderr) = told(&stage, &words);
+    assert_eq!(code, 6, "{stderr}");
+    assert_eq!(master_of(&stage, "ph.pid"), new);
+    assert!(new.is_alive());
+    // The successor of one that was started by `restart` does not restart anything.
+    stage.configure("number_workers = 2\nmin_uptime = 0.1\ncommand = sleep 1002");
+    new.send(Signal::SIGUSR2);
+    eventually("the end of the old master", || (!new.is_alive()).then_some(()));
+    assert!(master_of(&stage, "ph.pid").is_alive());
+    stop(&stage, "ph.pid");
+}
+
+#[test]
+fn a_restart_stops_all_instances() {
+    let stage = ph();
+    stage.configure("min_uptime = 0.1\ncommand = sleep 1001\nsingle_instance = no");
+    for wanted in ["\n", ", instance 2\n"] {
+        let (code, stdout, _) = told(&stage, &["start", "-c", "config.ini"]);
+        assert_eq!(code, 0);
+        assert!(stdout.ends_with(wanted), "{stdout}");
+    }
+    let (code, _, stderr) = told(&stage, &["restart", "-c", "config.ini"]);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    assert!(!stage.path("ph.2.pid").exists());
+    assert_eq!(stage.titled("ph: master [web]"), [master_of(&stage, "ph.pid")]);
+    stop(&stage, "ph.pid");
+}
+
+#[test]
+fn without_a_verb_daemonize_decides() {
+    let stage = ph();
+    stage.configure("min_uptime = 0.1\ndaemonize = yes");
+    let words = ["-c", "config.ini", "-s", "web", "--", "sleep", "1000"];
+    let (code, stdout, stderr) = told(&stage, &words);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    assert!(stdout.starts_with("web: ready, 1 worker "), "{stdout}");
+    let old = master_of(&stage, "ph.pid");
+    old.send(Signal::SIGUSR2);
+    eventually("the end of the old master", || (!old.is_alive()).then_some(()));
+    stop(&stage, "ph.pid");
+    stage.configure("min_uptime = 0.1\ndaemonize = no");
+    let master = stage.launch(&[], &words);
+    stage.wait_titled("sleep 1000", 1);
+    assert_eq!(master_of(&stage, "ph.pid"), master.process, "in the foreground");
+    assert_eq!(master.stop(), 0);
+}
