@@ -24,6 +24,7 @@ mod stops;
 #[expect(dead_code, unused_imports, reason = "what the tests here do not use, others do")]
 mod support;
 mod trees;
+mod upgrade;
 
 use support::Stage;
 

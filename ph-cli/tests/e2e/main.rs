@@ -24,6 +24,7 @@ mod log_process;
 mod logs;
 mod machine;
 mod notify;
+mod place;
 mod probe;
 mod recycling;
 mod reload;
@@ -45,6 +46,9 @@ mod status;
 )]
 mod support;
 mod trees;
+mod upgrade;
+mod upgrade_faults;
+mod upgrade_kills;
 mod warden;
 
 use support::Stage;

@@ -12,7 +12,7 @@ use super::Arbiter;
 use super::action::{Action, Notice, Outcome, UpgradeFault};
 use super::event::ExitStatus;
 use super::order::Order;
-use super::policy::{TAKEOVER_TIMEOUT, is_too_late};
+use super::policy::{CLOSING_GRACE, TAKEOVER_TIMEOUT, is_too_late};
 use super::time::Time;
 
 /// What is wanted of an upgrade, and what is under way.
@@ -31,8 +31,9 @@ enum Stage {
     Committing { since: Time, give_up_at: Time },
     /// It was told to end.
     Stopping { kill_at: Time },
-    /// It was killed, and its end is still to come.
-    Killed,
+    /// It was killed, and its end is still to come; so long a stop waits for it, because only then is it
+    /// known what it has left behind.
+    Killed { until: Option<Time> },
 }
 
 impl Upgrade {
@@ -42,7 +43,7 @@ impl Upgrade {
                 Some(give_up_at)
             }
             Stage::Stopping { kill_at } => Some(kill_at),
-            Stage::Killed => None,
+            Stage::Killed { until } => until,
         }
     }
 
@@ -83,7 +84,11 @@ impl Arbiter {
             Stage::Stopping { kill_at } if *kill_at <= self.now => {
                 return self.kill_successor(actions);
             }
-            Stage::Stopping { .. } | Stage::Killed => return,
+            Stage::Killed { until } => {
+                *until = until.filter(|at| *at > self.now);
+                return;
+            }
+            Stage::Stopping { .. } => return,
         };
         if *give_up_at > self.now {
             return;
@@ -133,7 +138,7 @@ impl Arbiter {
                 let fault = status.map_or(UpgradeFault::NotStarted, UpgradeFault::Ended);
                 actions.push(Action::Notify(Notice::UpgradeFailed { fault }));
             }
-            Some(Stage::Stopping { .. } | Stage::Killed) | None => {}
+            Some(Stage::Stopping { .. } | Stage::Killed { .. }) | None => {}
         }
     }
 
@@ -141,14 +146,14 @@ impl Arbiter {
     pub(super) fn end_upgrade(&mut self, is_at_once: bool, actions: &mut Vec<Action>) {
         self.upgrade.wanted = false;
         match self.upgrade.stage {
-            Some(Stage::Killed) | None => {}
+            Some(Stage::Killed { .. }) | None => {}
             Some(_) if is_at_once => self.kill_successor(actions),
             Some(Stage::Stopping { .. }) => {}
             Some(Stage::Booting { .. } | Stage::Committing { .. }) => self.stop_successor(actions),
         }
     }
 
-    /// Whether a successor has time to end.
+    /// Whether a successor has time to end, or to be reaped.
     pub(super) fn awaits_successor(&self) -> bool {
         self.upgrade.deadline().is_some()
     }
@@ -160,7 +165,8 @@ impl Arbiter {
     }
 
     fn kill_successor(&mut self, actions: &mut Vec<Action>) {
-        self.upgrade.stage = Some(Stage::Killed);
+        let until = Some(self.now.after(CLOSING_GRACE));
+        self.upgrade.stage = Some(Stage::Killed { until });
         actions.push(Action::KillSuccessor);
     }
 }

@@ -128,10 +128,11 @@ impl Listeners {
         is_nonblocking: bool,
         existing: &[Rc<Opened>],
     ) -> Result<Self, RunError> {
+        // The same words may mean several, each of a port of its own.
+        let mut left: Vec<_> = existing.iter().collect();
         let open = |address: &Address| {
-            let is_it = |opened: &&Rc<Opened>| opened.listens_on(address);
-            if let Some(opened) = existing.iter().find(is_it) {
-                return Ok(Rc::clone(opened));
+            if let Some(found) = left.iter().position(|opened| opened.listens_on(address)) {
+                return Ok(Rc::clone(left.remove(found)));
             }
             let opened = Opened::open(address, is_nonblocking);
             opened.map(Rc::new).map_err(|source| {
@@ -409,6 +410,15 @@ mod tests {
         for same in [tcp("::"), tcp("no.such.host.invalid"), Address::Unix("/a".into())] {
             assert_eq!(same.resolved(), same);
         }
+    }
+
+    #[test]
+    fn ports_that_the_kernel_chose_for_the_same_words_stay_as_many() {
+        let address = Address::Tcp { host: Some("127.0.0.1".to_owned()), port: 0 };
+        let both = [address.clone(), address];
+        let first = Listeners::open(&both, true, &[]).unwrap();
+        let again = Listeners::open(&both, true, first.all()).unwrap();
+        assert_eq!(first.shown().collect::<Vec<_>>(), again.shown().collect::<Vec<_>>());
     }
 
     #[test]

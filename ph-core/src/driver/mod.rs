@@ -225,11 +225,19 @@ impl Driver<'_> {
                 report => started.push(WorkerId(report - REPORTS_FROM)),
             }
         }
+        if has_successor_news || has_predecessor_news {
+            // A signal that came with these is told of in the next wait only, and a stop has to be first.
+            self.take_signals(&mut orders);
+        }
         let (urgent, orders): (Vec<_>, Vec<_>) =
             orders.into_iter().partition(|order: &Order| order.is_urgent());
         // However many stops came together, they are one (equal orders coalesce).
         if let Some(stop) = urgent.first() {
             self.step(now, Event::Ordered(*stop));
+        }
+        if has_successor_news {
+            // Before anything else can find that its time is over: it may have taken over in time.
+            self.on_successor(now);
         }
         if rung {
             self.on_bell(now);
@@ -246,9 +254,6 @@ impl Driver<'_> {
         }
         if is_loaded {
             self.on_loader(now);
-        }
-        if has_successor_news {
-            self.on_successor(now);
         }
         if has_predecessor_news {
             self.on_predecessor(now);

@@ -48,7 +48,7 @@ pub(super) struct HeldPidfile {
     pub(super) instance: u32,
     is_written: bool,
     /// Another master has it, or may still have it: the files stay.
-    is_shared: bool,
+    pub(super) is_shared: bool,
 }
 
 impl Pidfile {

@@ -61,7 +61,9 @@ fn one_that_is_not_ready_in_time_is_told_to_stop_and_then_killed() {
          160 | successor ready   | -
          160 | due               | 190
          190 | tick              | kill successor
-         190 | due               | never
+         190 | due               | 190.5
+         190.5 | tick            | -
+         190.5 | due             | never
          191 | upgrade           | -
          191 | successor ended 0 | *upgrading, successor",
     );
@@ -150,7 +152,20 @@ fn a_successor_that_hears_of_no_stop_does_not_hold_it_up() {
         upgrading(),
         "102 | stop     | stop successor, stop 1
          103 | exit 1 0 | -
-         132 | tick     | kill successor, exit 0",
+         132 | tick     | kill successor
+         132.1 | successor ended 1 | exit 0",
+    );
+}
+
+#[test]
+fn a_successor_that_the_kernel_does_not_end_does_not_hold_up_a_stop() {
+    continue_with(
+        upgrading(),
+        "102   | stop     | stop successor, stop 1
+         103   | exit 1 0 | -
+         132   | tick     | kill successor
+         132   | due      | 132.5
+         132.5 | tick     | exit 0",
     );
 }
 

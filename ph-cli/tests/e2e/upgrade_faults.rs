@@ -1,0 +1,198 @@
+//! Upgrades that go wrong: whatever happens to whom, there is one whole service afterwards, or none.
+//! Numbers are those of docs/faults.md.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use nix::sys::signal::Signal;
+
+use crate::place::{Place, facts, is_whole};
+use crate::support::{eventually, require, tell};
+
+fn executable(path: &Path, content: &[u8]) {
+    std::fs::write(path, content).expect("a file");
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("its mode");
+}
+
+/// What makes a program.
+type Maker<'a> = &'a dyn Fn(&Path);
+
+/// The head of a program for another processor.
+fn foreign() -> Vec<u8> {
+    let mut head = vec![0_u8; 64];
+    head[..8].copy_from_slice(&[0x7f, b'E', b'L', b'F', 2, 1, 1, 0]);
+    // An executable for a SPARC, of version 1, whose head has 64 bytes.
+    (head[16], head[18], head[20], head[52], head[54]) = (2, 43, 1, 64, 56);
+    head
+}
+
+#[test]
+fn fault_48_a_program_that_cannot_be_executed_changes_nothing() {
+    let place = Place::new();
+    let stage = &place.stage;
+    stage.configure("number_workers = 2\nmin_uptime = 0.1\nunix_socket = web.sock");
+    let first = place.run(&["sleep", "1000"]);
+    let before = facts(&place, 2);
+    stage.expect_error("cannot upgrade: ");
+    let good = std::fs::read(env!("CARGO_BIN_EXE_ph")).expect("the program");
+    let broken: [(&str, Maker<'_>); 7] = [
+        ("missing", &|_| {}),
+        ("not executable", &|path| std::fs::write(path, &good).expect("a file")),
+        ("empty", &|path| executable(path, b"")),
+        ("truncated", &|path| executable(path, &good[..good.len() / 20])),
+        ("garbage", &|path| executable(path, b"\x01\x02garbage\xff\n")),
+        ("of another architecture", &|path| executable(path, &foreign())),
+        ("without its interpreter", &|path| executable(path, b"#!/no/such/shell\n")),
+    ];
+    stage.expect_error("upgrade failed: ");
+    for (round, (what, make)) in broken.iter().enumerate() {
+        if *what == "missing" {
+            std::fs::remove_file(&place.program).expect("removed");
+        } else {
+            place.put(make);
+        }
+        first.send(Signal::SIGUSR2);
+        let told = stage.log().wait_for_count("upgrade failed", round + 1);
+        tell(&format!("{what}: {}", told[round].message));
+        place.put_good();
+        is_whole(&place, &before);
+    }
+    place.upgrade();
+    place.wait_one_tree(2);
+    assert_eq!(first.wait(), 0);
+    place.stop();
+}
+
+#[test]
+fn fault_50_a_program_that_ends_at_once_or_crashes_changes_nothing() {
+    let place = Place::new();
+    let stage = &place.stage;
+    stage.configure("number_workers = 2\nmin_uptime = 0.1");
+    let first = place.run(&["sleep", "1000"]);
+    let before = facts(&place, 2);
+    stage.expect_error("upgrade failed");
+    for (round, script) in ["exit 0", "exit 7", "kill -SEGV $$"].iter().enumerate() {
+        place.put(|path| executable(path, format!("#!/bin/sh\n{script}\n").as_bytes()));
+        first.send(Signal::SIGUSR2);
+        let told = stage.log().wait_for_count("upgrade failed", round + 1);
+        tell(&format!("{script}: {}", told[round].message));
+        place.put_good();
+        is_whole(&place, &before);
+    }
+    place.upgrade();
+    assert_eq!(first.wait(), 0);
+    place.stop();
+}
+
+#[test]
+fn fault_50_a_bad_configuration_is_told_by_the_master_that_runs() {
+    let place = Place::new();
+    let stage = &place.stage;
+    let good = "number_workers = 2\nmin_uptime = 0.1";
+    stage.configure(good);
+    let first = place.run(&["sleep", "1000"]);
+    let before = facts(&place, 2);
+    stage.configure("number_workers = many");
+    stage.expect_error("the successor: ");
+    stage.expect_error("upgrade failed");
+    first.send(Signal::SIGUSR2);
+    let said = stage.log().wait_for("many");
+    assert_eq!((said.pid, said.level.as_str()), (first.process.0, "ERROR"), "{said:?}");
+    stage.log().wait_for("upgrade failed");
+    stage.configure(good);
+    is_whole(&place, &before);
+    place.upgrade();
+    assert_eq!(first.wait(), 0);
+    place.stop();
+}
+
+#[test]
+fn fault_50_workers_that_cannot_boot_leave_the_old_ones_at_work() {
+    let place = Place::new();
+    let stage = &place.stage;
+    stage.configure("number_workers = 2\nmin_uptime = 0.2");
+    let script = "[ -e broken ] && exit 9; exec sleep 1000";
+    let first = place.run(&["sh", "-c", script]);
+    let before = facts(&place, 2);
+    std::fs::write(stage.path("broken"), "").expect("a file");
+    stage.expect_error("the worker of every slot has died: giving up");
+    stage.expect_error("upgrade failed");
+    stage.allow_error("keeps dying");
+    first.send(Signal::SIGUSR2);
+    stage.log().wait_for("upgrade failed");
+    is_whole(&place, &before);
+    std::fs::remove_file(stage.path("broken")).expect("removed");
+    place.upgrade();
+    assert_eq!(first.wait(), 0);
+    place.stop();
+}
+
+#[test]
+fn fault_49_a_successor_that_hangs_is_given_up_and_a_stop_meanwhile_ends_both() {
+    let place = Place::new();
+    let stage = &place.stage;
+    stage.configure("min_uptime = 0.1\nupgrade_timeout = 2\ngraceful_timeout = 2");
+    let first = place.run(&["sleep", "1000"]);
+    let before = facts(&place, 1);
+    stage.expect_error("upgrade failed");
+    let hangs = "#!/bin/sh\ntrap '' TERM HUP USR2\nwhile :; do sleep 0.1; done\n";
+    place.put(|path| executable(path, hangs.as_bytes()));
+    first.send(Signal::SIGUSR2);
+    stage.log().wait_for("the successor was not ready in time");
+    eventually("its end", || (stage.processes().len() == 4).then_some(()));
+    place.put_good();
+    is_whole(&place, &before);
+    place.put(|path| executable(path, hangs.as_bytes()));
+    first.send(Signal::SIGUSR2);
+    stage.log().wait_for_count("upgrading: starting a successor", 2);
+    assert_eq!(first.stop(), 0);
+}
+
+#[test]
+fn an_upgrade_is_refused_with_a_terminal_and_as_pid_1() {
+    require(&["python3", "unshare"]);
+    let place = Place::new();
+    let stage = &place.stage;
+    stage.configure("min_uptime = 0.1");
+    stage.expect_error("cannot upgrade: this master has a controlling terminal");
+    stage.expect_error("cannot upgrade: this master is pid 1");
+    stage.expect_error("upgrade failed");
+    let words = ["run", "-c", "config.ini", "--", "sleep", "1000"];
+    let on_terminal = "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)";
+    let outer = stage.launch(&["python3", "-c", on_terminal], &words);
+    stage.log().wait_ready(1);
+    let master = place.master();
+    master.send(Signal::SIGUSR2);
+    stage.log().wait_for("upgrade failed");
+    assert_eq!(place.master(), master);
+    assert!(master.is_alive());
+    master.send(Signal::SIGTERM);
+    assert_eq!(outer.wait(), 0);
+    let outer = stage.launch(&["unshare", "--pid", "--fork", "--mount-proc"], &words);
+    stage.log().wait_ready(2);
+    let master = eventually("the master", || outer.process.children().first().copied());
+    master.send(Signal::SIGUSR2);
+    stage.log().wait_for_count("upgrade failed", 2);
+    assert!(master.is_alive());
+    master.send(Signal::SIGTERM);
+    assert_eq!(outer.wait(), 0);
+}
+
+#[test]
+fn a_successor_that_has_not_taken_over_starts_none_of_its_own() {
+    let place = Place::new();
+    place.stage.configure("min_uptime = 1");
+    place.stage.expect_error("cannot upgrade: this master has yet to take over from pid");
+    place.stage.expect_error("upgrade failed");
+    let first = place.run(&["sleep", "1000"]);
+    place.wait_one_tree(1);
+    first.send(Signal::SIGUSR2);
+    let successor = place.wait_successor(first.process);
+    place.stage.log().wait_for_count("master started with pid", 2);
+    successor.send(Signal::SIGUSR2);
+    place.stage.log().wait_for("yet to take over");
+    assert_eq!(place.wait_upgraded(first.process), successor);
+    assert_eq!(first.wait(), 0);
+    place.wait_one_tree(1);
+    place.stop();
+}
