@@ -5,8 +5,9 @@ use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::action::{Action, Notice, Outcome};
+use super::action::{Action, Notice};
 use super::event::Slot;
+use super::outcome::Outcome;
 use super::policy::is_too_late;
 use super::time::Time;
 use super::{Arbiter, Phase};

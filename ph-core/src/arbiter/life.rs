@@ -5,9 +5,10 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::Arbiter;
-use super::action::{Action, Notice, Outcome, RollFault, StopReason};
+use super::action::{Action, Notice, RollFault, StopReason};
 use super::backoff::Jitter;
 use super::event::{ExitStatus, SpawnFault, WorkerId};
+use super::outcome::Outcome;
 use super::policy::{OnCrashLoop, Readiness, WorkerKind};
 use super::probing::end_probe;
 use super::time::Time;

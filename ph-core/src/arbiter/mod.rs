@@ -16,6 +16,7 @@ mod event;
 mod helpers;
 mod life;
 mod order;
+mod outcome;
 mod policy;
 mod probing;
 mod reconcile;
@@ -34,12 +35,13 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 pub use action::{
-    Action, Notice, Outcome, RecycleReason, RollFault, StopReason, UpgradeFault, WorkerSignal,
+    Action, Notice, RecycleReason, RollFault, StopReason, UpgradeFault, WorkerSignal,
 };
 pub use backoff::Jitter;
 pub use event::{Event, ExitStatus, Generation, HelperId, Slot, SpawnFault, WorkerId};
 pub use helpers::{HelperEnd, HelperRole};
 pub use order::{ORDERS, Order, OrderRow};
+pub use outcome::Outcome;
 pub use policy::{
     ABORT_GRACE, CLOSING_GRACE, CRASH_LOOP_STRIKES, ExitWith, HEAVY_LOOKS, LATE_TOLERANCE,
     LEAST_WAIT, OnCrashLoop, PROBE_TIMEOUT, Policy, REAP_GRACE, Readiness, SPAWN_BATCH, Share,

@@ -8,9 +8,10 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::action::{Action, Notice, Outcome, StopReason};
+use super::action::{Action, Notice, StopReason};
 use super::event::{ExitStatus, Slot};
 use super::helpers::HelperEnd;
+use super::outcome::Outcome;
 use super::policy::{CLOSING_GRACE, ExitWith, REAP_GRACE, is_too_late};
 use super::time::Time;
 use super::worker::State;

@@ -9,9 +9,10 @@
 use alloc::vec::Vec;
 
 use super::Arbiter;
-use super::action::{Action, Notice, Outcome, UpgradeFault};
+use super::action::{Action, Notice, UpgradeFault};
 use super::event::ExitStatus;
 use super::order::Order;
+use super::outcome::Outcome;
 use super::policy::{CLOSING_GRACE, TAKEOVER_TIMEOUT, is_too_late};
 use super::time::Time;
 

@@ -1,44 +1,24 @@
 //! The front door: what a program says about its service, and `run`.
 
-use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::sys::signal::{SigSet, Signal};
-use tracing::{error, info};
+use nix::sys::signal::Signal;
 
-use super::children::Children;
-use super::command::{Command, CommandError};
-use super::conditions::KillMode;
-use super::control::{self, ControlSocket};
-use super::era::{Era, Eras, Makings, Paths};
-use super::error::{Finished, RunError, system};
-use super::helpers::{Helper, HelperPlace};
-use super::history::History;
+use super::command::Command;
+use super::control::ControlSocket;
+use super::error::{Finished, RunError};
+use super::helpers::Helper;
 use super::launch::BootReporter;
-use super::listeners::{Address, Listeners};
-use super::load::{LoadRequest, Loader, PendingLoad};
-use super::log_process::LogPipes;
-use super::manager::Manager;
+use super::listeners::Address;
+use super::load::{LoadRequest, Loader};
 use super::pidfile::Pidfile;
-use super::probes::Probes;
-use super::recorder::Recorder;
 use super::spec::Spec;
-use super::successor::Predecessor;
-use super::tree::Trees;
-use super::{Driver, caught_signals, new_epoll, now};
-use crate::arbiter::{Arbiter, Outcome, Policy, Readiness, WorkerKind};
-use crate::sys::fds::NofileLimit;
-use crate::sys::oom::OomCounter;
-use crate::sys::seats::Seats;
-use crate::sys::signals::{self, SignalQueue};
-use crate::sys::successor::Origin;
-use crate::sys::{fds, process, title};
-use crate::worker::{self, Context, Factory, Hooks, Logging, NoHooks, Worker};
+use crate::arbiter::{Policy, Readiness, WorkerKind};
+use crate::sys::{fds, process};
+use crate::worker::{Context, Factory, Hooks, Logging, NoHooks, Worker};
 
 struct NoLogging;
 
@@ -290,225 +270,5 @@ impl Master {
         let mut signals = None;
         let (outcome, spawn_failure) = settings.run(&mut signals)?;
         Ok(Finished { outcome, spawn_failure, signals })
-    }
-}
-
-impl Settings {
-    /// What would fail in every worker fails here, once.
-    pub(super) fn bad_app_keys(&self) -> impl Iterator<Item = RunError> {
-        let has_nul = |text: &str| text.contains('\0');
-        let is_bad = move |key: &str, value: &str| {
-            key.is_empty() || key.contains('=') || has_nul(key) || has_nul(value)
-        };
-        let bad = self.spec.app.iter().filter(move |(key, value)| is_bad(key, value));
-        bad.map(|(key, _)| RunError::AppKey { key: key.clone() })
-    }
-
-    /// Finds the program of a command where its workers will look for it.
-    pub(super) fn find(&self, command: &Command) -> Result<PathBuf, CommandError> {
-        let search = self.spec.conditions.search_path();
-        command.resolve(self.spec.conditions.directory.as_deref(), search.as_deref())
-    }
-
-    /// Where the programs of workers and probes are.
-    pub(super) fn paths(&self) -> Result<Paths, CommandError> {
-        let find = |command: &Option<Command>| command.as_ref().map(|it| self.find(it)).transpose();
-        Ok(Paths { command: find(&self.spec.command)?, probe: find(&self.spec.probe)? })
-    }
-
-    /// Everything between taking the lock and giving it up. The pidfile is written once signals are
-    /// caught, because whoever reads it may send one at once; and they stay caught until the files
-    /// are gone, because one that came in between must not leave them behind.
-    fn run(&self, signals: &mut Option<SignalQueue>) -> Result<Ran, RunError> {
-        let is_forked = self.factory.is_some();
-        worker::call("on_starting", || self.hooks.on_starting());
-        let origin = Origin::of_process()
-            .map_err(|source| RunError::System { call: "read /proc/self/cmdline", source })?;
-        // Before the lock, so that its clients are let go after that: what they asked for is true then.
-        let mut control = control::Server::default();
-        let mut predecessor = Predecessor::find()?;
-        let claim = |pidfile: &Pidfile| match &mut predecessor {
-            Some(predecessor) => predecessor.claim(pidfile),
-            None => pidfile.claim(),
-        };
-        let pidfile = self.pidfile.as_ref().map(claim).transpose()?.map(RefCell::new);
-        let existing = predecessor.as_ref().map(Predecessor::listeners).unwrap_or_default();
-        let listeners = Listeners::open(&self.spec.addresses, is_forked, &existing)?;
-        drop(existing);
-        let nofile = fds::raise_limit().map_err(system("setrlimit"))?;
-        let mask = signals::mask().map_err(system("sigprocmask"))?;
-        let _restored = Restored { nofile, mask };
-        process::become_subreaper().map_err(system("prctl(PR_SET_CHILD_SUBREAPER)"))?;
-        let handed = predecessor.as_ref().map_or(1, |predecessor| predecessor.instance);
-        let instance = pidfile.as_ref().map_or(handed, |held| held.borrow().instance);
-        let callers_children = process::children().map_err(|source| RunError::System {
-            call: "read /proc/thread-self/children",
-            source,
-        })?;
-        let callers_fds = fds::inherited();
-        let stop_signal = is_forked.then_some(self.spec.stop_signal);
-        let signals = SignalQueue::install(&caught_signals(), stop_signal)
-            .map_err(|source| RunError::System { call: "catch the signals", source })
-            .map(|queue| &*signals.insert(queue))?;
-        let setup = self.spec.conditions.setup(nofile, self.spec.name.as_ref())?;
-        let seats_of_all = self.seats();
-        let kill_mode = self.spec.conditions.kill_mode;
-        let trees = Trees::new(kill_mode, seats_of_all, !is_forked).map_err(system("mmap"))?;
-        let paths = self.paths()?;
-        let makings = Makings {
-            factory: self.factory.as_ref(),
-            instance,
-            nofile,
-            ignored: signals.ignored(),
-        };
-        let shown = listeners.clone();
-        let era = Era::new(self.spec.clone(), listeners, setup, paths, &makings)?;
-        let seats =
-            is_forked.then(|| Seats::map(seats_of_all)).transpose().map_err(system("mmap"))?;
-        // What the caller had blocked must reach the master all the same.
-        signals::set_mask(&SigSet::empty()).map_err(system("sigprocmask"))?;
-        let epoll = new_epoll().map_err(system("epoll_create"))?;
-        // A successor gets it when it takes over.
-        if let Some(rules) = self.control.as_ref().filter(|_| predecessor.is_none()) {
-            let listening = rules.open_for(self.pidfile.as_ref(), instance)?;
-            control.listen(listening, rules, &epoll).map_err(system("epoll_ctl"))?;
-        }
-        if let Some(pidfile) = &pidfile {
-            pidfile.borrow_mut().write_first()?;
-        }
-        title::prepare();
-        title::set(&format!("ph: master [{}]", self.spec.name));
-        self.announce(&shown, instance);
-        // A reload may be the end of one of them.
-        drop(shown);
-        worker::call("when_ready", || self.hooks.when_ready());
-        let has_log_process = self.logging.process().is_some();
-        let log = LogPipes::new(has_log_process, sources(seats_of_all, nofile))
-            .map_err(system("pipe"))?;
-        let helpers: Vec<_> = self.all_helpers().map(HelperPlace::new).collect();
-        let roles: Vec<_> = self.all_helpers().map(|helper| helper.role()).collect();
-        let policy = self.spec.policy;
-        let arbiter = Arbiter::new(policy).with_helpers(&roles);
-        let verdict = match (&predecessor, &self.boot) {
-            (Some(_), _) => (true, None),
-            (None, Some((_, limit))) => (true, *limit),
-            (None, None) => (false, None),
-        };
-        let arbiter = if verdict.0 { arbiter.with_boot_verdict(verdict.1) } else { arbiter };
-        let recorder = Recorder::begin(policy, &roles, verdict, predecessor.is_some());
-        let mut driver = Driver {
-            settings: self,
-            instance,
-            eras: Eras::new(era),
-            seats: seats.map(Rc::new),
-            dev_null: fds::dev_null().map_err(system("open /dev/null"))?,
-            loading: None,
-            load_flags: PendingLoad::default(),
-            loaders: Vec::new(),
-            pidfile: pidfile.as_ref(),
-            origin: &origin,
-            predecessor,
-            succession: None,
-            signals,
-            epoll,
-            nofile,
-            log,
-            manager: Manager::of_environment(),
-            arbiter,
-            recorder,
-            control: &mut control,
-            history: History::default(),
-            started: now(),
-            children: Children::with_seats(seats_of_all),
-            helpers,
-            probes: Probes::default(),
-            trees,
-            oom: OomCounter::find(),
-            callers_children,
-            callers_fds,
-            reap_pending: false,
-            lingering: Vec::new(),
-            to_weigh: VecDeque::new(),
-            heard: Vec::new(),
-            outcome: None,
-            spawn_failure: None,
-        };
-        driver.run_to_the_end()
-    }
-
-    /// Twice `max_workers` processes at most, and some the kernel does not let go.
-    fn seats(&self) -> usize {
-        (self.spec.policy.max_workers.max(1) as usize).saturating_mul(3)
-    }
-
-    /// The warden first, so that nobody ever lives without one, where there is anything for it to do;
-    /// then whoever writes the log.
-    pub(super) fn all_helpers(&self) -> impl Iterator<Item = Helper> {
-        let is_needed = self.spec.conditions.kill_mode != KillMode::Process;
-        let warden = is_needed.then(Helper::warden);
-        let log = self.logging.process().map(|_| Helper::log());
-        warden.into_iter().chain(log).chain(self.helpers.iter().cloned())
-    }
-
-    fn announce(&self, listeners: &Listeners, instance: u32) {
-        let pid = std::process::id();
-        let side_by_side =
-            if instance > 1 { format!(", instance {instance}") } else { String::new() };
-        let workers = self.spec.policy.target;
-        info!("master started with pid {pid}{side_by_side}, workers wanted: {workers}");
-        for address in listeners.shown() {
-            info!("listening on {address}");
-        }
-        if let Some((reporter, _)) = &self.boot {
-            reporter.running(instance, workers);
-        }
-    }
-}
-
-/// The sources of the log process that may be kept at once: a worker has three at most, and twice as
-/// many may be waiting to be read; but most descriptors are for other things.
-fn sources(seats: usize, nofile: NofileLimit) -> usize {
-    let most = seats.saturating_mul(6);
-    most.min(usize::try_from(nofile.hard() / 4).unwrap_or(usize::MAX)).max(LEAST_SOURCES)
-}
-
-const LEAST_SOURCES: usize = 16;
-
-/// The outcome, and why the last command that could not be executed was not.
-type Ran = (Outcome, Option<String>);
-
-/// Gives the process's own limit and mask back when the master is done.
-struct Restored {
-    nofile: NofileLimit,
-    mask: SigSet,
-}
-
-impl Drop for Restored {
-    fn drop(&mut self) {
-        // Both were in force when the master began, so they can be again.
-        let _ = self.nofile.restore();
-        let _ = signals::set_mask(&self.mask);
-    }
-}
-
-impl Driver<'_> {
-    /// Runs the loop, and makes sure that a master which cannot go on leaves nobody behind.
-    fn run_to_the_end(&mut self) -> Result<Ran, RunError> {
-        let ran = catch_unwind(AssertUnwindSafe(|| self.run()));
-        // Where it was not done by the end of the loop.
-        self.control.close(&self.epoll);
-        let outcome = match ran {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(errno)) => {
-                self.kill_everyone();
-                return Err(system("epoll_wait")(errno));
-            }
-            Err(_) => {
-                self.kill_everyone();
-                error!("bug in ph: the master panicked; every worker was killed");
-                return Err(RunError::Panicked);
-            }
-        };
-        Ok((outcome, self.spawn_failure.take().map(|(_, why)| why)))
     }
 }

@@ -5,6 +5,7 @@
 //! each, and performs the actions at once. It decides nothing, never sleeps, and with nothing due
 //! makes no system call at all.
 
+mod arrivals;
 mod children;
 mod command;
 mod conditions;
@@ -35,6 +36,7 @@ mod reap;
 mod recorder;
 mod rehearsal;
 mod report;
+mod run;
 mod spec;
 mod strays;
 mod successor;
@@ -46,12 +48,9 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::os::fd::{AsFd as _, AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
-use std::str::FromStr as _;
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use nix::sys::signal::Signal;
 use nix::unistd::Pid;
-use tracing::info;
 
 pub use command::{Command, CommandError, Expand};
 pub use conditions::{CpuAffinity, KillMode};
@@ -68,15 +67,16 @@ pub use master::Master;
 pub use pidfile::{Pidfile, Running};
 pub use rehearsal::{Finding, Rehearsal};
 
-use crate::arbiter::{Action, Arbiter, Event, ORDERS, Order, Outcome, Readiness, Time, WorkerId};
+use crate::arbiter::{Action, Arbiter, Event, Order, Outcome, Readiness, Time, WorkerId};
 use crate::sys::fds::NofileLimit;
 use crate::sys::oom::OomCounter;
 use crate::sys::seats::Seats;
 use crate::sys::setup::Failure;
-use crate::sys::signals::{Arrived, Sender, SignalQueue};
+use crate::sys::signals::SignalQueue;
 use crate::sys::spawn::{self, SpawnOutcome};
 use crate::sys::successor::Origin;
-use crate::sys::{clock, process, title};
+use crate::sys::{clock, title};
+use arrivals::caught_signals;
 use children::Children;
 use control::CONTROL_FROM;
 use era::Eras;
@@ -295,31 +295,6 @@ impl Driver<'_> {
         }
     }
 
-    fn take_signals(&mut self, orders: &mut Vec<Order>) {
-        for arrived in self.signals.take() {
-            if arrived.signal == Signal::SIGCHLD {
-                self.reap_pending = true;
-                continue;
-            }
-            let row = ORDERS.iter().find(|row| row.signal == arrived.signal.as_str());
-            let Some(row) = row else { continue };
-            info!("{}: {}", Received(arrived), row.meaning);
-            match row.order {
-                Some(Order::ScaleBy(by)) => {
-                    let count = i32::try_from(arrived.count).unwrap_or(i32::MAX);
-                    orders.push(Order::ScaleBy(by.saturating_mul(count)));
-                }
-                Some(order) => {
-                    if order == Order::Reload {
-                        self.load_flags.join(false, false);
-                    }
-                    orders.push(order);
-                }
-                None => {}
-            }
-        }
-    }
-
     /// Looks at the seats workers rang for. A ring is a hint; what counts is what the seat says.
     fn on_bell(&mut self, now: Time) {
         let Some(seats) = &self.seats else { return };
@@ -422,31 +397,6 @@ impl Driver<'_> {
         all.extend(self.predecessor.iter().flat_map(Predecessor::raw_fds));
         all
     }
-}
-
-/// A signal and who sent it.
-struct Received(Arrived);
-
-impl std::fmt::Display for Received {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Arrived { signal, count, sender } = self.0;
-        write!(f, "{signal}")?;
-        if count > 1 {
-            write!(f, " x{count}")?;
-        }
-        match sender {
-            Some(Sender { pid: 0, .. }) => f.write_str(" from outside this pid namespace"),
-            Some(Sender { pid, uid }) => write!(f, " from pid {pid} uid {uid}"),
-            None => f.write_str(" from the kernel, as by a terminal"),
-        }
-    }
-}
-
-/// The signals a master catches. On a terminal SIGWINCH says that the window has another size.
-fn caught_signals() -> Vec<Signal> {
-    let has_terminal = process::has_controlling_terminal();
-    let all = ORDERS.iter().filter_map(|row| Signal::from_str(row.signal).ok());
-    all.filter(|signal| *signal != Signal::SIGWINCH || !has_terminal).collect()
 }
 
 fn new_epoll() -> nix::Result<Epoll> {

@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ph_core::arbiter::{Arbiter, Event, HelperRole, Policy, Time};
+use ph_core::arbiter::{Action, Arbiter, Event, HelperRole, Policy, Time};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -49,8 +49,7 @@ fn replay(trace: &Path, is_shown: bool) -> usize {
         let mut actions = Vec::new();
         arbiter.step(step.now, step.event, &mut actions);
         if is_shown {
-            println!("{:>14} {:?}", format!("{:?}", step.now), step.event);
-            actions.iter().for_each(|action| println!("{:>16} {action:?}", "->"));
+            show(&step, &actions);
         }
         let wanted = serde_json::to_value(&actions).expect("actions can be written down");
         assert_eq!(wanted, step.actions, "{}:{number}: {:?}", trace.display(), step.event);
@@ -58,6 +57,14 @@ fn replay(trace: &Path, is_shown: bool) -> usize {
         steps += 1;
     }
     steps
+}
+
+#[expect(clippy::print_stdout, reason = "it is shown to whoever asked for it")]
+fn show(step: &Stepped, actions: &[Action]) {
+    println!("{:>14} {:?}", format!("{:?}", step.now), step.event);
+    for action in actions {
+        println!("{:>16} {action:?}", "->");
+    }
 }
 
 #[test]

@@ -139,7 +139,7 @@ impl Twin {
         match event {
             Event::Ordered(Order::Reload) if is_idle => *twin = Some(Self(subject.clone())),
             Event::Ordered(Order::Reload | Order::Drain | Order::Upgrade | Order::Stop) => {
-                *twin = None
+                *twin = None;
             }
             Event::Loaded { .. }
             | Event::LoadFailed { .. }

@@ -149,7 +149,7 @@ fn change(policy: &mut Policy, rng: &mut Rng) {
         }
         10 => {
             policy.readiness =
-                rng.pick(&[Readiness::Reported, Readiness::Spawned, Readiness::Probed])
+                rng.pick(&[Readiness::Reported, Readiness::Spawned, Readiness::Probed]);
         }
         11 => policy.max_memory = rng.pick(&[None, Some(1000)]),
         12 => policy.max_restarts = rng.pick(&[10, 3, 0]),

@@ -175,7 +175,7 @@ impl Observer {
             let life = status.map(|_| self.now.since(since));
             let most = self.policy.backoff_max;
             let backoff_max = seen.role.backoff_cap.map_or(most, |cap| most.min(cap));
-            let policy = Policy { backoff_max, ..self.policy.clone() };
+            let policy = Policy { backoff_max, ..self.policy };
             seen.deaths.on_death(self.now, life, &policy);
             self.closing.ended = Some(helper);
         }
