@@ -26,7 +26,7 @@ mod wire;
 use std::process::ExitCode;
 use std::rc::Rc;
 
-use ph_core::{Context, Master, Worker};
+use ph_core::{Context, Hooks, Master, Worker};
 
 use args::{Cli, Verb};
 pub use exit::Exit;
@@ -58,12 +58,13 @@ type MakeMaster = Rc<dyn Fn(&str) -> Master>;
 pub struct App {
     name: &'static str,
     forked: Option<MakeMaster>,
+    hooks: Option<Rc<dyn Hooks>>,
 }
 
 impl App {
     /// A program of this name, without a worker: every service needs a command.
     pub fn new(name: &'static str) -> Self {
-        Self { name, forked: None }
+        Self { name, forked: None, hooks: None }
     }
 
     /// Gives the program its worker. A service without a command forks workers made by `factory`,
@@ -77,6 +78,12 @@ impl App {
             let factory = Rc::clone(&factory);
             Master::forked(name, move |ctx| factory(ctx))
         }));
+        self
+    }
+
+    /// Code of the program that runs at fixed points of a service's life.
+    pub fn hooks(mut self, hooks: impl Hooks + 'static) -> Self {
+        self.hooks = Some(Rc::new(hooks));
         self
     }
 

@@ -77,9 +77,13 @@ impl Service {
 
     /// The master without its log.
     fn silent_master(&self, account: Option<Account>) -> Master {
-        conditions::apply(self, self.plain_master(), account)
+        let master = conditions::apply(self, self.plain_master(), account)
             .note(Note::of(&self.settings).text())
-            .log_settings(LogSettings::of(&self.settings).text())
+            .log_settings(LogSettings::of(&self.settings).text());
+        match self.settings.on_event.as_slice() {
+            [] => master,
+            words => master.on_event(Command::new(words)),
+        }
     }
 
     /// Where it listens.
@@ -150,7 +154,8 @@ impl Service {
                 ph_config::KillMode::Group => KillMode::Group,
                 ph_config::KillMode::Process => KillMode::Process,
             })
-            .stop_signal(stop_signal(settings))
+            .stop_signal(signal(settings.stop_signal.as_str(), Signal::SIGTERM))
+            .abort_signal(signal(settings.abort_signal.as_str(), Signal::SIGABRT))
             .max_requests(settings.max_requests)
             .max_requests_jitter(settings.max_requests_jitter)
             .capture_output(settings.capture_output.unwrap_or(!is_forked))
@@ -241,6 +246,8 @@ impl Service {
             RunError::Listen { address, .. } => {
                 failure(self.listen_key(address)).remedy(remedies::of_address(address, &why))
             }
+            RunError::OnEvent(_) => failure("on_event")
+                .remedy("name a program that the master can execute, with its folder"),
             RunError::AppKey { key } => failure(&format!("app_{key}")),
             RunError::Conditions { condition, .. } => {
                 conditions::failure(self, condition, Exit::Code(code), &why)
@@ -296,7 +303,7 @@ fn address(bind: &Bind) -> Address {
     }
 }
 
-fn stop_signal(settings: &Settings) -> Signal {
-    let name = format!("SIG{}", settings.stop_signal.as_str());
-    Signal::from_str(&name).unwrap_or(Signal::SIGTERM)
+/// The signal of this name; both lists have the same names.
+fn signal(name: &str, otherwise: Signal) -> Signal {
+    Signal::from_str(&format!("SIG{name}")).unwrap_or(otherwise)
 }

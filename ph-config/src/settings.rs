@@ -24,15 +24,15 @@ use crate::layers::Overridden;
 use crate::load::Reader;
 use crate::row::{Apply, Change, SettingInfo, info};
 use crate::value::{
-    ADDRESSES, ALLOWED, AMOUNT, Allow, Amount, BASE_PATH, BOOLEAN, Bind, COMMAND, CONTROL_SOCKET,
-    COUNT, COUNT_U64, CPUS, ControlTarget, CpuAffinity, DURATION, DURATION_ABOVE_ZERO, ENV_FILES,
-    ENVIRONMENT, EXTRA_KEYS, EnvFile, ExtraKeys, FILE, FOLDER, GLOBS, GROUP, Id, KILL_MODE,
-    KillMode, LIMIT_COUNT, LIMIT_MICROSECONDS, LIMIT_NICE, LIMIT_PRIORITY, LIMIT_SECONDS,
-    LIMIT_SIZE, LINE_SIZE, LOG_COMPRESS, LOG_FORMAT, LOG_LEVEL, LOG_OVERFLOW, LOG_ROTATE,
-    LOG_TARGET, LogCompress, LogFormat, LogLevel, LogOverflow, LogRotate, LogTarget, NAME, NICE,
-    ON_CRASH_LOOP, OOM_SCORE, OPTIONAL_BOOLEAN, OPTIONAL_DURATION, OPTIONAL_FILE, OPTIONAL_FOLDER,
-    OnCrashLoop, READY, Ready, Rlimit, SECTIONS, SIZE, STOP_SIGNAL, StopSignal, UMASK, USER,
-    UserSpec, WORKER_COUNT, WORKER_LIMIT, WorkerCount,
+    ABORT_SIGNAL, ADDRESSES, ALLOWED, AMOUNT, AbortSignal, Allow, Amount, BASE_PATH, BOOLEAN, Bind,
+    COMMAND, CONTROL_SOCKET, COUNT, COUNT_U64, CPUS, ControlTarget, CpuAffinity, DURATION,
+    DURATION_ABOVE_ZERO, ENV_FILES, ENVIRONMENT, EXTRA_KEYS, EnvFile, ExtraKeys, FILE, FOLDER,
+    GLOBS, GROUP, Id, KILL_MODE, KillMode, LIMIT_COUNT, LIMIT_MICROSECONDS, LIMIT_NICE,
+    LIMIT_PRIORITY, LIMIT_SECONDS, LIMIT_SIZE, LINE_SIZE, LOG_COMPRESS, LOG_FORMAT, LOG_LEVEL,
+    LOG_OVERFLOW, LOG_ROTATE, LOG_TARGET, LogCompress, LogFormat, LogLevel, LogOverflow, LogRotate,
+    LogTarget, NAME, NICE, ON_CRASH_LOOP, OOM_SCORE, OPTIONAL_BOOLEAN, OPTIONAL_DURATION,
+    OPTIONAL_FILE, OPTIONAL_FOLDER, OnCrashLoop, READY, Ready, Rlimit, SECTIONS, SIZE, STOP_SIGNAL,
+    StopSignal, UMASK, USER, UserSpec, WORKER_COUNT, WORKER_LIMIT, WorkerCount,
 };
 
 /// The row of a key, if it is in the table.
@@ -265,6 +265,8 @@ settings! {
         "How long a worker has after a stop request before it is killed.";
     stop_signal: StopSignal = "TERM", Live, STOP_SIGNAL,
         "The signal that asks a worker to stop.";
+    abort_signal: AbortSignal = "ABRT", Live, ABORT_SIGNAL,
+        "The signal that tells a worker that it is stuck or did not boot in time; SIGKILL follows.";
     kill_mode: KillMode = "tree", Live, KILL_MODE,
         "Whom the kill at the end of a stop reaches: the worker and all its descendants, its process group, or itself alone.";
     "Trouble and backoff":
@@ -284,6 +286,8 @@ settings! {
         "The time in which `max_restarts` counts.";
     on_crash_loop: OnCrashLoop = "retry", Live, ON_CRASH_LOOP,
         "What follows when a slot's workers keep dying: `retry` ever more slowly, or `exit` with code 155.";
+    on_event: Vec<String> = "", Live, COMMAND,
+        "A command that is run when something happens that people want to know, with `PH_EVENT` saying what; docs/hooks.md has the list.";
     "Reload":
     reload_surge: Amount = "25%", Live, AMOUNT,
         "How many workers, or which share of them, a roll may start beyond the target.";

@@ -6,7 +6,9 @@
 mod background;
 mod conditions;
 mod deaths;
+mod events;
 mod helpers;
+mod hooks;
 mod identity;
 mod instances;
 mod listeners;
@@ -20,6 +22,7 @@ mod reload_loader;
 mod rotation;
 mod sample;
 mod stops;
+mod stuck;
 #[path = "../support/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "what the tests here do not use, others do")]
 mod support;

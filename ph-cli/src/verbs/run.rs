@@ -3,10 +3,11 @@
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::time::Duration;
 
 use ph_config::{Configuration, Loaded, Override, Source};
-use ph_core::{BootReporter, Command, ExitWith, LoadRequest, Master, Outcome};
+use ph_core::{BootReporter, Command, ExitWith, Hooks, LoadRequest, Master, Outcome};
 
 use crate::args::Run;
 use crate::exit::Exit;
@@ -27,6 +28,7 @@ pub(crate) fn run(app: &App, args: &Run) -> Result<ExitCode, Failure> {
 pub(super) struct Start {
     program: &'static str,
     forked: Option<MakeMaster>,
+    hooks: Option<Rc<dyn Hooks>>,
     args: Run,
     place: Place,
     /// That of the start, even if it was the only one and is not now.
@@ -44,6 +46,7 @@ impl Start {
         Ok(Self {
             program: app.name,
             forked: app.forked.clone(),
+            hooks: app.hooks.clone(),
             args: args.clone(),
             place,
             section: None,
@@ -76,6 +79,10 @@ impl Start {
         let master = match self.is_adhoc() {
             true => master,
             false => master.note_for_successor(service.settings.name()),
+        };
+        let master = match &self.hooks {
+            Some(hooks) => master.hooks(Rc::clone(hooks)),
+            None => master,
         };
         let master = match boot {
             Some((reporter, limit)) => master.report_boot(reporter, limit),
@@ -120,14 +127,15 @@ impl Start {
 
     /// Root executes nothing that others can write, unless it was told to.
     fn see_trust(&self, service: &Service, master: &Master) -> Result<(), Failure> {
-        match service.untrusted(master) {
-            Some(untrusted) if self.args.source.allow_writable || !service.runs_as_root() => {
-                tracing::warn!("{}", untrusted.why());
-                Ok(())
+        let of_workers = service.untrusted(master).map(|it| (it, service.runs_as_root()));
+        let of_events = service.untrusted_event(master).map(|it| (it, true));
+        for (untrusted, is_root) in of_workers.into_iter().chain(of_events) {
+            if is_root && !self.args.source.allow_writable {
+                return Err(untrusted);
             }
-            Some(untrusted) => Err(untrusted),
-            None => Ok(()),
+            tracing::warn!("{}", untrusted.why());
         }
+        Ok(())
     }
 
     /// The same for a master that runs, in its loader. What needs a restart stays as that master has

@@ -1,6 +1,6 @@
 //! A service's prospects: everything that would keep it from starting, worded like the errors of a start.
 
-use ph_config::{LogTarget, foreign_writer};
+use ph_config::{ForeignWriter, LogTarget, foreign_writer};
 use ph_core::{Finding, Master, RunError, Running};
 
 use super::{Service, conditions, control, remedies};
@@ -66,6 +66,10 @@ impl Service {
             }
             failure => outlook.problems.extend(failure),
         }
+        match self.untrusted_event(&master) {
+            Some(failure) if is_writable_allowed => outlook.warnings.push(self.warning(failure)),
+            failure => outlook.problems.extend(failure),
+        }
         outlook.warnings.extend(self.remarks());
         outlook
     }
@@ -115,11 +119,24 @@ impl Service {
         if source::effective_uid().is_ok_and(|uid| uid != 0) {
             return None;
         }
-        let program = master.program()?.ok()?;
         // Its owner is often the workers' user, on purpose.
+        let program = master.program()?.ok()?;
         let writer = foreign_writer(&program).filter(|writer| !writer.is_owner())?;
-        let failure = self.failure(Exit::Failed, &writer.to_string(), "command");
-        Some(failure.remedy(format!("{}, or --allow-writable", writer.cure())))
+        Some(self.writable(&writer, "command"))
+    }
+
+    /// The same for the program that is told of events. It runs as the master, so even its owner counts.
+    pub(crate) fn untrusted_event(&self, master: &Master) -> Option<Failure> {
+        if source::effective_uid().is_ok_and(|uid| uid != 0) {
+            return None;
+        }
+        let writer = foreign_writer(&master.event_program()?.ok()?)?;
+        Some(self.writable(&writer, "on_event"))
+    }
+
+    fn writable(&self, writer: &ForeignWriter, key: &str) -> Failure {
+        let failure = self.failure(Exit::Failed, &writer.to_string(), key);
+        failure.remedy(format!("{}, or --allow-writable", writer.cure()))
     }
 
     /// Something that does not keep the service from starting.

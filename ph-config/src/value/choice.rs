@@ -68,6 +68,26 @@ choice! {
 }
 
 choice! {
+    /// The signal that tells a worker that it is stuck: `abort_signal`.
+    AbortSignal {
+        /// SIGABRT, which ends it and leaves a core dump.
+        Abrt = "ABRT",
+        /// SIGQUIT, at which Go and Java programs print their stacks.
+        Quit = "QUIT",
+        /// SIGTERM.
+        Term = "TERM",
+        /// SIGINT.
+        Int = "INT",
+        /// SIGHUP.
+        Hup = "HUP",
+        /// SIGUSR1.
+        Usr1 = "USR1",
+        /// SIGUSR2.
+        Usr2 = "USR2",
+    }
+}
+
+choice! {
     /// Whom the last signal of a stop reaches: `kill_mode`, as in systemd.
     KillMode {
         /// Everything that descends from the worker.
@@ -167,11 +187,7 @@ pub(crate) const STOP_SIGNAL: Kind<StopSignal> = Kind {
         aliases: &["SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH"],
     },
     parse: |text, _| {
-        // `get`, since the text may have any character at that place.
-        let bare = match text.get(..3) {
-            Some(prefix) if prefix.eq_ignore_ascii_case("SIG") => &text[3..],
-            _ => text,
-        };
+        let bare = without_prefix(text);
         StopSignal::named(bare).ok_or_else(|| {
             let mend = if bare.eq_ignore_ascii_case("KILL") {
                 "to give a worker no time, write graceful_timeout = 0"
@@ -183,6 +199,36 @@ pub(crate) const STOP_SIGNAL: Kind<StopSignal> = Kind {
     },
     write: StopSignal::to_string,
 };
+
+pub(crate) const ABORT_SIGNAL: Kind<AbortSignal> = Kind {
+    name: "signal: ABRT, QUIT, TERM, INT, HUP, USR1 or USR2",
+    shape: Shape::Line,
+    schema: Schema::Choice {
+        words: AbortSignal::WORDS,
+        aliases: &["SIGABRT", "SIGQUIT", "SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2"],
+    },
+    parse: |text, _| {
+        let bare = without_prefix(text);
+        AbortSignal::named(bare).ok_or_else(|| {
+            let mend = if bare.eq_ignore_ascii_case("KILL") {
+                "SIGKILL follows by itself; write graceful_timeout = 0 to have it at once"
+            } else {
+                "write the name of the signal, with or without SIG"
+            };
+            ValueError::new(AbortSignal::expected(), mend)
+        })
+    },
+    write: AbortSignal::to_string,
+};
+
+/// The name of a signal without its `SIG`.
+fn without_prefix(text: &str) -> &str {
+    // `get`, since the text may have any character at that place.
+    match text.get(..3) {
+        Some(prefix) if prefix.eq_ignore_ascii_case("SIG") => &text[3..],
+        _ => text,
+    }
+}
 
 pub(crate) const KILL_MODE: Kind<KillMode> = Kind {
     name: "tree, group or process",

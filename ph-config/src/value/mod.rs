@@ -24,8 +24,8 @@ mod words;
 
 pub use address::Bind;
 pub use choice::{
-    ExtraKeys, KillMode, LogCompress, LogFormat, LogLevel, LogOverflow, LogRotate, OnCrashLoop,
-    StopSignal,
+    AbortSignal, ExtraKeys, KillMode, LogCompress, LogFormat, LogLevel, LogOverflow, LogRotate,
+    OnCrashLoop, StopSignal,
 };
 pub use environment::EnvFile;
 pub use identity::{Allow, Id, UserSpec};
@@ -37,8 +37,8 @@ pub use schema::Schema;
 
 pub(crate) use address::ADDRESSES;
 pub(crate) use choice::{
-    EXTRA_KEYS, KILL_MODE, LOG_COMPRESS, LOG_FORMAT, LOG_LEVEL, LOG_OVERFLOW, LOG_ROTATE,
-    ON_CRASH_LOOP, STOP_SIGNAL,
+    ABORT_SIGNAL, EXTRA_KEYS, KILL_MODE, LOG_COMPRESS, LOG_FORMAT, LOG_LEVEL, LOG_OVERFLOW,
+    LOG_ROTATE, ON_CRASH_LOOP, STOP_SIGNAL,
 };
 pub(crate) use environment::{
     ENV_FILES, ENVIRONMENT, MAX_VARIABLES, check as check_variable, quoted, variables,

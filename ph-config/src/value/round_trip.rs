@@ -167,6 +167,7 @@ proptest! {
 fn words_and_what_is_not_set() {
     let all = || -> Result<(), TestCaseError> {
         StopSignal::ALL.iter().try_for_each(|word| check(&[STOP_SIGNAL], word))?;
+        AbortSignal::ALL.iter().try_for_each(|word| check(&[ABORT_SIGNAL], word))?;
         KillMode::ALL.iter().try_for_each(|word| check(&[KILL_MODE], word))?;
         LogLevel::ALL.iter().try_for_each(|word| check(&[LOG_LEVEL], word))?;
         ExtraKeys::ALL.iter().try_for_each(|word| check(&[EXTRA_KEYS], word))?;

@@ -111,7 +111,8 @@ fn samples(schema: &Schema) -> Vec<String> {
             return [all, optional].into_iter().chain(words).collect();
         }
         Schema::Map => &["A=' b, \"c\"',B=%(slot)s;d\nC="],
-        Schema::Command => &["sh -c 'echo \"100%%\" %(slot)s' a\\ b"],
+        // Only what a worker executes can name its slot.
+        Schema::Command => &["sh -c 'echo \"100%%\" %(slot)s' a\\ b", "sh -c '\"100%%\"' a\\ b"],
     };
     texts.iter().map(|text| (*text).to_owned()).collect()
 }

@@ -75,6 +75,9 @@ pub enum RunError {
     /// The command cannot be executed.
     #[error(transparent)]
     Command(#[from] CommandError),
+    /// The command of `on_event` cannot be executed.
+    #[error("on_event: {0}")]
+    OnEvent(#[source] CommandError),
     /// A key or value of the application that no environment can hold.
     #[error("the application's key {key:?} is empty, or it or its value holds `=` or a NUL byte")]
     AppKey {
@@ -107,6 +110,7 @@ impl RunError {
             | Self::File { .. }
             | Self::Listen { .. }
             | Self::Conditions { .. }
+            | Self::OnEvent(_)
             | Self::AppKey { .. }
             | Self::System { .. } => 1,
         }

@@ -398,7 +398,8 @@ impl Settings {
                 None => Place::New { shown: opened.shown.clone(), made: opened.made.get() },
             };
         let places = listeners.all().iter().map(place).collect();
-        let spec = self.spec.clone();
+        let mut spec = self.spec.clone();
+        spec.find_on_event()?;
         let changes = self.changes.clone();
         Ok((Found { spec, paths, listeners: places, changes }, listeners))
     }

@@ -156,6 +156,13 @@ impl Master {
         self
     }
 
+    /// The signal that tells a worker that it is stuck, or did not boot in time. The default is SIGABRT,
+    /// at which a forked worker leaves word of where it is, and dumps core where that is allowed.
+    pub fn abort_signal(mut self, signal: Signal) -> Self {
+        self.0.spec.abort_signal = signal;
+        self
+    }
+
     /// Replaces a worker after so many requests; 0, the default: never. Of a forked worker the calls
     /// of `handle_request` are counted; a command says it itself, by `REQUESTS=N` at its
     /// `NOTIFY_SOCKET`.
@@ -206,8 +213,15 @@ impl Master {
     }
 
     /// Code of the program that runs at fixed points of the service's life.
-    pub fn hooks(mut self, hooks: impl Hooks + 'static) -> Self {
-        self.0.hooks = Rc::new(hooks);
+    pub fn hooks(mut self, hooks: Rc<dyn Hooks>) -> Self {
+        self.0.hooks = hooks;
+        self
+    }
+
+    /// A command that is run, as the master and beside everything else, when something happens that people
+    /// want to know; `PH_EVENT` says what. It has 30 seconds each time.
+    pub fn on_event(mut self, command: Command) -> Self {
+        self.0.spec.on_event = Some(command);
         self
     }
 

@@ -27,6 +27,7 @@ mod master;
 mod masters;
 mod memory;
 mod notify;
+mod occasions;
 mod perform;
 mod pidfile;
 mod probes;
@@ -86,6 +87,7 @@ use load::{Loading, PendingLoad};
 use log_process::LogPipes;
 use manager::Manager;
 use master::Settings;
+use occasions::Occasions;
 use pidfile::HeldPidfile;
 use probes::Probes;
 use recorder::Recorder;
@@ -151,6 +153,7 @@ struct Driver<'a> {
     children: Children,
     helpers: Vec<HelperPlace>,
     probes: Probes,
+    occasions: Occasions,
     trees: Trees,
     oom: OomCounter,
     /// Those the program had before it became a master.
@@ -265,6 +268,7 @@ impl Driver<'_> {
         self.step(now, Event::Tick);
         self.follow_generations();
         self.look_at_memory(now);
+        self.see_occasions(now);
         self.serve_clients(now);
         self.watch_log_room();
         self.tell_manager();
@@ -276,8 +280,11 @@ impl Driver<'_> {
         if self.reap_pending || !self.to_weigh.is_empty() {
             return EpollTimeout::ZERO;
         }
-        let deadlines = self.arbiter.next_deadline().into_iter().chain(self.control.deadline());
-        let Some(deadline) = deadlines.min() else { return EpollTimeout::NONE };
+        let deadlines =
+            [self.arbiter.next_deadline(), self.control.deadline(), self.occasions.next_deadline()];
+        let Some(deadline) = deadlines.into_iter().flatten().min() else {
+            return EpollTimeout::NONE;
+        };
         EpollTimeout::try_from(clock::millis(deadline.since(now()))).unwrap_or(EpollTimeout::ZERO)
     }
 
@@ -361,6 +368,7 @@ impl Driver<'_> {
         own.extend(self.signals.raw_fds());
         own.extend(self.trees.raw_fds());
         own.extend(self.helpers.iter().flat_map(HelperPlace::fds).map(AsRawFd::as_raw_fd));
+        own.extend(self.occasions.raw_fds());
         own.extend(self.manager.raw_fd());
         own.extend(self.pidfile.map(|held| held.borrow().raw_fd()));
         own.extend(self.recorder.raw_fd());

@@ -123,6 +123,7 @@ impl Driver<'_> {
 
     /// What follows from a notice, beside its line.
     fn follow(&mut self, notice: Notice) {
+        self.note_occasion(&notice);
         if let Notice::Booted { .. } = notice {
             self.on_booted();
         } else if let Notice::Scaled { from, to } = notice {
@@ -137,7 +138,7 @@ impl Driver<'_> {
         let Self { children, helpers, callers_children: callers, loaders, .. } = self;
         let census = Census { children, helpers, callers, loaders };
         let left = self.trees.end_strays(&census, &self.epoll)?;
-        Some(Event::StraysCounted { left })
+        Some(self.count_strays(left))
     }
 
     /// Forks with all signals blocked, so that one meant for the child waits until it can answer.
@@ -328,7 +329,7 @@ impl Driver<'_> {
         let Some(child) = self.children.get(worker) else { return };
         let pid = child.pid;
         let era = self.eras.of(child.generation);
-        let stop_signal = era.spec.stop_signal;
+        let (stop_signal, abort_signal) = (era.spec.stop_signal, era.spec.abort_signal);
         let is_group_told = !era.is_forked() && self.trees.kill_mode != KillMode::Process;
         let sent = match signal {
             WorkerSignal::Kill => {
@@ -342,7 +343,7 @@ impl Driver<'_> {
             WorkerSignal::Abort => {
                 let about = child.of_hook(worker);
                 worker::call("worker_abort", || self.settings.hooks.worker_abort(about));
-                wake_and_send(pid, Signal::SIGABRT)
+                wake_and_send(pid, abort_signal)
             }
             WorkerSignal::Reopen => process::signal(pid, Signal::SIGUSR1),
         };

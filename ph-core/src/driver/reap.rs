@@ -37,6 +37,8 @@ impl Driver<'_> {
                 probes.extend(process::reap(pid).map(|ended| (pid, ended)));
             } else if let Some(helper) = self.helper_of(pid) {
                 helpers.extend(process::reap(pid).map(|ended| (helper, ended)));
+            } else if self.occasions.has(pid) {
+                self.occasion_ended(pid);
             } else {
                 self.note_loader_ended(pid);
                 process::reap(pid);
@@ -80,7 +82,8 @@ impl Driver<'_> {
             self.children.give_seat_back(seat);
         }
         if let Some(left) = left {
-            self.step(now, Event::StraysCounted { left });
+            let event = self.count_strays(left);
+            self.step(now, event);
         }
     }
 
@@ -134,6 +137,9 @@ impl Driver<'_> {
             }
         };
         let (seat, pid) = (child.seat, child.pid);
+        self.tell_last_words(worker, child.seat, child.pid, ended);
+        let about = child.of_hook(worker);
+        crate::worker::call("child_exit", || self.settings.hooks.child_exit(about));
         // Its seat may be free for the one who follows at once.
         let is_free = self.trees.release(seat, pid, worker, is_empty, &self.epoll);
         if is_free {
@@ -145,10 +151,21 @@ impl Driver<'_> {
             tracing::error!("out of memory: the kernel has killed {who}");
         }
         // Only now, so that the line about its end can name its pid.
-        if let Some(child) = self.children.remove(worker) {
-            let about = child.of_hook(worker);
-            crate::worker::call("child_exit", || self.settings.hooks.child_exit(about));
+        self.children.remove(worker);
+    }
+
+    /// Where a worker was that SIGABRT has ended, in the form of a command that makes names of it.
+    fn tell_last_words(&self, worker: WorkerId, seat: usize, pid: Pid, ended: Ended) {
+        let (Ended::Signal(libc::SIGABRT, _), Some(seats)) = (ended, &self.seats) else { return };
+        let addresses = seats.last_words(seat).of(pid.as_raw());
+        if addresses.is_empty() {
+            return;
         }
+        let who = report::who(worker, &self.children);
+        let program = std::env::current_exe().unwrap_or_else(|_| "PROGRAM".into());
+        let shown: Vec<_> = addresses.iter().map(|address| format!("{address:#x}")).collect();
+        let (program, shown) = (program.display(), shown.join(" "));
+        tracing::warn!("{who} was aborted at: addr2line -Cfpie {program} {shown}");
     }
 
     /// Whether a worker was killed and nobody here has done it: perhaps the kernel, for want of memory.
@@ -165,6 +182,7 @@ impl Driver<'_> {
             self.trees.kill(child.seat, child.pid, child.leader());
         }
         self.kill_successor();
+        self.occasions.kill_all();
         let is_needed = |place: &&HelperPlace| place.is_warden() || place.is_log();
         let helpers = self.helpers.iter().filter(|place| !is_needed(place));
         for pid in helpers.filter_map(|place| place.process) {
@@ -178,7 +196,7 @@ impl Driver<'_> {
     }
 }
 
-fn status_of(ended: Ended) -> ExitStatus {
+pub(super) fn status_of(ended: Ended) -> ExitStatus {
     match ended {
         Ended::Code(code) => ExitStatus::Code(code),
         Ended::Signal(number, core) => ExitStatus::Signal { number, core },

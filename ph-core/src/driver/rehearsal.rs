@@ -40,6 +40,9 @@ const LOOK_PAUSE: Duration = Duration::from_millis(100);
 /// The standard streams, and what a forked worker waits with. What it was given it has already.
 const LEAST_OF_FORKED: u64 = 4;
 
+/// Of each event command that runs: what tells of its start, and its outputs until the log has them.
+const OF_EVENTS: u64 = 4 * 3;
+
 /// What a rehearsal has found out.
 #[derive(Debug, Default)]
 pub struct Rehearsal {
@@ -67,6 +70,15 @@ impl Master {
     pub fn program(&self) -> Option<Result<PathBuf, CommandError>> {
         self.0.spec.command.as_ref().map(|command| self.0.find(command))
     }
+
+    /// The program of [`on_event`](Self::on_event), as it is found now; `None` if there is none to be run.
+    ///
+    /// # Errors
+    ///
+    /// It is not there, or cannot be executed.
+    pub fn event_program(&self) -> Option<Result<PathBuf, CommandError>> {
+        self.0.spec.event_program()
+    }
 }
 
 impl Settings {
@@ -82,6 +94,7 @@ impl Settings {
         findings.extend(self.look_at_control(&running).filter(|_| !is_told));
         self.count_descriptors(&mut findings);
         self.rehearse_workers(&mut findings);
+        findings.extend(self.spec.clone().find_on_event().err().map(Finding::Refused));
         Rehearsal { findings, running }
     }
 
@@ -194,7 +207,8 @@ impl Settings {
     fn descriptors_of_master(&self, workers: u64) -> u64 {
         const ALWAYS: u64 = 3 + 2 + 1 + 2 + 1 + 4 + 3 + 1 + 2 + 1;
         const FOR_A_MOMENT: u64 = 6 + 3;
-        let helpers = self.all_helpers().count() as u64;
+        let of_events = if self.spec.on_event.is_some() { OF_EVENTS } else { 0 };
+        let helpers = self.all_helpers().count() as u64 + of_events;
         let listeners = self.spec.addresses.len() as u64;
         let of_workers = match &self.spec.command {
             None => listeners,

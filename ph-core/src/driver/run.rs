@@ -14,6 +14,7 @@ use super::load::PendingLoad;
 use super::log_process::LogPipes;
 use super::manager::Manager;
 use super::master::Settings;
+use super::occasions::Occasions;
 use super::pidfile::Pidfile;
 use super::probes::Probes;
 use super::recorder::Recorder;
@@ -98,6 +99,8 @@ impl Settings {
         let kill_mode = self.spec.conditions.kill_mode;
         let trees = Trees::new(kill_mode, seats_of_all, !is_forked).map_err(system("mmap"))?;
         let paths = self.paths()?;
+        let mut spec = self.spec.clone();
+        spec.find_on_event()?;
         let makings = Makings {
             factory: self.factory.as_ref(),
             instance,
@@ -105,7 +108,7 @@ impl Settings {
             ignored: signals.ignored(),
         };
         let shown = listeners.clone();
-        let era = Era::new(self.spec.clone(), listeners, setup, paths, &makings)?;
+        let era = Era::new(spec, listeners, setup, paths, &makings)?;
         let seats =
             is_forked.then(|| Seats::map(seats_of_all)).transpose().map_err(system("mmap"))?;
         // What the caller had blocked must reach the master all the same.
@@ -165,6 +168,7 @@ impl Settings {
             children: Children::with_seats(seats_of_all),
             helpers,
             probes: Probes::default(),
+            occasions: Occasions::default(),
             trees,
             oom: OomCounter::find(),
             callers_children,

@@ -2,12 +2,14 @@
 //! all of it can be written down; what is code of the program stays with the master.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
-use super::command::Command;
+use super::command::{Command, CommandError};
 use super::conditions::Conditions;
+use super::error::RunError;
 use super::listeners::Address;
 use crate::arbiter::{Jitter, Policy};
 
@@ -20,6 +22,8 @@ pub(super) struct Spec {
     pub(super) conditions: Conditions,
     #[serde(with = "signal")]
     pub(super) stop_signal: Signal,
+    #[serde(with = "signal")]
+    pub(super) abort_signal: Signal,
     pub(super) max_requests: u64,
     pub(super) max_requests_jitter: u64,
     pub(super) app: BTreeMap<String, String>,
@@ -28,6 +32,10 @@ pub(super) struct Spec {
     pub(super) note: String,
     /// What the log is told while this configuration holds.
     pub(super) log_settings: String,
+    /// What is run when people are to be told of something, and where its program is.
+    pub(super) on_event: Option<Command>,
+    #[serde(with = "path")]
+    pub(super) on_event_path: Option<PathBuf>,
     /// What workers execute; forked ones have none.
     pub(super) command: Option<Command>,
     /// What asks whether one is ready, where that is asked.
@@ -42,12 +50,15 @@ impl Spec {
             addresses: Vec::new(),
             conditions: Conditions::default(),
             stop_signal: Signal::SIGTERM,
+            abort_signal: Signal::SIGABRT,
             max_requests: 0,
             max_requests_jitter: 0,
             app: BTreeMap::new(),
             capture_output: None,
             note: String::new(),
             log_settings: String::new(),
+            on_event: None,
+            on_event_path: None,
             command,
             probe: None,
         }
@@ -59,6 +70,19 @@ impl Spec {
             u128::from(self.max_requests_jitter) * u128::from(jitter.0) / u128::from(u32::MAX);
         let more = u64::try_from(wide).unwrap_or(u64::MAX);
         if self.max_requests == 0 { 0 } else { self.max_requests.saturating_add(more) }
+    }
+
+    /// Finds the program of `on_event`, where the master looks for programs.
+    pub(super) fn find_on_event(&mut self) -> Result<(), RunError> {
+        let found = self.event_program().transpose();
+        self.on_event_path = found.map_err(RunError::OnEvent)?;
+        Ok(())
+    }
+
+    pub(super) fn event_program(&self) -> Option<Result<PathBuf, CommandError>> {
+        let command = self.on_event.as_ref()?;
+        let directory = self.conditions.directory.as_deref();
+        Some(command.resolve(directory, std::env::var_os("PATH").as_deref()))
     }
 
     /// The code of the program comes back to what was written down without it.

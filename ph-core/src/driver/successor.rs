@@ -17,6 +17,7 @@ use super::handover::{
     Commit, FromMaster, FromSuccessor, Handover, MESSAGE_MAX, VERSION, read, written,
 };
 use super::listeners::{Listeners, MadeSocket, Opened};
+use super::occasions::Occasion;
 use super::pidfile::{HeldPidfile, Pidfile};
 use super::{Driver, RunError};
 use crate::arbiter::{Event, Order, Time};
@@ -212,6 +213,8 @@ impl Driver<'_> {
                 opened.made.set(*made);
             }
             info!("took over from pid {}", predecessor.pid);
+            let reason = format!("took over from pid {}", predecessor.pid);
+            self.tell_people(Occasion::new("upgraded", reason));
         }
         let configured = self.eras.current().spec.policy.target;
         if commit.configured == configured && commit.target != configured {

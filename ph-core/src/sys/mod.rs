@@ -11,6 +11,7 @@ pub(crate) mod detach;
 pub(crate) mod environ;
 pub(crate) mod fds;
 pub(crate) mod folder;
+pub(crate) mod last_words;
 pub(crate) mod leaders;
 pub(crate) mod lock;
 pub(crate) mod mark;

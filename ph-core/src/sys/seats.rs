@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
 
+use super::last_words::{self, LastWords};
 use super::{clock, fds};
 
 /// One worker's line.
@@ -78,13 +79,16 @@ struct Header {
 pub(crate) struct Seats {
     header: &'static Header,
     seats: &'static [Seat],
+    last_words: &'static [LastWords],
     bell: (OwnedFd, OwnedFd),
 }
 
 impl Seats {
     /// Maps `count` seats. Memory is taken only for those that are used.
     pub(crate) fn map(count: usize) -> nix::Result<Self> {
-        let length = size_of::<Header>() + count * size_of::<Seat>();
+        last_words::prepare();
+        let of_seats = count * size_of::<Seat>();
+        let length = size_of::<Header>() + of_seats + count * size_of::<LastWords>();
         let length = NonZeroUsize::new(length).unwrap_or(NonZeroUsize::MIN);
         let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: a fresh anonymous mapping; nothing else can alias it.
@@ -97,12 +101,22 @@ impl Seats {
         // SAFETY: `count` seats follow the header; all zero is a valid seat, and every access to
         // one goes through atomics.
         let seats = unsafe { std::slice::from_raw_parts(first.as_ptr(), count) };
-        Ok(Self { header, seats, bell: fds::pipe()? })
+        // SAFETY: the mapping goes on for as long as the seats take.
+        let words = unsafe { first.byte_add(of_seats) }.cast::<LastWords>();
+        // SAFETY: `count` of them follow the seats; all zero is a valid one, every access goes through
+        // atomics, and seats and header keep them aligned to 64 bytes.
+        let last_words = unsafe { std::slice::from_raw_parts(words.as_ptr(), count) };
+        Ok(Self { header, seats, last_words, bell: fds::pipe()? })
     }
 
     /// One seat.
     pub(crate) fn seat(&self, index: usize) -> &'static Seat {
         &self.seats[index]
+    }
+
+    /// Where the worker of a seat leaves its last words. They take no memory before there are any.
+    pub(crate) fn last_words(&self, index: usize) -> &'static LastWords {
+        &self.last_words[index]
     }
 
     /// The descriptor that becomes readable when a worker has rung.

@@ -8,7 +8,7 @@
 //! leaves a gap. So there is one action a signal for the life of the master and of all its forked
 //! workers, and it asks what this process is: the child of a fork says so with one store, while all
 //! signals are blocked. In any other process, as in one a user's code forks, it does what the system
-//! would have done.
+//! would have done. SIGABRT, which is no request, has a handler of its own (`last_words`).
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};

@@ -26,7 +26,7 @@ use crate::sys::fds;
 use crate::sys::seats::Seats;
 use crate::sys::setup::{Failure, Setup, Step};
 use crate::sys::signals::{self, SignalQueue};
-use crate::sys::{process, title};
+use crate::sys::{last_words, process, title};
 
 /// "Cannot boot", as gunicorn's `WORKER_BOOT_ERROR`.
 const EXIT_BOOT_FAILED: u8 = 3;
@@ -116,6 +116,7 @@ fn live(mut boot: Boot<'_>) -> u8 {
     };
     fds::close_in_child(boot.not_mine.iter().copied());
     let worker_signals = boot.signals.become_worker();
+    last_words::leave_in(boot.seats.last_words(boot.seat_index));
     title::set(&format!("ph: worker {slot} gen {generation} [{}]", identity.name));
     boot.environment.take_over();
     boot.logging.configure(boot.log_settings);

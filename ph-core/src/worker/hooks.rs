@@ -67,7 +67,7 @@ pub trait Hooks {
         let _ = worker;
     }
 
-    /// Master, after a worker was reaped.
+    /// Master, after a worker was reaped, before another one is forked in its place.
     fn child_exit(&self, worker: HookWorker) {
         let _ = worker;
     }
@@ -96,9 +96,11 @@ impl Hooks for NoHooks {}
 /// Calls a hook: what it panics with is its own.
 pub(crate) fn call(name: &str, hook: impl FnOnce()) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(hook)) {
+        let text = payload.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        tracing::error!("the hook {name} panicked: {}", text.unwrap_or("(no message)"));
         // Its destructor is the program's code as well, and may panic in its turn.
         #[expect(clippy::mem_forget, reason = "there is one for each panic of a hook")]
         std::mem::forget(payload);
-        tracing::error!("the hook {name} panicked");
     }
 }
