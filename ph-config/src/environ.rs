@@ -23,7 +23,7 @@ const MAX_COMPARED: usize = 1000;
 /// What is between section and key.
 const DIVIDER: &str = "__";
 /// The names that are never settings.
-const RESERVED: [&str; 11] = [
+const RESERVED: [&str; 12] = [
     "PH_CONFIG",
     "PH_SLOT",
     "PH_GENERATION",
@@ -35,6 +35,7 @@ const RESERVED: [&str; 11] = [
     "PH_TRACE",
     "PH_FAULT",
     "PH_SUCCESSOR",
+    "PH_SUCCESSOR_NOTE",
 ];
 /// How the names of the application's keys begin, as workers see them.
 const RESERVED_PREFIX: &str = "PH_APP_";

@@ -98,10 +98,6 @@ fn what_is_no_request_has_one_line_for_an_answer() {
         assert!(answer.starts_with("{\"error\":\""), "{answer}");
         assert!(answer.contains(wanted) && answer.lines().count() == 1, "{answer}");
     }
-    for verb in ["{\"reload\":{\"if_changed\":false,\"dry_run\":false}}", "\"upgrade\""] {
-        let answer = answer(&path, format!("{{\"version\":1,\"request\":{verb}}}\n").as_bytes());
-        assert!(answer.starts_with("{\"done\":{\"code\":1,\"text\":\"this version "), "{answer}");
-    }
     is_answered(&stage);
     assert_eq!(master.stop(), 0);
 }

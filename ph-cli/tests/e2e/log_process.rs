@@ -239,7 +239,7 @@ fn a_log_process_outlives_a_killed_master_until_everything_is_written() {
     log.send(Signal::SIGCONT);
     log.wait_gone();
     stage.log().wait_for("printed late");
-    for name in ["ph.pid", "ph.lock"] {
+    for name in ["ph.pid", "ph.lock", "ph.sock"] {
         fs::remove_file(stage.path(name)).expect("left by the killed master");
     }
 }

@@ -74,7 +74,7 @@ fn fault_15_those_that_take_all_memory_are_killed_and_no_others() {
     require(&["python3"]);
     let group = Limited::memory(160 << 20);
     let stage = ph();
-    stage.configure("number_workers = 6\nbackoff_min = 0.2");
+    stage.configure("number_workers = 6\nbackoff_min = 0.2\nmin_uptime = 5");
     stage.expect_error("out of memory: the kernel has killed worker ");
     stage.expect_error("worker 1 is in a crash loop");
     stage.allow_error("is in a crash loop");

@@ -397,17 +397,3 @@ fn what_a_former_worker_still_sends_reaches_nobody() {
     assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
     assert_eq!(master.stop(), 0);
 }
-
-#[test]
-fn probes_are_refused_until_there_are_any() {
-    for ready in ["tcp:127.0.0.1:9%(slot)s", "http://127.0.0.1:9/", "exec:true"] {
-        let stage = ph();
-        stage.configure(&format!("command = sleep 1000\nready = {ready}"));
-        for verb in ["run", "check"] {
-            let master = stage.launch(&[], &[verb, "-c", "config.ini"]);
-            let (code, stderr) = master.wait_with_stderr();
-            assert_eq!(code, 6, "{stderr}");
-            assert!(stderr.contains("there are no probes in this version"), "{stderr}");
-        }
-    }
-}

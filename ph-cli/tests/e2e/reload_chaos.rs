@@ -80,7 +80,7 @@ fn whatever_happens_around_reloads_the_newest_good_configuration_wins_in_the_end
     });
     let sockets: Vec<_> =
         stage.files().into_iter().filter(|name| name.ends_with(".sock")).collect();
-    assert_eq!(sockets, ["a.sock".to_owned(), format!("s{}.sock", last % 3)]);
+    assert_eq!(sockets, ["a.sock".to_owned(), "ph.sock".to_owned(), format!("s{}.sock", last % 3)]);
     let_pass(Duration::from_secs(1));
     let switches = master.process.context_switches().0;
     let_pass(Duration::from_secs(2));

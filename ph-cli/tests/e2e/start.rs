@@ -206,7 +206,7 @@ fn a_master_that_is_killed_at_boot_is_a_failure_at_once() {
     assert_eq!((code, stage.read(&format!("stdout.{number}")).as_str()), (1, ""));
     assert!(stderr.contains("its master ended without a word"), "{stderr}");
     stage.wait_empty();
-    for left in ["ph.pid", "ph.lock"] {
+    for left in ["ph.pid", "ph.lock", "ph.sock"] {
         std::fs::remove_file(stage.path(left)).expect("what a killed master leaves");
     }
 }

@@ -110,17 +110,15 @@ fn a_service_that_does_not_run_has_its_code() {
 fn a_watch_follows_what_happens() {
     let stage = ph();
     let master = master_of(&stage, 1, "");
-    let watching = begin(&stage, &[], &["status", "-c", "config.ini", "-w"]);
-    eventually("a watcher", || {
-        let sockets = master.process.descriptors().into_values();
-        (sockets.filter(|name| name.starts_with("socket:")).count() > 2).then_some(())
-    });
+    let stdout = format!("stdout.{}", stage.starts());
+    let watching = stage.launch(&[], &["status", "-c", "config.ini", "-w"]);
+    let wait_shown = |text| {
+        eventually(text, || stage.read(&stdout).contains(text).then_some(()));
+    };
+    wait_shown("1/1 ready");
     assert_eq!(client(&stage, &[], &["scale", "-c", "config.ini", "2"]).code, 0);
-    crate::support::let_pass(std::time::Duration::from_secs(3));
+    wait_shown("2/2 ready");
     assert_eq!(client(&stage, &[], &["stop", "-c", "config.ini"]).code, 0);
-    let said = watching.end();
+    assert_eq!(watching.wait_with_stderr(), (3, String::new()));
     assert_eq!(master.wait(), 0);
-    assert!(said.stdout.contains("1/1 ready"), "{}", said.stdout);
-    assert!(said.stdout.contains("2/2 ready"), "{}", said.stdout);
-    assert_eq!(said.code, 3, "{}", said.stderr);
 }

@@ -242,7 +242,7 @@ fn what_the_file_says_otherwise_holds_for_the_successor() {
         files.retain(|name| !name.contains("log"));
         files
     };
-    assert_eq!(run_files(), ["b.sock", "other.lock", "other.pid"]);
+    assert_eq!(run_files(), ["b.sock", "other.lock", "other.pid", "other.sock"]);
     let second = read_pid(&stage.path("other.pid")).expect("a pid");
     // Nobody has the listener or the lock that are gone: neither its warden nor its log process.
     for process in stage.processes() {
@@ -254,7 +254,7 @@ fn what_the_file_says_otherwise_holds_for_the_successor() {
     stage.configure("min_uptime = 0.1\nsingle_instance = false");
     second.send(Signal::SIGUSR2);
     place.wait_upgraded(second);
-    assert_eq!(run_files(), ["ph.lock", "ph.pid"]);
+    assert_eq!(run_files(), ["ph.lock", "ph.pid", "ph.sock"]);
     place.stop();
 }
 
@@ -275,7 +275,11 @@ fn the_second_instance_keeps_its_number() {
     eventually("its worker", || (workers_of(successor).len() == 1).then_some(()));
     let worker = workers_of(successor).into_iter().next().expect("one");
     assert_eq!(worker.environment().get("PH_INSTANCE").map(String::as_str), Some("2"));
-    assert_eq!(worker.environment().get("PH_SUCCESSOR"), None);
+    for name in ["PH_SUCCESSOR", "PH_SUCCESSOR_NOTE"] {
+        assert_eq!(worker.environment().get(name), None);
+    }
+    let is_warning = |line: &Line| line.level == "WARN";
+    assert_eq!(place.stage.log().lines().into_iter().find(is_warning), None);
     assert_eq!(place.master(), one, "the first is another's");
     successor.send(Signal::SIGTERM);
     eventually("its end", || (!path.exists()).then_some(()));

@@ -68,6 +68,8 @@ fn other_names_are_warned_of_and_those_of_masters_are_passed_over() {
         ("PH_SLOT", "1"),
         ("PH_APP_X", "1"),
         ("PH_TRACE", "1"),
+        ("PH_SUCCESSOR", "1"),
+        ("PH_SUCCESSOR_NOTE", "1"),
         ("PH_NUMBER_WORKERZ", "1"),
         ("PH_WEB__BNID", "1"),
         ("PH_FRONT__BIND", "1"),
