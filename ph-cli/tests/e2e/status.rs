@@ -2,7 +2,7 @@
 
 use nix::sys::signal::Signal;
 
-use crate::control::{Said, begin, client, master_of};
+use crate::control::{Said, client, master_of};
 use crate::ph;
 use crate::snapshot::assert_snapshot;
 use crate::support::{Stage, eventually};
