@@ -15,7 +15,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 pub(crate) use log_process::{LogOfService, limits};
 use log_settings::LogSettings;
-pub(crate) use note::Note;
+pub(crate) use note::{Note, unapplied};
 
 mod conditions;
 pub(crate) mod control;

@@ -163,7 +163,7 @@ impl Start {
         let changes = former
             .as_ref()
             .map_or(String::new(), |former| former.changes(&Note::of(&service.settings), &kept));
-        let master = service.next_generation()?.changes(changes);
+        let master = service.next_generation()?.changes(changes).unapplied(wire::unapplied(&kept));
         self.see_trust(&service, &master)?;
         Ok(master.explain(move |error| service.run_failure(error).to_string()))
     }

@@ -68,17 +68,22 @@ impl Note {
         let of_app = of_app.into_iter().map(|key| (key.as_str(), APPLY_OF_APP));
         let changed: Vec<_> =
             rows.chain(of_app).map(|(key, apply)| format!("{key} ({})", apply.as_str())).collect();
-        let kept: Vec<_> = kept.iter().map(|(key, _)| *key).collect();
         let changed = match &changed[..] {
-            [] => None,
-            keys => Some(format!("{} changed", keys.join(", "))),
+            [] => String::new(),
+            keys => format!("{} changed", keys.join(", ")),
         };
-        let kept = match &kept[..] {
-            [] => None,
-            [key] => Some(format!("{key} needs a restart and keeps its old value")),
-            keys => Some(format!("{} need a restart and keep their old values", keys.join(", "))),
-        };
-        changed.into_iter().chain(kept).collect::<Vec<_>>().join("; ")
+        let both = [changed, unapplied(kept)].into_iter().filter(|text| !text.is_empty());
+        both.collect::<Vec<_>>().join("; ")
+    }
+}
+
+/// What was `kept`, in words; empty if that is nothing.
+pub(crate) fn unapplied(kept: &[(&'static str, &str)]) -> String {
+    let keys: Vec<_> = kept.iter().map(|(key, _)| *key).collect();
+    match &keys[..] {
+        [] => String::new(),
+        [key] => format!("{key} needs a restart and keeps its old value"),
+        keys => format!("{} need a restart and keep their old values", keys.join(", ")),
     }
 }
 

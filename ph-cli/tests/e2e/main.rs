@@ -31,6 +31,7 @@ mod reload;
 mod reload_chaos;
 mod reload_failures;
 mod reload_log;
+mod reload_verb;
 mod rotate;
 mod rotation;
 mod scale_stop;

@@ -30,6 +30,7 @@ use super::listeners::open_unix;
 use super::pidfile::Pidfile;
 use crate::sys::{AccountError, privileges};
 
+pub(super) use answers::PARTLY_DONE;
 pub(super) use server::{CONTROL_FROM, Server};
 
 /// Where a master can be asked and told, and by whom beside root and its own user.

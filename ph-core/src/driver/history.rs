@@ -22,8 +22,9 @@ pub(super) struct History {
     pub(super) reloads: Reloads,
     /// Why the last configuration was refused, as its loader said it.
     pub(super) refusal: String,
-    /// What it would have changed, if it was only to be judged; or that it changes nothing.
-    pub(super) outlook: String,
+    /// What it would have changed, if it was only to be judged, or that it changes nothing; and the exit code
+    /// of those who asked.
+    pub(super) outlook: (u8, String),
 }
 
 /// The past of one slot.

@@ -15,6 +15,7 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use tracing::{error, info};
 
+use super::control::PARTLY_DONE;
 use super::era::{Era, Makings, Paths};
 use super::listeners::{Listeners, MadeSocket, Opened};
 use super::master::Settings;
@@ -90,8 +91,9 @@ const PARTS_A_TURN: usize = 32;
 enum Answer {
     Good(Box<Found>),
     Refused(String),
-    /// It is the configuration that is in force, and a reload was wanted only for another.
-    Unchanged,
+    /// It is the configuration that is in force, and a reload was wanted only for another; what of it needs a
+    /// restart, in words.
+    Unchanged(String),
     /// It would do; what it would change, in words.
     WouldDo(String),
 }
@@ -109,7 +111,7 @@ struct Found {
 enum Judged {
     Good(Box<Era>, String),
     Refused(String),
-    Unchanged,
+    Unchanged(String),
     WouldDo(String),
 }
 
@@ -228,7 +230,7 @@ impl Driver<'_> {
             return refused(why.to_owned());
         }
         if request.only_if_changed && settings.spec.note == request.note {
-            return (Answer::Unchanged, Listeners::default());
+            return (Answer::Unchanged(settings.spec.unapplied), Listeners::default());
         }
         match settings.found(self.nofile, existing) {
             // What was opened for it is closed here, files and all.
@@ -272,16 +274,21 @@ impl Driver<'_> {
                 self.history.refusal = why;
                 Event::LoadFailed { generation }
             }
-            Judged::Unchanged => {
+            Judged::Unchanged(unapplied) if unapplied.is_empty() => {
                 info!("the configuration has not changed");
-                self.history.outlook = "nothing has changed, nothing was reloaded".to_owned();
+                self.history.outlook = (0, "nothing has changed, nothing was reloaded".to_owned());
+                Event::LoadUnneeded { generation }
+            }
+            Judged::Unchanged(unapplied) => {
+                info!("configuration: {unapplied}");
+                self.history.outlook = (PARTLY_DONE, format!("nothing was reloaded; {unapplied}"));
                 Event::LoadUnneeded { generation }
             }
             Judged::WouldDo(changes) => {
                 let changes =
                     if changes.is_empty() { "nothing changed".to_owned() } else { changes };
                 info!("the configuration is good: {changes}");
-                self.history.outlook = format!("the configuration is good: {changes}");
+                self.history.outlook = (0, format!("the configuration is good: {changes}"));
                 Event::LoadUnneeded { generation }
             }
         };
@@ -293,7 +300,7 @@ impl Driver<'_> {
         let found = match serde_json::from_slice(&loading.answer) {
             Ok(Answer::Good(found)) => *found,
             Ok(Answer::Refused(why)) => return Err(why),
-            Ok(Answer::Unchanged) => return Ok(Judged::Unchanged),
+            Ok(Answer::Unchanged(unapplied)) => return Ok(Judged::Unchanged(unapplied)),
             Ok(Answer::WouldDo(changes)) => return Ok(Judged::WouldDo(changes)),
             Err(_) if loading.answer.is_empty() => {
                 return Err("the loader ended without an answer".to_owned());

@@ -238,6 +238,13 @@ impl Master {
         self
     }
 
+    /// What of the configuration only a restart could apply, in words; empty if that is nothing. A reload to
+    /// it is partly done: its clients are told so, with exit code 153.
+    pub fn unapplied(mut self, unapplied: String) -> Self {
+        self.0.spec.unapplied = unapplied;
+        self
+    }
+
     /// What [`Logging::configure`] is told while workers of this configuration are wanted.
     pub fn log_settings(mut self, settings: String) -> Self {
         self.0.spec.log_settings = settings;

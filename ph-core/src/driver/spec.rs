@@ -30,6 +30,8 @@ pub(super) struct Spec {
     pub(super) capture_output: Option<bool>,
     /// What the program wants to be reminded of at the next reload.
     pub(super) note: String,
+    /// What of the configuration needs a restart, in words.
+    pub(super) unapplied: String,
     /// What the log is told while this configuration holds.
     pub(super) log_settings: String,
     /// What is run when people are to be told of something, and where its program is.
@@ -56,6 +58,7 @@ impl Spec {
             app: BTreeMap::new(),
             capture_output: None,
             note: String::new(),
+            unapplied: String::new(),
             log_settings: String::new(),
             on_event: None,
             on_event_path: None,

@@ -48,6 +48,7 @@ impl Wish {
 /// Exit codes of a reload or an upgrade that came to nothing.
 const BAD_CONFIGURATION: u8 = 6;
 const ROLLED_BACK: u8 = 151;
+pub(in crate::driver) const PARTLY_DONE: u8 = 153;
 
 /// Below this many waiting bytes a client is sent more of a status.
 const STATUS_AHEAD: usize = OUTPUT_MAX / 8;
@@ -161,10 +162,13 @@ impl Driver<'_> {
         if let Notice::Reloaded { generation, took } = notice {
             let (workers, took) = (self.arbiter.target(), span(took));
             let text = format!("{workers} workers are of generation {generation} after {took}");
-            return (0, text);
+            return match self.eras.current().spec.unapplied.as_str() {
+                "" => (0, text),
+                unapplied => (PARTLY_DONE, format!("{text}; {unapplied}")),
+            };
         }
         if let Notice::LoadUnneeded { .. } = notice {
-            return (0, self.history.outlook.clone());
+            return self.history.outlook.clone();
         }
         if let Notice::Upgraded { took } = notice {
             return (0, format!("a successor has taken over after {}", span(took)));
