@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
+use crate::control::client;
 use crate::ph;
 use crate::support::{Master, Stage, Worker, eventually, let_pass, require, timed};
 
@@ -289,6 +290,9 @@ fn a_drain_stops_all_workers_and_a_reload_brings_them_back() {
     assert!(UnixStream::connect(stage.path("a.sock")).is_ok(), "the kernel queues");
     let_pass(Duration::from_secs(1));
     master.wait_workers(0);
+    let said = client(&stage, &[], &["status", "-c", "config.ini"]);
+    assert_eq!((said.code, said.stdout.lines().count()), (150, 1), "{}", said.stdout);
+    assert!(said.stdout.contains("drained until the next reload   0/3 ready"), "{}", said.stdout);
     master.send(Signal::SIGHUP);
     wait_reloaded(&stage, 1);
     wait_all_new(&master, &old, 3);

@@ -39,6 +39,8 @@ pub struct Service {
 pub enum ServiceState {
     /// It keeps its workers alive.
     Running,
+    /// Its workers are stopped until the next reload; its listeners stay open.
+    Drained,
     /// It was told to stop.
     Stopping,
 }

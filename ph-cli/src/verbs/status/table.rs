@@ -161,11 +161,13 @@ const YELLOW: &str = "\x1b[33m";
 const RED: &str = "\x1b[31m";
 
 fn state_of(report: &Report) -> (&'static str, &'static str) {
-    let is_stopping = report.service.as_ref().is_some_and(|it| it.state == ServiceState::Stopping);
     match report.condition {
         Condition::Ready => ("running", GREEN),
-        Condition::Degraded if is_stopping => ("stopping", YELLOW),
-        Condition::Degraded => ("running", YELLOW),
+        Condition::Degraded => match report.service.as_ref().map(|it| it.state) {
+            Some(ServiceState::Stopping) => ("stopping", YELLOW),
+            Some(ServiceState::Drained) => ("drained until the next reload", YELLOW),
+            Some(ServiceState::Running) | None => ("running", YELLOW),
+        },
         Condition::NotRunning => ("not running", ""),
         Condition::Dead => ("dead", RED),
         Condition::DeadLocked => ("dead, its lock is held", RED),

@@ -28,9 +28,10 @@ pub(super) struct Cursor {
 impl Driver<'_> {
     /// The service as a whole.
     pub(super) fn service_status(&self, now: Time) -> Service {
-        let state = match self.arbiter.is_stopping() {
-            true => ServiceState::Stopping,
-            false => ServiceState::Running,
+        let state = match (self.arbiter.is_stopping(), self.arbiter.is_drained()) {
+            (true, _) => ServiceState::Stopping,
+            (false, true) => ServiceState::Drained,
+            (false, false) => ServiceState::Running,
         };
         Service {
             name: self.eras.current().name.to_string(),
@@ -58,8 +59,8 @@ impl Driver<'_> {
             rows.push(self.worker_row(worker, record, now));
         }
         // An empty line would be the end.
-        while rows.is_empty() && cursor.slot < self.arbiter.target() && !self.arbiter.is_stopping()
-        {
+        let gets_no_more = self.arbiter.is_stopping() || self.arbiter.is_drained();
+        while rows.is_empty() && cursor.slot < self.arbiter.target() && !gets_no_more {
             let end = cursor.slot.saturating_add(SLOTS_A_LOOK).min(self.arbiter.target());
             let slots = std::mem::replace(&mut cursor.slot, end)..end;
             rows.extend(slots.filter_map(|slot| self.empty_slot_row(Slot(slot), now)));
