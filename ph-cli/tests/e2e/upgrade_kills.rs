@@ -196,6 +196,30 @@ fn a_stop_while_the_successor_takes_over_leaves_no_file() {
     place.stage.wait_empty();
 }
 
+#[test]
+fn a_successor_killed_before_anybody_heard_that_it_has_taken_over_leaves_the_old_master_whole() {
+    let place = Place::new();
+    let stage = &place.stage;
+    stage.configure("number_workers = 2\nmin_uptime = 0.5\nunix_socket = web.sock");
+    stage.expect_error("upgrade failed");
+    let first = place.run(&["sleep", "1000"]);
+    let before = facts(&place, 2);
+    let successor = halted_before_the_takeover(&place, first.process);
+    first.send(Signal::SIGSTOP);
+    successor.send(Signal::SIGCONT);
+    stage.log().wait_for("took over from pid");
+    successor.send(Signal::SIGKILL);
+    first.send(Signal::SIGCONT);
+    stage.log().wait_for("upgrade failed");
+    is_whole(&place, &before);
+    for socket in ["web.sock", "ph.sock"] {
+        assert!(std::os::unix::net::UnixStream::connect(stage.path(socket)).is_ok(), "{socket}");
+    }
+    place.upgrade();
+    assert_eq!(first.wait(), 0);
+    place.stop();
+}
+
 /// A worker that takes its time to stop, so that its master is there for long.
 const SLOW: [&str; 3] = ["sh", "-c", "trap 'sleep 3; exit 0' TERM; while :; do sleep 0.1; done"];
 

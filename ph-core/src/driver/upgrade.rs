@@ -56,6 +56,11 @@ impl Succession {
         channel.chain(self.report.iter().map(std::os::fd::AsRawFd::as_raw_fd))
     }
 
+    /// Whether it can still serve: it has not ended, be it reaped or not.
+    fn is_alive(&self) -> bool {
+        !self.has_ended && !process::has_ended(self.pid)
+    }
+
     fn say(
         &self,
         message: &FromMaster,
@@ -182,7 +187,8 @@ impl Driver<'_> {
                 self.step(now, Event::SuccessorReady);
             }
             FromSuccessor::TakenOver => {
-                if self.succession.as_ref().is_some_and(|succession| !succession.has_ended) {
+                // If it has ended since, this master is the only one left, and goes on.
+                if self.succession.as_ref().is_some_and(Succession::is_alive) {
                     self.step(now, Event::TakenOver);
                 }
             }

@@ -69,12 +69,21 @@ pub(crate) fn thread_count() -> io::Result<usize> {
 /// Both this and `reap` go to the C library: nix refuses statuses with real-time signals, and a
 /// child that cannot be reaped would hide all that end after it.
 pub(crate) fn next_ended() -> Option<Pid> {
+    ended_of(libc::P_ALL, 0)
+}
+
+/// Whether a child that has not been reaped has ended.
+pub(crate) fn has_ended(child: Pid) -> bool {
+    libc::id_t::try_from(child.as_raw()).is_ok_and(|pid| ended_of(libc::P_PID, pid).is_some())
+}
+
+fn ended_of(kind: libc::idtype_t, id: libc::id_t) -> Option<Pid> {
     loop {
         // SAFETY: an all-zero siginfo is a valid value to be overwritten.
         let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
         let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
         // SAFETY: the pointer is to a live variable.
-        if unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, flags) } == 0 {
+        if unsafe { libc::waitid(kind, id, &raw mut info, flags) } == 0 {
             // SAFETY: waitid filled the fields of a SIGCHLD, or left the zeros if nobody ended.
             let pid = unsafe { info.si_pid() };
             return (pid != 0).then(|| Pid::from_raw(pid));
