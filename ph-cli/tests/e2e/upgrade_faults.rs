@@ -196,3 +196,32 @@ fn a_successor_that_has_not_taken_over_starts_none_of_its_own() {
     place.wait_one_tree(1);
     place.stop();
 }
+
+#[test]
+fn a_successor_that_cannot_take_over_leaves_its_files_to_the_master_that_runs() {
+    let place = Place::new();
+    let stage = &place.stage;
+    stage.configure("number_workers = 2\nmin_uptime = 0.1");
+    let first = place.run(&["sleep", "1000"]);
+    let before = facts(&place, 2);
+    let in_the_way = stage.path("ph.sock.new");
+    std::fs::create_dir(&in_the_way).expect("a folder");
+    stage.expect_error("cannot take over: ");
+    stage.expect_error("the successor: ");
+    stage.expect_error("upgrade failed");
+    first.send(Signal::SIGUSR2);
+    stage.log().wait_for("upgrade failed");
+    is_whole(&place, &before);
+    assert!(std::os::unix::net::UnixStream::connect(stage.path("ph.sock")).is_ok());
+    std::fs::remove_dir(&in_the_way).expect("removed");
+    // Nor is anybody waited for who holds the folder, or what a killed successor left.
+    drop(std::os::unix::net::UnixListener::bind(&in_the_way).expect("a stale socket"));
+    let folder = std::fs::File::open(stage.path("")).expect("the folder");
+    folder.lock().expect("its lock");
+    let new = place.upgrade();
+    assert_eq!(first.wait(), 0);
+    assert_eq!(stage.read("ph.lock").trim(), new.0.to_string());
+    assert!(std::os::unix::net::UnixStream::connect(stage.path("ph.sock")).is_ok());
+    drop(folder);
+    place.stop();
+}

@@ -26,7 +26,7 @@ use nix::unistd::geteuid;
 use socket2::Socket;
 
 use super::RunError;
-use super::listeners::open_unix;
+use super::listeners::{open_unix, replace_unix};
 use super::pidfile::Pidfile;
 use crate::sys::{AccountError, privileges};
 
@@ -87,7 +87,10 @@ impl ControlSocket {
 
     /// Opens it. Whoever calls this holds the lock of the service, if it has one.
     fn open(&self, path: &Path) -> io::Result<Listening> {
-        let socket = open_unix(path)?;
+        self.listening(open_unix(path)?, path)
+    }
+
+    fn listening(&self, socket: Socket, path: &Path) -> io::Result<Listening> {
         let there = std::fs::symlink_metadata(path)?;
         let file = (there.dev(), there.ino());
         let listening = Listening { socket, path: path.to_owned(), file };
@@ -112,8 +115,9 @@ impl ControlSocket {
         self.open(&path).map_err(|source| refused(path, source))
     }
 
-    /// The same for a successor: it has the name of the one of the master that it replaces from one moment to
-    /// the next, so that whoever connects meets one of the two.
+    /// The same for a master that runs already: it has the name of the former one from one moment to the
+    /// next, so that whoever connects meets one of the two. It waits for nobody: the lock of the service is
+    /// held, so the name it has before is this master's alone.
     pub(super) fn take_over(
         &self,
         pidfile: Option<&Pidfile>,
@@ -125,9 +129,10 @@ impl ControlSocket {
         };
         let mut beside = path.clone().into_os_string();
         beside.push(".new");
-        let mut listening =
-            self.open(Path::new(&beside)).map_err(|source| refused(path.clone(), source))?;
-        std::fs::rename(&beside, &path).map_err(|source| refused(path.clone(), source))?;
+        let beside = Path::new(&beside);
+        let opened = replace_unix(beside).and_then(|socket| self.listening(socket, beside));
+        let mut listening = opened.map_err(|source| refused(path.clone(), source))?;
+        std::fs::rename(beside, &path).map_err(|source| refused(path.clone(), source))?;
         listening.path = path;
         Ok(listening)
     }
@@ -174,12 +179,17 @@ impl Listening {
     fn raw_fd(&self) -> RawFd {
         self.socket.as_raw_fd()
     }
+
+    /// Whether its path leads to it.
+    fn is_in_place(&self) -> bool {
+        let there = std::fs::symlink_metadata(&self.path);
+        there.is_ok_and(|it| (it.dev(), it.ino()) == self.file)
+    }
 }
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        let there = std::fs::symlink_metadata(&self.path);
-        if there.is_ok_and(|it| (it.dev(), it.ino()) == self.file) {
+        if self.is_in_place() {
             // Left behind, it would be replaced as stale by the next master.
             let _ = std::fs::remove_file(&self.path);
         }

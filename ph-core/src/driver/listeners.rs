@@ -284,6 +284,19 @@ pub(super) fn open_unix(path: &Path) -> io::Result<Socket> {
         Found::Stale => std::fs::remove_file(path)?,
         Found::Listener => return Err(io::Error::from_raw_os_error(libc::EADDRINUSE)),
     }
+    bind_unix(path)
+}
+
+/// The same at a name that is this process's alone: nobody is waited for or asked.
+pub(super) fn replace_unix(path: &Path) -> io::Result<Socket> {
+    if let Ok(there) = std::fs::symlink_metadata(path) {
+        see_socket(&there)?;
+        std::fs::remove_file(path)?;
+    }
+    bind_unix(path)
+}
+
+fn bind_unix(path: &Path) -> io::Result<Socket> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     let previous = umask(Mode::from_bits_truncate(0o177));
     let bound = with_short_path(path, |address| socket.bind(address));

@@ -183,14 +183,32 @@ impl HeldPidfile {
         Ok(Self { lock, path, instance, is_written: false, is_shared: true })
     }
 
-    /// From now on the files are this master's.
+    /// Has the files name this master. It leaves them where they are at its end until it
+    /// [owns](Self::own) them.
     pub(super) fn take_over(&mut self) -> Result<(), RunError> {
         self.write()?;
+        self.lock.name_holder().map_err(|source| self.lock_refused(source))
+    }
+
+    /// From now on the files are this master's alone.
+    pub(super) fn own(&mut self) {
         self.is_shared = false;
-        self.lock.name_holder().map_err(|source| {
-            let path = self.path.clone();
-            RunError::File { what: "lock", path, source }
-        })
+    }
+
+    /// Makes the files this master's again after a successor has failed, whatever that has done to them.
+    pub(super) fn put_right(&mut self) -> Result<(), RunError> {
+        self.lock.put_back().map_err(|error| match error {
+            LockError::Held(_) => {
+                let lock = self.lock.path().to_owned();
+                RunError::AlreadyRunning { lock, holder: None }
+            }
+            LockError::Io(source) => self.lock_refused(source),
+        })?;
+        self.take_over()
+    }
+
+    fn lock_refused(&self, source: io::Error) -> RunError {
+        RunError::File { what: "lock", path: self.lock.path().to_owned(), source }
     }
 
     /// From now on they are the successor's.

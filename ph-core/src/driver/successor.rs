@@ -183,7 +183,11 @@ impl Driver<'_> {
         }
     }
 
-    fn take_over_control(&mut self) -> Result<(), RunError> {
+    /// Has the path of the control socket lead to this master.
+    pub(super) fn take_over_control(&mut self) -> Result<(), RunError> {
+        if self.control.is_in_place() {
+            return Ok(());
+        }
         let Some(rules) = &self.settings.control else { return Ok(()) };
         let listening = rules.take_over(self.settings.pidfile.as_ref(), self.instance)?;
         self.control.listen(listening, rules, &self.epoll).map_err(system("epoll_ctl"))
@@ -194,6 +198,8 @@ impl Driver<'_> {
             // Both would end. The end of this one tells that master to go on.
             return;
         }
+        // All of this that master can put right. Nothing is owned before it is told, and from then on
+        // nothing may fail.
         let taken = self.pidfile.map_or(Ok(()), |held| held.borrow_mut().take_over());
         let taken = taken.and_then(|()| self.take_over_control());
         let Some(predecessor) = &self.predecessor else { return };
@@ -207,6 +213,7 @@ impl Driver<'_> {
             self.succeed_the_dead(now);
         } else if let Some(predecessor) = self.predecessor.take() {
             let _ = self.epoll.delete(&predecessor.channel);
+            self.own_pidfile();
             let kept = predecessor.kept(&self.eras.current().listeners);
             let kept = kept.into_iter().filter_map(|index| predecessor.listeners.get(index));
             for (opened, made) in kept {
@@ -222,6 +229,12 @@ impl Driver<'_> {
         }
     }
 
+    fn own_pidfile(&self) {
+        if let Some(held) = self.pidfile {
+            held.borrow_mut().own();
+        }
+    }
+
     /// Nobody but this master has the lock and the listeners any more. Sockets that it does not go on
     /// with are closed, and their files removed.
     fn succeed_the_dead(&mut self, now: Time) {
@@ -229,6 +242,7 @@ impl Driver<'_> {
         let _ = self.epoll.delete(&predecessor.channel);
         // There is nobody to leave it to, so it serves on without.
         let taken = self.pidfile.map_or(Ok(()), |held| held.borrow_mut().take_over());
+        self.own_pidfile();
         for error in [taken, self.take_over_control()].into_iter().filter_map(Result::err) {
             error!("{error}");
         }

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
-use tracing::{error, warn};
+use tracing::error;
 
 use super::command::describe;
 use super::handover::{
@@ -286,11 +286,11 @@ impl Driver<'_> {
             let _ = self.epoll.delete(channel);
         }
         self.callers_children.retain(|child| *child != succession.pid);
-        if !succession.has_taken_over
-            && let Some(held) = self.pidfile
-            && let Err(error) = held.borrow_mut().take_over()
-        {
-            warn!("{error}");
+        if !succession.has_taken_over {
+            let files = self.pidfile.map_or(Ok(()), |held| held.borrow_mut().put_right());
+            for error in [files, self.take_over_control()].into_iter().filter_map(Result::err) {
+                error!("the upgrade has left this master without its file: {error}");
+            }
         }
         self.step(now, Event::SuccessorEnded { status: Some(status) });
     }

@@ -117,6 +117,19 @@ impl Lock {
         }
     }
 
+    /// Makes the path name a lock of this process again, should it name another file or none. That is a
+    /// new file, because one that was removed has no way back to a name.
+    pub(crate) fn put_back(&mut self) -> Result<(), LockError> {
+        if !is_at(&self.file, &self.path) {
+            *self = Self::acquire(&self.path)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Has the file name this process.
     pub(crate) fn name_holder(&mut self) -> io::Result<()> {
         let text = format!("{}\n", std::process::id());

@@ -39,7 +39,7 @@ pub(in crate::driver) struct Server {
 }
 
 impl Server {
-    /// Takes over an open socket.
+    /// Takes over an open socket, in the place of the former one.
     pub(in crate::driver) fn listen(
         &mut self,
         listening: Listening,
@@ -47,9 +47,15 @@ impl Server {
         epoll: &Epoll,
     ) -> nix::Result<()> {
         epoll.add(&listening.socket, EpollEvent::new(EpollFlags::EPOLLIN, CONTROL_FROM))?;
+        self.close(epoll);
         self.listening = Some(listening);
         self.rules = rules.clone();
         Ok(())
+    }
+
+    /// Whether there is a socket, and its path leads to it.
+    pub(in crate::driver) fn is_in_place(&self) -> bool {
+        self.listening.as_ref().is_some_and(Listening::is_in_place)
     }
 
     /// Its descriptors, which are nobody's but the master's.

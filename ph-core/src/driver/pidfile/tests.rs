@@ -147,3 +147,43 @@ fn masters_behind_a_free_number_are_seen() {
     assert_eq!(running.iter().map(|it| it.instance).collect::<Vec<_>>(), [2]);
     assert!(errors.is_empty(), "{errors:?}");
 }
+
+#[test]
+fn files_that_a_failed_successor_has_removed_are_put_right() {
+    let folder = tempfile::tempdir().unwrap();
+    let of = pidfile(folder.path(), true);
+    let mut held = of.claim().unwrap();
+    held.write().unwrap();
+    for name in ["master.lock", "master.pid"] {
+        std::fs::remove_file(folder.path().join(name)).unwrap();
+    }
+    held.put_right().unwrap();
+    let pid = std::fs::read_to_string(folder.path().join("master.pid")).unwrap();
+    assert_eq!(pid.trim(), std::process::id().to_string());
+    assert!(matches!(of.claim(), Err(RunError::AlreadyRunning { .. })));
+    // What is another's by now is told of, and stays that one's.
+    std::fs::remove_file(of.lock()).unwrap();
+    let other = of.claim().unwrap();
+    assert!(matches!(held.put_right(), Err(RunError::AlreadyRunning { .. })));
+    drop(held);
+    assert!(of.lock().exists());
+    drop(other);
+}
+
+#[test]
+fn what_a_successor_does_not_own_yet_it_leaves_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let of = pidfile(folder.path(), true);
+    let held = of.claim().unwrap();
+    let lock = held.lock_fd().try_clone_to_owned().unwrap();
+    let mut adopted = HeldPidfile::adopt(lock, of.path.clone(), 1, &of).unwrap();
+    adopted.take_over().unwrap();
+    drop(adopted);
+    assert!(of.lock().exists() && of.path.exists());
+    let lock = held.lock_fd().try_clone_to_owned().unwrap();
+    let mut adopted = HeldPidfile::adopt(lock, of.path.clone(), 1, &of).unwrap();
+    adopted.take_over().unwrap();
+    adopted.own();
+    drop(adopted);
+    assert!(!of.lock().exists() && !of.path.exists());
+}
