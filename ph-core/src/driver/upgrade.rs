@@ -240,6 +240,10 @@ impl Driver<'_> {
     pub(super) fn give_up_files(&mut self) {
         let Some(succession) = &mut self.succession else { return };
         succession.has_taken_over = true;
+        // That was the last word.
+        if let Some(channel) = succession.channel.take() {
+            let _ = self.epoll.delete(channel);
+        }
         self.manager.move_to(succession.pid);
         if let Some(held) = self.pidfile.filter(|_| succession.has_pidfile) {
             held.borrow_mut().hand_over();
@@ -257,9 +261,10 @@ impl Driver<'_> {
         }
     }
 
-    /// SIGKILL to the successor; its warden ends what it leaves.
+    /// SIGKILL to the successor; its warden ends what it leaves. One that has taken over is the service, and
+    /// is left alone whatever becomes of this master.
     pub(super) fn kill_successor(&mut self) {
-        if let Some(succession) = &self.succession {
+        if let Some(succession) = self.succession.as_ref().filter(|it| !it.has_taken_over) {
             // It is reaped here only, so it is still there, at least as a zombie.
             let _ = process::signal(succession.pid, Signal::SIGKILL);
         }
