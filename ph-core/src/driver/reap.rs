@@ -13,14 +13,14 @@ use crate::sys::process::{self, Ended};
 
 impl Driver<'_> {
     /// Reaps until nothing is left: signals merge, so one SIGCHLD may mean many ends. Only then are the
-    /// ends told, because looking for more walks over all children and would hold up those that the
-    /// answer starts.
+    /// ends of workers told, because looking for more walks over all children and would hold up those that
+    /// the answer starts. Other ends are told at once: the number may be another's from then on, and
+    /// nobody may send it a signal meanwhile.
     pub(super) fn reap(&mut self, now: Time) {
         if !self.reap_pending {
             return;
         }
         let mut ended = Vec::new();
-        let (mut helpers, mut probes, mut successor) = (Vec::new(), Vec::new(), None);
         for _ in 0..REAPS_A_TURN {
             let Some(pid) = process::next_ended() else {
                 self.reap_pending = false;
@@ -32,11 +32,19 @@ impl Driver<'_> {
                     None => self.lingering.push(worker),
                 }
             } else if self.succession.as_ref().is_some_and(|it| it.pid() == pid) {
-                successor = process::reap(pid);
+                if let Some(ended) = process::reap(pid) {
+                    self.successor_ended(status_of(ended), now);
+                }
             } else if self.probes.knows(pid) {
-                probes.extend(process::reap(pid).map(|ended| (pid, ended)));
+                if let Some(ended) = process::reap(pid) {
+                    self.probe_ended(pid, status_of(ended), now);
+                }
             } else if let Some(helper) = self.helper_of(pid) {
-                helpers.extend(process::reap(pid).map(|ended| (helper, ended)));
+                let ended = process::reap(pid);
+                let event = ended.and_then(|it| self.helper_ended(helper, status_of(it)));
+                if let Some(event) = event {
+                    self.step(now, event);
+                }
             } else if self.occasions.has(pid) {
                 self.occasion_ended(pid);
             } else {
@@ -44,17 +52,6 @@ impl Driver<'_> {
                 process::reap(pid);
                 // Its number may be another's from now on.
                 self.callers_children.retain(|child| *child != pid);
-            }
-        }
-        if let Some(ended) = successor {
-            self.successor_ended(status_of(ended), now);
-        }
-        for (probe, ended) in probes {
-            self.probe_ended(probe, status_of(ended), now);
-        }
-        for (helper, ended) in helpers {
-            if let Some(event) = self.helper_ended(helper, status_of(ended)) {
-                self.step(now, event);
             }
         }
         for (worker, is_empty) in ended {

@@ -253,10 +253,14 @@ impl Driver<'_> {
         }
     }
 
+    /// The successor, unless it was reaped: its number may be another's then.
+    fn unreaped_successor(&self) -> Option<&Succession> {
+        self.succession.as_ref().filter(|succession| !succession.has_ended)
+    }
+
     /// The signal to stop, to the successor.
     pub(super) fn stop_successor(&mut self) {
-        if let Some(succession) = &self.succession {
-            // It is reaped here only, so it is still there, at least as a zombie.
+        if let Some(succession) = self.unreaped_successor() {
             let _ = wake_and_send(succession.pid, Signal::SIGTERM);
         }
     }
@@ -264,15 +268,14 @@ impl Driver<'_> {
     /// SIGKILL to the successor; its warden ends what it leaves. One that has taken over is the service, and
     /// is left alone whatever becomes of this master.
     pub(super) fn kill_successor(&mut self) {
-        if let Some(succession) = self.succession.as_ref().filter(|it| !it.has_taken_over) {
-            // It is reaped here only, so it is still there, at least as a zombie.
+        if let Some(succession) = self.unreaped_successor().filter(|it| !it.has_taken_over) {
             let _ = process::signal(succession.pid, Signal::SIGKILL);
         }
     }
 
     /// An order that came too late for this master.
     pub(super) fn forward(&self, order: Order) {
-        let Some(succession) = &self.succession else { return };
+        let Some(succession) = self.unreaped_successor() else { return };
         let row = ORDERS.iter().find(|row| row.order == Some(order));
         if let Some(signal) = row.and_then(|row| Signal::from_str(row.signal).ok()) {
             let _ = process::signal(succession.pid, signal);
