@@ -48,6 +48,7 @@ pub(crate) enum Verb {
     /// Start services in the background, and wait until their workers are ready
     Start(Start),
     /// Stop services, and start them again
+    #[command(after_help = start::RESTART_HELP)]
     Restart(Start),
     /// Say all that would keep services from starting, without starting them
     Check(Check),
@@ -337,12 +338,13 @@ Exit codes: 0 all would start, 2 usage, 5 no such section, 6 something has to be
 const RUN_HELP: &str = "\
 A command after `--`, without -c and SECTION, needs no configuration file.
 
-Signals: TERM, INT and QUIT stop (twice: at once), TTIN and TTOU add and remove a worker,
-USR1 reopens the log.
+Signals: TERM, INT and QUIT stop (twice: at once), HUP reloads, USR2 upgrades, TTIN and TTOU add and
+remove a worker, USR1 reopens the log, WINCH drains (without a terminal).
 
 Exit codes: 0 after an ordered stop, 1 failed, 2 usage, 3 or 4 the first worker cannot boot,
-6 configuration missing or bad, 70 bug in ph, 126 or 127 the command cannot be executed or
-found, 154 already running; with --exit-with that of a worker, 128+N if signal N ended it.";
+5 no such section, 6 configuration missing or bad, 70 bug in ph, 126 or 127 the command cannot be
+executed or found, 154 already running, 155 a crash loop with on_crash_loop = exit; with --exit-with
+that of a worker, 128+N if signal N ended it.";
 
 impl Cli {
     /// Reads the arguments of this process; `name` is what the program calls itself in its help.
@@ -418,8 +420,7 @@ mod tests {
 
     #[test]
     fn what_follows_the_dashes_is_the_command() {
-        let cli =
-            Cli::try_parse_from(["ph", "run", "-n", "4", "web", "--", "sleep", "-n"]).unwrap();
+        let cli = Cli::try_parse_from(["ph", "run", "web", "--", "sleep", "-n"]).unwrap();
         let Some(Verb::Run(run)) = cli.verb else { panic!("it is a run") };
         assert_eq!(run.section.name(), Some("web"));
         assert_eq!(run.command, ["sleep", "-n"]);

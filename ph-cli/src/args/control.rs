@@ -201,7 +201,7 @@ Exit codes: 0 stopped, 1 something could not be ended, 2 usage, 4 not permitted,
 
 const RELOAD_HELP: &str = "\
 One new worker goes first; once it has lived min_uptime the others follow, and old ones stop only when
-new ones are ready. If a new one fails, everything goes back to what it was.
+new ones are ready (with reload_surge = 0 they stop first). If a new one fails, everything goes back to what it was.
 
 Exit codes: 0 all workers are of the new configuration, 1 not possible, 2 usage, 4 not permitted,
 5 no such section, 6 configuration missing or bad, 7 no master runs, 151 rolled back, 152 timed out:

@@ -100,7 +100,7 @@ Reads the log files themselves, so no master has to run; those who write do not 
 a terminal could take for a command is shown as \\u{…}.
 
 Exit codes: 0 shown, also if whoever reads stops reading; 1 a file cannot be read, 2 usage,
-4 not permitted, 5 no such section, 6 configuration missing or bad, or no log is a file.";
+5 no such section, 6 configuration missing or bad, or no log is a file.";
 
 const ROTATE_HELP: &str = "\
 Those who write to the log follow by themselves. Old backups are deleted as at any rotation

@@ -143,3 +143,12 @@ all with `autostart`. An interrupt ends the waiting; the start goes on.
 Exit codes: 0 ready, 1 failed, 2 usage, 3 or 4 the first worker cannot boot, 5 no such section,
 6 configuration missing or bad, 70 bug in ph, 126 or 127 the command cannot be executed or found,
 152 not in time, 154 already running; of several sections the highest.";
+
+pub(super) const RESTART_HELP: &str = "\
+All is looked at first, as `check` does: what would keep any section from starting stops nobody. Then
+all masters of the sections are stopped, those that depend on others first, and waited for; then they
+are started as by `start`. Those that did not run are started too.
+
+Exit codes: 0 ready, 1 failed, 2 usage, 3 or 4 the first worker cannot boot (4 also: the one that runs
+may not be stopped), 5 no such section, 6 configuration missing or bad, 70 bug in ph, 126 or 127 the
+command cannot be executed or found, 152 not in time; of several sections the highest.";
