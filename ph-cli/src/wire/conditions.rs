@@ -121,6 +121,10 @@ pub(super) fn failure(service: &Service, condition: &str, code: Exit, why: &str)
     let settings = &service.settings;
     let key = match condition {
         "account" => return account_failure(service, why),
+        "probe" => {
+            let remedy = "name a program that the master can execute, with its folder";
+            return service.failure(code, why, "ready").remedy(remedy);
+        }
         "directory" if settings.directory.is_none() => "base_path".to_owned(),
         other => other.to_lowercase(),
     };

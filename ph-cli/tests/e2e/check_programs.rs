@@ -154,3 +154,13 @@ fn what_is_no_pidfile_is_refused_by_check_and_run_alike() {
     assert_eq!(stage.read("ph.pid"), text);
     std::fs::remove_file(stage.path("ph.pid")).expect("the file");
 }
+
+#[test]
+fn the_program_of_a_probe_is_looked_for_too() {
+    let stage = ph();
+    let said = check(&stage, "command = sleep 1\nready = exec:./missing --quick");
+    assert!(said.contains("the probe of readiness: "), "{said}");
+    assert!(said.contains("set by config.ini:8 ready\n    try: "), "{said}");
+    write(&stage, "there", b"#!/bin/sh\n");
+    assert_eq!(check(&stage, "command = sleep 1\nready = exec:./there --quick"), "");
+}

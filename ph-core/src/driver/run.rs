@@ -55,9 +55,18 @@ impl Settings {
     }
 
     /// Where the programs of workers and probes are.
-    pub(super) fn paths(&self) -> Result<Paths, CommandError> {
-        let find = |command: &Option<Command>| command.as_ref().map(|it| self.find(it)).transpose();
-        Ok(Paths { command: find(&self.spec.command)?, probe: find(&self.spec.probe)? })
+    pub(super) fn paths(&self) -> Result<Paths, RunError> {
+        let command = self.spec.command.as_ref().map(|command| self.find(command)).transpose()?;
+        Ok(Paths { command, probe: self.find_probe()? })
+    }
+
+    /// Finds the program of the probe, if there is one.
+    pub(super) fn find_probe(&self) -> Result<Option<PathBuf>, RunError> {
+        let found = self.spec.probe.as_ref().map(|probe| self.find(probe)).transpose();
+        found.map_err(|error| RunError::Conditions {
+            condition: "probe",
+            why: format!("the probe of readiness: {error}"),
+        })
     }
 
     /// Everything between taking the lock and giving it up. The pidfile is written once signals are

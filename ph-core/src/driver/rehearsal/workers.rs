@@ -1,4 +1,5 @@
-//! What a rehearsal finds out about workers: their conditions, their variables and their program.
+//! What a rehearsal finds out about workers: their conditions, their variables, their program and what asks
+//! whether they are ready.
 
 use std::ffi::OsString;
 use std::io;
@@ -28,6 +29,7 @@ impl Settings {
         if let Err(error) = see_one_thread() {
             findings.push(Finding::Refused(error));
             findings.extend(self.program_error().map(|it| Finding::Refused(it.into())));
+            findings.extend(self.find_probe().err().map(Finding::Refused));
             return;
         }
         let command = self.spec.command.as_ref();
@@ -41,6 +43,7 @@ impl Settings {
             Some((command, Ok(chain))) => self.judge_program(command, chain, findings),
             None => {}
         }
+        findings.extend(self.find_probe().err().map(Finding::Refused));
     }
 
     fn program_error(&self) -> Option<CommandError> {
