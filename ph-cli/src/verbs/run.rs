@@ -171,6 +171,10 @@ impl Start {
 
 fn load(args: &Run, place: &Place) -> Result<Loaded, Failure> {
     let (configuration, overrides) = read(args, place)?;
+    if let Some(name) = args.section.name() {
+        let found = configuration.section(Some(name));
+        found.map_err(|errors| Failure::no_section(&errors, Some(name)))?;
+    }
     Ok(configuration.load(args.section.name(), &overrides)?)
 }
 
