@@ -4,6 +4,7 @@
 //! still be one who may ask; then the socket decides.
 
 mod follow;
+mod signal;
 mod target;
 
 use std::io;
@@ -54,7 +55,14 @@ pub(crate) fn services(
     source: &SourceArgs,
 ) -> Result<Vec<Service>, Failure> {
     let named = targets.iter().chain(&reach.sections);
-    let targets: Vec<_> = named.map(|text| text.parse()).collect::<Result<_, Failure>>()?;
+    let mut targets: Vec<Target> = Vec::new();
+    for text in named {
+        let target = text.parse()?;
+        // Whoever is named twice is meant once.
+        if !targets.contains(&target) {
+            targets.push(target);
+        }
+    }
     if reach.socket.is_some() || reach.pidfile.is_some() {
         return Ok(vec![Service::by_path(reach, targets.into_iter().next())]);
     }
@@ -164,14 +172,23 @@ impl Service {
 
     /// Nobody is there.
     pub(crate) fn not_running(&self, verb: &str) -> Failure {
-        let why = match (self.lock(), self.socket.as_ref().and_then(|it| it.path.as_ref())) {
+        // Each instance has a lock of its own.
+        let lock = self.lock().map(|lock| match self.target.instance {
+            Some(instance) if instance > 1 => lock.with_extension(format!("{instance}.lock")),
+            _ => lock,
+        });
+        let why = match (lock, self.socket.as_ref().and_then(|it| it.path.as_ref())) {
             (Some(lock), _) => format!("no master holds {}", lock.display()),
             (None, Some(socket)) => format!("no master listens on {}", socket.display()),
             (None, None) => "no master runs".to_owned(),
         };
-        let failure = Failure::new(Exit::NotRunning, why).attempt(self.attempt(verb));
-        match self.config {
-            Some(_) => failure.remedy(format!("ph run {}", self.name)),
+        let name = self.name_of(self.target.instance.unwrap_or(1));
+        let failure = Failure::new(Exit::NotRunning, why).attempt(format!("cannot {verb} {name}"));
+        match &self.config {
+            Some(file) if verb == "stop" => {
+                failure.remedy(format!("ph status -c {}", file.display()))
+            }
+            Some(file) => failure.remedy(to_start(Some(file), &self.name)),
             None => failure,
         }
     }
@@ -184,17 +201,23 @@ impl Service {
         verb: &str,
     ) -> Result<Client, Failure> {
         let failed = |code, why: String| Failure::new(code, why).attempt(self.attempt(verb));
-        let Some(path) = &master.socket else {
-            let failure = failed(Exit::Failed, "its control socket is off".to_owned());
-            return Err(match master.pid {
-                Some(pid) => failure.remedy(format!("use signals: kill -TERM {pid}")),
+        let without_socket = |why: String| {
+            let failure = failed(Exit::Failed, why);
+            match master.pid {
+                Some(pid) => failure.remedy(signal::instead_of(request, pid)),
                 None => failure,
-            });
+            }
+        };
+        let Some(path) = &master.socket else {
+            return Err(without_socket("its control socket is off".to_owned()));
         };
         Client::ask(path, request).map_err(|error| {
             let why = format!("{}: {error}", path.display());
             if GONE.contains(&error.kind()) && master.pid.is_none() {
                 return self.not_running(verb);
+            }
+            if GONE.contains(&error.kind()) {
+                return without_socket(why);
             }
             if error.kind() == io::ErrorKind::PermissionDenied {
                 return failed(Exit::NotPermitted, why)
@@ -205,6 +228,14 @@ impl Service {
                 None => format!("ls -l {}", path.display()),
             })
         })
+    }
+}
+
+/// How a service is started.
+pub(crate) fn to_start(file: Option<&Path>, name: &str) -> String {
+    match file {
+        Some(file) => format!("ph start -c {} {name}", file.display()),
+        None => format!("ph start {name}"),
     }
 }
 

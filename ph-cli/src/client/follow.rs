@@ -26,6 +26,13 @@ pub(crate) struct Answer {
     pub(crate) killed: Vec<Event>,
 }
 
+impl Answer {
+    /// It was heard, and that is all.
+    pub(crate) fn not_waited_for() -> Self {
+        Self { code: Exit::Ok, text: "told; not waited for".to_owned(), killed: Vec::new() }
+    }
+}
+
 /// How an answer is followed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Follow {
@@ -55,8 +62,7 @@ pub(crate) fn follow(
         match reply {
             Ok(Some(Reply::Event(event))) => {
                 if how.no_wait {
-                    let text = "told; not waited for".to_owned();
-                    return Ok(Answer { code: Exit::Ok, text, killed });
+                    return Ok(Answer::not_waited_for());
                 }
                 let line = format!("{}: {}", service.name_of(master.instance), event.text);
                 match &mut kept {

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::config::Opened;
 use super::logs::one_file;
 use crate::args::Reopen;
+use crate::client;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{self, SCHEMA};
@@ -37,7 +38,7 @@ pub(crate) fn reopen(args: &Reopen) -> Result<ExitCode, Failure> {
     if told.is_empty() {
         let why = format!("no master holds {}", pidfile.lock().display());
         let failure = Failure::new(Exit::NotRunning, why);
-        return Err(attempt(failure.remedy(format!("ph run {section}"))));
+        return Err(attempt(failure.remedy(client::to_start(opened.file(), section))));
     }
     let log = log.display().to_string();
     if args.json {

@@ -52,7 +52,7 @@ fn show(args: &Status, reports: &[Report]) -> Result<(), Failure> {
     let has_notes = std::io::stdout().is_terminal();
     output::print(&table::tables(reports, args.color.on_stdout(), has_notes))?;
     for why in reports.iter().filter_map(|report| report.why.as_ref()) {
-        output::note(&format!("ph: {}", ph_config::Escaped(why)));
+        output::note(&format!("ph: {why}"));
     }
     Ok(())
 }

@@ -25,7 +25,15 @@ const LONGEST_ROLL: Duration = Duration::from_secs(600);
 struct Told<'a> {
     service: &'a Service,
     master: Master,
-    client: Client,
+    how: By,
+    limit: Duration,
+}
+
+/// How it was told.
+enum By {
+    Socket(Client),
+    /// Why not on its socket.
+    Signal(String),
 }
 
 /// What is told, and to whom.
@@ -83,11 +91,9 @@ impl Order<'_> {
                 failures.push(service.not_running(verb));
             }
             for master in masters {
-                match service.ask(&master, &request, verb) {
-                    Ok(client) => {
-                        let limit = reach.timeout.unwrap_or_else(|| limit(service));
-                        told.push(Told { service, master, client: client.within(Some(limit)) });
-                    }
+                let limit = reach.timeout.unwrap_or_else(|| limit(service));
+                match ask(service, &master, &request, verb) {
+                    Ok(how) => told.push(Told { service, master, how, limit }),
                     Err(failure) => failures.push(failure),
                 }
             }
@@ -97,13 +103,23 @@ impl Order<'_> {
             return Err(Failure::new(Exit::NotRunning, "no service of it runs").attempt(attempt));
         }
         let is_stop = matches!(request, Request::Stop { .. });
-        let how = Follow { no_wait, is_told: !json };
+        let follow = Follow { no_wait, is_told: !json };
         let mut done = Vec::new();
-        for Told { service, master, mut client } in told {
-            match client::follow(service, &master, &mut client, verb, how) {
-                Ok(answer) => {
+        for Told { service, master, how, limit } in told {
+            let answer = match how {
+                By::Socket(client) => {
+                    let mut client = client.within(Some(limit));
+                    let answer = client::follow(service, &master, &mut client, verb, follow);
                     // The master lets go of its clients only after it has given up its lock.
-                    while is_stop && !no_wait && matches!(client.next(None), Ok(Some(_))) {}
+                    let is_waited = is_stop && !no_wait && answer.is_ok();
+                    while is_waited && matches!(client.next(None), Ok(Some(_))) {}
+                    answer
+                }
+                By::Signal(_) if no_wait => Ok(Answer::not_waited_for()),
+                By::Signal(why) => service.wait_stopped(&master, limit, &why),
+            };
+            match answer {
+                Ok(answer) => {
                     if !json {
                         print(service, &master, &answer)?;
                     }
@@ -114,6 +130,19 @@ impl Order<'_> {
         }
         report(&done, failures, json)
     }
+}
+
+/// Tells a master on its socket. A stop needs none: one that cannot be reached is told by signals.
+fn ask(service: &Service, master: &Master, request: &Request, verb: &str) -> Result<By, Failure> {
+    let failure = match service.ask(master, request, verb) {
+        Ok(client) => return Ok(By::Socket(client)),
+        Err(failure) => failure,
+    };
+    let Request::Stop { now } = request else { return Err(failure) };
+    if failure.code == Exit::Failed && service.signal_stop(master, *now)? {
+        return Ok(By::Signal(failure.why().to_owned()));
+    }
+    Err(failure)
 }
 
 /// The last words, and the worst code of all.

@@ -110,6 +110,59 @@ fn a_stop_at_once_kills_and_a_second_graceful_one_shortens_nothing() {
     assert_eq!(master.wait_with_stderr(), (0, String::new()));
 }
 
+/// What is said instead can be pasted: it stops nobody. The stop itself needs no socket.
+#[test]
+fn a_master_that_cannot_be_asked_is_told_by_signals() {
+    for (settings, why) in
+        [("control_socket = off", "its control socket is off"), ("", "ph.sock: ")]
+    {
+        let stage = ph();
+        let master = master_of(&stage, 1, settings);
+        if settings.is_empty() {
+            std::fs::remove_file(stage.path("ph.sock")).expect("the socket");
+        }
+        let pid = master.process.0;
+        for (words, signal) in [
+            (&["reload", "-c", "config.ini"][..], "-HUP"),
+            (&["upgrade", "-c", "config.ini"], "-USR2"),
+            (&["scale", "-c", "config.ini", "+1"], "-TTIN"),
+            (&["scale", "-c", "config.ini", "-1"], "-TTOU"),
+            (&["status", "-c", "config.ini"], ""),
+        ] {
+            let said = client(&stage, &[], words);
+            assert!(said.stderr.contains(why), "{words:?}: {}", said.stderr);
+            let remedy = match signal {
+                "" => format!("\n    try: ps -fp {pid}\n"),
+                signal => format!("\n    try: kill {signal} {pid}"),
+            };
+            assert!(said.stderr.contains(&remedy), "{words:?}: {}", said.stderr);
+            assert!(said.code == 1 || signal.is_empty(), "{words:?}: {}", said.code);
+        }
+        let words = ["stop", "-c", "config.ini", "web", "-s", "web"];
+        let said = client(&stage, &[], &words);
+        assert_eq!((said.code, said.stderr.as_str()), (0, ""));
+        assert!(said.stdout.starts_with("web: stopped by a signal: "), "{}", said.stdout);
+        assert!(said.stdout.contains(why) && said.stdout.lines().count() == 1, "{}", said.stdout);
+        assert!(!stage.path("ph.lock").exists());
+        assert_eq!(master.wait_with_stderr(), (0, String::new()));
+    }
+}
+
+#[test]
+fn at_once_by_signals_too() {
+    let stage = ph();
+    stage.configure("min_uptime = 0.1\ngraceful_timeout = 10m\ncontrol_socket = off");
+    let script = "trap '' TERM; echo deaf; while :; do sleep 1; done";
+    let master = stage.launch(&[], &["run", "-c", "config.ini", "--", "sh", "-c", script]);
+    stage.log().wait_ready(1);
+    stage.log().wait_for("deaf");
+    let said = client(&stage, &[], &["stop", "-c", "config.ini", "--timeout", "1"]);
+    assert_eq!(said.code, 152, "{}", said.stderr);
+    let said = client(&stage, &[], &["stop", "-c", "config.ini", "--now"]);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    assert_eq!(master.wait_with_stderr(), (0, String::new()));
+}
+
 /// Masters side by side: all of them are stopped, one of them is scaled.
 #[test]
 fn several_masters_are_told_apart() {
@@ -128,6 +181,9 @@ fn several_masters_are_told_apart() {
     assert!(said.stdout.contains("web@2   running   2/2"), "{}", said.stdout);
     let said = client(&stage, &[], &["stop", "-c", "config.ini", "web@2"]);
     assert_eq!(said.stdout, "web@2: stopped, exit code 0\n");
+    let said = client(&stage, &[], &["stop", "-c", "config.ini", "web@2"]);
+    assert!(said.stderr.starts_with("ph: cannot stop web@2: no master holds "), "{}", said.stderr);
+    assert!(said.stderr.ends_with("ph.2.lock\n    try: ph status -c config.ini\n"));
     assert_eq!(second.wait(), 0);
     first.send(Signal::SIGCONT);
     assert_eq!(client(&stage, &[], &["stop", "-c", "config.ini"]).code, 0);

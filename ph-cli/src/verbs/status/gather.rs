@@ -50,7 +50,7 @@ pub(super) struct Report {
     pub(super) config: Option<PathBuf>,
     pub(super) condition: Condition,
     /// Why it is not known, or dead.
-    pub(super) why: Option<String>,
+    pub(super) why: Option<Failure>,
     pub(super) service: Option<control::Service>,
     pub(super) workers: Vec<Row>,
 }
@@ -79,14 +79,14 @@ fn absent(service: &Service) -> Report {
     let (condition, why) = match pidfile {
         Some(path) => {
             let why = format!("{}: its master is dead, {} is left", service.name, path.display());
-            (Condition::Dead, Some(why))
+            (Condition::Dead, Some(Failure::new(Exit::Failed, why)))
         }
         None => (Condition::NotRunning, None),
     };
     report(service, instance, condition, why)
 }
 
-fn report(service: &Service, instance: u32, condition: Condition, why: Option<String>) -> Report {
+fn report(service: &Service, instance: u32, condition: Condition, why: Option<Failure>) -> Report {
     Report {
         name: service.name.clone(),
         instance,
@@ -117,7 +117,7 @@ fn of_master(service: &Service, master: &Master, limit: Duration) -> Report {
             let is_orphaned =
                 master.pid.is_none() && service.still_runs(master) && failure.code == Exit::Failed;
             let condition = if is_orphaned { Condition::DeadLocked } else { Condition::Unknown };
-            report(service, master.instance, condition, Some(failure.to_string()))
+            report(service, master.instance, condition, Some(failure))
         }
     }
 }

@@ -21,7 +21,7 @@ fn service(report: &Report) -> Value {
             "master_pid": null,
             "uptime_s": null,
             "crash_loop": false,
-            "last_error": report.why,
+            "last_error": report.why.as_ref().map(ToString::to_string),
             "listeners": [],
             "reloads": null,
             "log": null,
