@@ -205,7 +205,7 @@ new ones are ready (with reload_surge = 0 they stop first). If a new one fails, 
 
 Exit codes: 0 all workers are of the new configuration, 1 not possible, 2 usage, 4 not permitted,
 5 no such section, 6 configuration missing or bad, 7 no master runs, 151 rolled back, 152 timed out:
-the master goes on with it.";
+the master goes on with it; 153 done but for what needs a restart.";
 
 const UPGRADE_HELP: &str = "\
 A master of the program that is on disk now starts beside the one that runs, boots its workers, and

@@ -109,7 +109,7 @@ impl Pass<'_> {
         };
         let command = wire::command(&settings, &[]);
         let service = Service { settings, command, forked: self.app.forked.clone() };
-        let outlook = service.rehearse(self.app.name, self.args.source.allow_writable);
+        let outlook = service.rehearse(self.app.name, self.args.source.allow_writable, &[]);
         for problem in outlook.problems {
             self.findings.failure(Some(number), problem, false);
         }

@@ -32,7 +32,10 @@ pub(crate) fn start(app: &App, args: &Start) -> Result<ExitCode, Failure> {
         return succeed(app, args);
     }
     let services = Prepared::all(app, args)?;
-    start_all(app, services, &args.wait)
+    match refuse(app, args, &services, &[])? {
+        Some(code) => Ok(code),
+        None => start_all(app, services, &args.wait),
+    }
 }
 
 /// The same, for services that may run.
@@ -41,6 +44,13 @@ pub(crate) fn restart(app: &App, args: &Start) -> Result<ExitCode, Failure> {
         return succeed(app, args);
     }
     let services = Prepared::all(app, args)?;
+    // Where that cannot be looked up, the stop says so.
+    let running = services.iter().filter_map(|it| it.service.pidfile().running().ok()).flatten();
+    let leaving: Vec<_> = running.filter_map(|it| it.pid).collect();
+    if let Some(code) = refuse(app, args, &services, &leaving)? {
+        output::note("nothing was stopped");
+        return Ok(code);
+    }
     for prepared in services.iter().rev() {
         stop::stop(&prepared.service, args.wait.timeout)?;
     }
@@ -108,14 +118,45 @@ impl Prepared {
     fn new(app: &App, args: &Start, section: Option<&str>) -> Result<Self, Failure> {
         let start = run::Start::new(app, &args.of_section(section))?;
         let (service, warnings) = start.service()?;
-        // Whatever can be looked up is, before anything is stopped or started.
-        drop(service.next_generation()?);
         Ok(Self { start, service, warnings })
     }
 
     fn name(&self) -> &str {
         self.service.settings.name()
     }
+}
+
+/// Whatever can be looked up is, before anything is stopped or started: what would keep any of the services
+/// from starting keeps all. `leaving` are the masters that will be stopped first. None if nothing was found.
+fn refuse(
+    app: &App,
+    args: &Start,
+    services: &[Prepared],
+    leaving: &[i32],
+) -> Result<Option<ExitCode>, Failure> {
+    let mut tell = Tell::new(app.name, args.wait.json);
+    let mut is_refused = false;
+    for prepared in services {
+        let service = &prepared.service;
+        let rehearse = || service.rehearse(app.name, args.source.allow_writable, leaving);
+        let mut outlook = rehearse();
+        let running = service.pidfile().running().unwrap_or_default();
+        if !outlook.problems.is_empty() && running != outlook.running {
+            // A master that has come or gone meanwhile, and what it listens on, is no problem.
+            outlook = rehearse();
+        }
+        // It is left alone: that it runs already is what the start says of it.
+        if service.settings.single_instance && !running.is_empty() && leaving.is_empty() {
+            continue;
+        }
+        // Programs are told one reason for each service.
+        let most = if args.wait.json { 1 } else { usize::MAX };
+        for problem in outlook.problems.into_iter().take(most) {
+            is_refused = true;
+            tell.tell(prepared.name(), &Started::Failed(Box::new(problem), Vec::new()))?;
+        }
+    }
+    is_refused.then(|| tell.finish()).transpose()
 }
 
 fn start_all(app: &App, services: Vec<Prepared>, wait: &WaitArgs) -> Result<ExitCode, Failure> {

@@ -20,8 +20,14 @@ pub(crate) struct Outlook {
 }
 
 impl Service {
-    /// Finds out what would keep the service from starting. `program` is what this program calls itself.
-    pub(crate) fn rehearse(&self, program: &str, is_writable_allowed: bool) -> Outlook {
+    /// Finds out what would keep the service from starting. `program` is what this program calls itself;
+    /// what the processes `leaving` listen on will be free by then.
+    pub(crate) fn rehearse(
+        &self,
+        program: &str,
+        is_writable_allowed: bool,
+        leaving: &[i32],
+    ) -> Outlook {
         let mut outlook = Outlook::default();
         if !self.has_workers() {
             outlook.problems.push(self.nothing_to_run(program));
@@ -52,6 +58,10 @@ impl Service {
         outlook.running = rehearsal.running;
         for finding in &rehearsal.findings {
             if matches!(finding, Finding::Refused(RunError::Command(_))) && !self.has_workers() {
+                continue;
+            }
+            if matches!(finding, Finding::Taken { holder: Some((pid, _)), .. } if leaving.contains(pid))
+            {
                 continue;
             }
             let failure = self.finding(finding);

@@ -38,13 +38,14 @@ fn one_that_fails_takes_with_it_only_those_that_depend_on_it() {
     let stage = ph();
     configure(
         &stage,
-        "[db]\ncommand = ./missing\n[web]\ncommand = sleep 1001\ndepends_on = db\n\
+        "[db]\ncommand = sh -c 'exit 9'\n[web]\ncommand = sleep 1001\ndepends_on = db\n\
          [job]\ncommand = sleep 1002\n",
     );
+    stage.expect_error("the worker of every slot has died: giving up");
     let (code, stdout, stderr) = told(&stage, &["start", "-c", "config.ini"]);
-    assert_eq!(code, 127, "the highest of all: {stderr}");
+    assert_eq!(code, 1, "the highest of all: {stderr}");
     assert!(stdout.starts_with("job: ready, 1 worker") && stdout.lines().count() == 1, "{stdout}");
-    assert!(stderr.contains("cannot start db: exec "), "{stderr}");
+    assert!(stderr.contains("cannot start db: worker "), "{stderr}");
     let skipped =
         "cannot start web: db, which it depends on, is not ready\n    set by config.ini:10";
     assert!(stderr.contains(skipped), "{stderr}");
@@ -63,6 +64,8 @@ fn a_bad_section_keeps_all_from_being_started() {
         ),
         ("[db]\ncommand = sleep 1\n[web]\ncommand = sleep 1\ndepends_on = dv\n", 6),
         ("[db]\nautostart = no\ncommand = sleep 1\n", 6),
+        ("[db]\ncommand = sleep 1\n[web]\ncommand = ./missing\n", 127),
+        ("[db]\ncommand = sleep 1\n[web]\ncommand = sleep 1\ndirectory = no/such\n", 1),
     ] {
         configure(&stage, sections);
         let (code, stdout, stderr) = told(&stage, &["start", "-c", "config.ini"]);
@@ -106,6 +109,66 @@ fn a_restart_stops_and_starts_and_a_bad_configuration_stops_nobody() {
     eventually("the end of the old master", || (!new.is_alive()).then_some(()));
     assert!(master_of(&stage, "ph.pid").is_alive());
     stop(&stage, "ph.pid");
+}
+
+/// What only a look at the machine shows: then nothing is stopped. What the master that runs has is no reason.
+#[test]
+fn a_restart_that_could_not_start_stops_nobody() {
+    let stage = ph();
+    let good = "min_uptime = 0.1\nbind = unix:web.sock\ncommand = sleep 1001";
+    stage.configure(good);
+    assert_eq!(told(&stage, &["start", "-c", "config.ini"]).0, 0);
+    let old = master_of(&stage, "ph.pid");
+    let held = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let bind = format!("bind = {}", held.local_addr().expect("its address"));
+    let of_command = ["command = ./missing", "command = /etc/passwd"];
+    let of_command = of_command.map(|line| (format!("min_uptime = 0.1\n{line}"), line));
+    let of_others = [
+        "directory = /nonexistent",
+        "control_socket = /nonexistent/x.sock",
+        "cpu_affinity = 900",
+        "on_event = /nonexistent/hook",
+        "ready = exec:/nonexistent/probe",
+        &bind,
+    ];
+    let of_others = of_others.map(|line| (format!("command = sleep 1001\n{line}"), line));
+    for (settings, line) in of_command.into_iter().chain(of_others) {
+        stage.configure(&settings);
+        let (code, stdout, stderr) = told(&stage, &["restart", "-c", "config.ini"]);
+        assert!([1, 126, 127].contains(&code) && stdout.is_empty(), "{line}: {code} {stderr}");
+        let key = line.split(' ').next().expect("a key");
+        assert!(stderr.starts_with("ph: cannot start web: "), "{line}: {stderr}");
+        assert!(stderr.contains(&format!(" {key}\n")), "{line}: {stderr}");
+        assert!(stderr.ends_with("nothing was stopped\n"), "{line}: {stderr}");
+        assert!(old.is_alive() && stage.titled("sleep 1001").len() == 1, "{line}");
+    }
+    stage.configure(good);
+    let (code, _, stderr) = told(&stage, &["restart", "-c", "config.ini"]);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    assert!(!old.is_alive());
+    stop(&stage, "ph.pid");
+}
+
+/// Each has what the other had.
+#[test]
+fn masters_that_are_restarted_together_may_change_places() {
+    let stage = ph();
+    let of = |db: &str, web: &str| {
+        configure(
+            &stage,
+            &format!(
+                "[db]\nbind = unix:{db}\ncommand = sleep 1001\n\
+                 [web]\nbind = unix:{web}\ncommand = sleep 1002\n"
+            ),
+        );
+    };
+    of("a.sock", "b.sock");
+    assert_eq!(told(&stage, &["start", "-c", "config.ini"]).0, 0);
+    of("b.sock", "a.sock");
+    let (code, _, stderr) = told(&stage, &["restart", "-c", "config.ini"]);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    stop(&stage, "db.pid");
+    stop(&stage, "web.pid");
 }
 
 #[test]
