@@ -202,7 +202,7 @@ impl Arbiter {
     pub fn next_deadline(&self) -> Option<Time> {
         match self.phase {
             Phase::New | Phase::Exited => None,
-            Phase::Running if self.is_unsettled() || self.reload.is_waiting() => Some(self.now),
+            Phase::Running if self.is_unsettled() || self.has_order_to_begin() => Some(self.now),
             Phase::Running => self.earliest(),
             Phase::Stopping(stop) => earliest(self.earliest(), stop.deadline(self.asleep)),
         }

@@ -71,7 +71,7 @@ impl Reload {
         }
     }
 
-    /// Whether an order waits for nothing any more.
+    /// Whether an order waits for no reload any more.
     pub(super) fn is_waiting(&self) -> bool {
         self.stage.is_none() && (self.wanted || self.drain_wanted)
     }

@@ -64,6 +64,13 @@ impl Arbiter {
         self.upgrade.wanted |= !self.is_stopping();
     }
 
+    /// Whether a reload, a drain or an upgrade waits for nothing any more. One that waits for a verdict
+    /// is no reason to wake: nothing can be done about it before.
+    pub(super) fn has_order_to_begin(&self) -> bool {
+        let is_upgrade_due = self.upgrade.wanted && !self.is_reloading();
+        !self.is_upgrading() && (self.reload.is_waiting() || is_upgrade_due)
+    }
+
     /// Takes up what waits, once nothing else is under way.
     pub(super) fn begin_upgrade(&mut self, actions: &mut Vec<Action>) {
         let is_free = self.upgrade.stage.is_none() && !self.is_reloading();

@@ -42,9 +42,22 @@ pub(crate) fn continue_with(mut arbiter: Arbiter, table: &str) -> Arbiter {
         if let Err(error) = arbiter.check() {
             let _ = writeln!(mistakes, "{at} | {event}\n    check: {error}");
         }
+        // The count of strays is asked for, and comes before the master sleeps.
+        if !answer.contains("strays") && wakes_in_vain(&arbiter, time(at)) {
+            let _ = writeln!(mistakes, "{at} | {event}\n    it wakes at once, and does nothing");
+        }
     }
     assert!(mistakes.is_empty(), "the story went another way:\n{mistakes}");
     arbiter
+}
+
+/// Whether an arbiter that wants to be woken at once would do nothing then: its master would spin.
+fn wakes_in_vain(arbiter: &Arbiter, now: Time) -> bool {
+    let mut woken = arbiter.clone();
+    let is_due = arbiter.next_deadline().is_some_and(|at| at <= now);
+    let mut actions = Vec::new();
+    woken.step(now, Event::Tick, &mut actions);
+    is_due && actions.is_empty() && woken == *arbiter
 }
 
 fn answer_to(arbiter: &mut Arbiter, at: &str, event: &str, wanted: &str) -> String {

@@ -122,6 +122,32 @@ fn upgrade_and_reload_wait_for_each_other() {
 }
 
 #[test]
+fn a_reload_or_drain_that_waits_for_a_successor_wakes_nobody() {
+    for order in ["reload", "drain"] {
+        let waiting = continue_with(upgrading(), &format!("101 | {order} | -\n 101 | due | 160"));
+        continue_with(waiting, "160 | tick | stop successor\n 160 | due | 190");
+    }
+}
+
+#[test]
+fn an_upgrade_that_waits_begins_at_once_when_a_tick_settles_the_roll() {
+    continue_with(
+        serving(),
+        "100 | drain    | stop 1
+         101 | exit 1 0 | -
+         102 | reload   | load 2
+         102 | loaded 2 | spawn 2@0 g2
+         102 | upgrade  | -
+         103 | ready 2  | -
+         103 | due      | 104
+         104 | tick     | *canary 2, *reloaded 2 in 2
+         104 | due      | 104
+         104 | tick     | successor
+         104 | due      | 164",
+    );
+}
+
+#[test]
 fn orders_that_wait_at_the_end_are_the_successors() {
     continue_with(
         committing(),
