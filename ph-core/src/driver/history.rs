@@ -12,6 +12,9 @@ use crate::control::{ExitReason, Reloads};
 /// How many ends are kept of each slot.
 const ENDS_A_SLOT: usize = 10;
 
+/// The most of a refusal that is kept, in bytes: every client that waits is sent all of it.
+const REFUSAL_MAX: usize = 64 * 1024;
+
 /// The past of a master's workers.
 #[derive(Debug, Default)]
 pub(super) struct History {
@@ -20,7 +23,7 @@ pub(super) struct History {
     pub(super) last_error: Option<String>,
     /// How reloads ended.
     pub(super) reloads: Reloads,
-    /// Why the last configuration was refused, as its loader said it.
+    /// Why the last configuration was refused, as its loader said it, or why there was none.
     pub(super) refusal: String,
     /// What it would have changed, if it was only to be judged, or that it changes nothing; and the exit code
     /// of those who asked.
@@ -50,6 +53,12 @@ impl History {
     /// What is known of a slot.
     pub(super) fn of(&self, slot: Slot) -> Option<&Past> {
         self.slots.get(&slot)
+    }
+
+    /// Why a configuration is refused, of which an event follows.
+    pub(super) fn refuse(&mut self, mut why: String) {
+        why.truncate(why.floor_char_boundary(REFUSAL_MAX));
+        self.refusal = why;
     }
 
     /// Takes note of what happened. `why` is what a failed start had to say.
@@ -196,5 +205,14 @@ mod tests {
         let text =
             "worker 0 is in a crash loop, 5 deaths in a row: the last one was ended by SIGSEGV";
         assert_eq!(history.last_error.as_deref(), Some(text));
+    }
+
+    #[test]
+    fn a_refusal_has_a_bound_and_stays_text() {
+        let mut history = History::default();
+        history.refuse(format!("x{}", "\u{e9}".repeat(REFUSAL_MAX)));
+        assert_eq!(history.refusal.len(), REFUSAL_MAX - 1);
+        history.refuse("short".to_owned());
+        assert_eq!(history.refusal, "short");
     }
 }

@@ -27,57 +27,14 @@ use crate::sys::process::{self, Fork};
 use crate::sys::{fds, mark, signals};
 use crate::worker;
 
+mod request;
+
+use request::Depth;
+pub use request::LoadRequest;
+pub(super) use request::PendingLoad;
+
 /// Reads the configuration and makes a master of it, or says why not.
 pub(super) type Loader = Rc<dyn Fn(&LoadRequest) -> Result<Master, String>>;
-
-/// What a reload asks of whoever reads the configuration.
-#[derive(Clone, Debug, Default)]
-pub struct LoadRequest {
-    note: String,
-    only_if_changed: bool,
-    dry_run: bool,
-}
-
-/// How far those who ordered the next reload want it to go.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct PendingLoad(Option<LoadFlags>);
-
-#[derive(Clone, Copy, Debug, Default)]
-struct LoadFlags {
-    only_if_changed: bool,
-    dry_run: bool,
-}
-
-impl PendingLoad {
-    /// One more order. Several that wait are one reload, which goes as far as any of them wants.
-    pub(super) fn join(&mut self, only_if_changed: bool, dry_run: bool) {
-        let before = self.0.unwrap_or(LoadFlags { only_if_changed: true, dry_run: true });
-        self.0 = Some(LoadFlags {
-            only_if_changed: before.only_if_changed && only_if_changed,
-            dry_run: before.dry_run && dry_run,
-        });
-    }
-}
-
-impl LoadRequest {
-    /// What [`Master::note`] said of the configuration that is in force.
-    #[must_use]
-    pub fn note(&self) -> &str {
-        &self.note
-    }
-
-    /// Whether nothing is to happen if the configuration is the one that is in force.
-    #[must_use]
-    pub fn is_only_if_changed(&self) -> bool {
-        self.only_if_changed
-    }
-
-    /// Whether the configuration is only to be judged: nothing will come of it.
-    #[must_use]
-    pub fn is_dry_run(&self) -> bool {
-        self.dry_run
-    }
-}
 
 /// The most a configuration may come to, in bytes: environments of megabytes have been seen.
 const ANSWER_MAX: usize = 16 * 1024 * 1024;
@@ -138,8 +95,10 @@ pub(super) struct Loading {
 }
 
 impl Loading {
-    pub(super) fn raw_fd(&self) -> RawFd {
-        self.channel.as_fd().as_raw_fd()
+    /// What no child is to have: the channel, and the new listeners until they are a generation's.
+    pub(super) fn raw_fds(&self) -> impl Iterator<Item = RawFd> {
+        let sockets = self.sockets.iter().map(std::os::fd::AsRawFd::as_raw_fd);
+        std::iter::once(self.channel.as_fd().as_raw_fd()).chain(sockets)
     }
 
     /// What is open for workers, of whichever generation.
@@ -149,9 +108,15 @@ impl Loading {
 }
 
 impl Driver<'_> {
-    /// Starts to read the configuration. Without a loader the new one is the old one.
+    /// Starts to read the configuration. Without a loader the new one is the old one, and who wants a reload
+    /// only for another one gets none.
     pub(super) fn load(&mut self, generation: Generation) -> Option<Event> {
+        let depth = self.load_flags.take();
         let Some(loader) = self.settings.loader.clone() else {
+            if depth != Depth::Always {
+                self.history.outlook = "this program reads no configuration anew".to_owned();
+                return Some(Event::LoadUnneeded { generation });
+            }
             let current = self.eras.current();
             let policy = current.spec.policy;
             let again = Rc::clone(current);
@@ -159,9 +124,7 @@ impl Driver<'_> {
             return Some(Event::Loaded { generation, policy });
         };
         let note = self.eras.current().spec.note.clone();
-        let LoadFlags { only_if_changed, dry_run } =
-            std::mem::take(&mut self.load_flags).0.unwrap_or_default();
-        let request = LoadRequest { note, only_if_changed, dry_run };
+        let request = LoadRequest::new(note, depth);
         match self.with_signals_blocked(|driver| driver.fork_loader(generation, &loader, &request))
         {
             Ok(loading) => {
@@ -169,7 +132,9 @@ impl Driver<'_> {
                 None
             }
             Err(why) => {
-                error!("cannot start the loader: {why}");
+                let why = format!("cannot start the loader: {why}");
+                error!("{why}");
+                self.history.refuse(why);
                 Some(Event::LoadFailed { generation })
             }
         }
@@ -229,12 +194,12 @@ impl Driver<'_> {
             let why = "workers cannot become commands, or commands workers, by a reload: restart";
             return refused(why.to_owned());
         }
-        if request.only_if_changed && settings.spec.note == request.note {
+        if request.is_only_if_changed() && settings.spec.note == request.note() {
             return (Answer::Unchanged(settings.spec.unapplied), Listeners::default());
         }
         match settings.found(self.nofile, existing) {
             // What was opened for it is closed here, files and all.
-            Ok((found, _)) if request.dry_run => {
+            Ok((found, _)) if request.is_dry_run() => {
                 (Answer::WouldDo(found.changes), Listeners::default())
             }
             Ok((found, listeners)) => (Answer::Good(Box::new(found)), listeners),
@@ -271,7 +236,7 @@ impl Driver<'_> {
                 for line in why.lines() {
                     error!("{line}");
                 }
-                self.history.refusal = why;
+                self.history.refuse(why);
                 Event::LoadFailed { generation }
             }
             Judged::Unchanged(unapplied) if unapplied.is_empty() => {

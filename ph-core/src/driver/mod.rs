@@ -375,7 +375,7 @@ impl Driver<'_> {
         own.extend(self.succession.iter().flat_map(Succession::raw_fds));
         own.extend(self.seats.iter().map(|seats| seats.raw_fd()));
         own.push(self.dev_null.as_raw_fd());
-        own.extend(self.loading.iter().map(Loading::raw_fd));
+        own.extend(self.loading.iter().flat_map(Loading::raw_fds));
         own.extend(self.settings.boot.iter().filter_map(|(reporter, _)| reporter.raw_fd()));
         own
     }
