@@ -26,6 +26,7 @@ mod machine;
 mod notify;
 mod place;
 mod probe;
+mod probing;
 mod recycling;
 mod reload;
 mod reload_chaos;

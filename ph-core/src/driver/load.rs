@@ -114,7 +114,7 @@ impl Driver<'_> {
         let depth = self.load_flags.take();
         let Some(loader) = self.settings.loader.clone() else {
             if depth != Depth::Always {
-                self.history.outlook = "this program reads no configuration anew".to_owned();
+                self.history.outlook = (0, "this program reads no configuration anew".to_owned());
                 return Some(Event::LoadUnneeded { generation });
             }
             let current = self.eras.current();

@@ -369,6 +369,7 @@ impl Driver<'_> {
         own.extend(self.trees.raw_fds());
         own.extend(self.helpers.iter().flat_map(HelperPlace::fds).map(AsRawFd::as_raw_fd));
         own.extend(self.occasions.raw_fds());
+        own.extend(self.probes.raw_fds());
         own.extend(self.manager.raw_fd());
         own.extend(self.pidfile.map(|held| held.borrow().raw_fd()));
         own.extend(self.recorder.raw_fd());

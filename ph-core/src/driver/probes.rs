@@ -2,11 +2,11 @@
 //!
 //! A probe is a helper's sort of process: its own session, the master's account, the descriptors of nobody
 //! else, what it prints to the log. The arbiter says when one is started and when it has had its time; here
-//! is only who it is.
+//! is only who it is. What a probe leaves in its group ends with it, so many probes leave nothing behind.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 use std::path::Path;
 use std::rc::Rc;
 
@@ -20,27 +20,50 @@ use super::helpers::HELPERS_MARK;
 use super::{Driver, environment};
 use crate::arbiter::{Event, ExitStatus, Time, WorkerId};
 use crate::sys::environ::Environment;
-use crate::sys::process;
+use crate::sys::process::{self, Ended};
 use crate::sys::setup::Setup;
-use crate::sys::spawn::{Instance, Program};
+use crate::sys::spawn::{Instance, Program, SpawnOutcome, outcome};
 use crate::worker::LogOrigin;
 
 /// Its name in the log.
 const PROBE_NAME: &str = "probe";
 
-/// The probes that run, by process; of whom each is, unless nobody waits for it any more.
+/// The probes that run, by process.
 #[derive(Debug, Default)]
-pub(super) struct Probes(BTreeMap<Pid, Option<WorkerId>>);
+pub(super) struct Probes {
+    running: BTreeMap<Pid, Probe>,
+    /// Workers of which it was told why their probe is not executed: each has one such line.
+    told: BTreeSet<WorkerId>,
+}
+
+#[derive(Debug)]
+struct Probe {
+    /// `None`: nobody waits for it any more.
+    worker: Option<WorkerId>,
+    /// What says why its program was not executed.
+    report: OwnedFd,
+}
 
 impl Probes {
-    fn of(&self, worker: WorkerId) -> Option<Pid> {
-        self.0.iter().find(|(_, of)| **of == Some(worker)).map(|(pid, _)| *pid)
+    fn of(&mut self, worker: WorkerId) -> Option<(Pid, &mut Probe)> {
+        let mut all = self.running.iter_mut();
+        all.find(|(_, probe)| probe.worker == Some(worker)).map(|(pid, probe)| (*pid, probe))
     }
 
     /// Whether this is one of them.
     pub(super) fn knows(&self, pid: Pid) -> bool {
-        self.0.contains_key(&pid)
+        self.running.contains_key(&pid)
     }
+
+    pub(super) fn raw_fds(&self) -> impl Iterator<Item = RawFd> {
+        self.running.values().map(|probe| probe.report.as_raw_fd())
+    }
+}
+
+/// Reaps a probe that has ended. As long as it is a zombie its group is its own.
+pub(super) fn reap(probe: Pid) -> Option<Ended> {
+    let _ = process::signal_group(probe, Signal::SIGKILL);
+    process::reap(probe)
 }
 
 /// What the probes of a generation execute.
@@ -80,8 +103,8 @@ impl Driver<'_> {
             driver.spawn_probe(&era, (slot, generation.0, worker.0, pid))
         });
         match spawned {
-            Ok(probe) => {
-                self.probes.0.insert(probe, Some(worker));
+            Ok((probe, report)) => {
+                self.probes.running.insert(probe, Probe { worker: Some(worker), report });
                 None
             }
             Err(why) => {
@@ -95,7 +118,7 @@ impl Driver<'_> {
         &mut self,
         era: &Era,
         (slot, generation, id, pid): (u32, u32, u64, Pid),
-    ) -> std::io::Result<Pid> {
+    ) -> std::io::Result<(Pid, OwnedFd)> {
         let Some(source) = &era.probe else {
             return Err(std::io::Error::other("the service has no probe"));
         };
@@ -110,7 +133,7 @@ impl Driver<'_> {
         let words = source.command.words_of(slot, generation);
         let outputs = self.open_outputs(&era.spec)?;
         let inherited = (std::io::stdout(), std::io::stderr());
-        let (probe, _report) = source.program.spawn(&Instance {
+        let (probe, report) = source.program.spawn(&Instance {
             slot,
             words: &words,
             own: &own,
@@ -124,13 +147,13 @@ impl Driver<'_> {
             pid: number,
             stream,
         });
-        Ok(probe)
+        Ok((probe, report))
     }
 
     /// Nobody waits for the probe of a worker any more.
     pub(super) fn end_probe(&mut self, worker: WorkerId) {
-        let Some(probe) = self.probes.of(worker) else { return };
-        self.probes.0.insert(probe, None);
+        let Some((probe, running)) = self.probes.of(worker) else { return };
+        running.worker = None;
         // It is reaped here only, so it is still there, at least as a zombie.
         let _ = process::signal(probe, Signal::SIGKILL);
         let _ = process::signal_group(probe, Signal::SIGKILL);
@@ -138,9 +161,21 @@ impl Driver<'_> {
 
     /// A probe was reaped.
     pub(super) fn probe_ended(&mut self, probe: Pid, status: ExitStatus, now: Time) {
-        if let Some(Some(worker)) = self.probes.0.remove(&probe) {
-            let is_ready = status == ExitStatus::Code(0);
-            self.step(now, Event::Probed { worker, is_ready });
+        let Some(Probe { worker: Some(worker), report }) = self.probes.running.remove(&probe)
+        else {
+            return;
+        };
+        if let SpawnOutcome::Failed(failure) = outcome(&report) {
+            let children = &self.children;
+            self.probes.told.retain(|it| children.get(*it).is_some());
+            if let Some(child) = children.get(worker)
+                && self.probes.told.insert(worker)
+            {
+                let why = std::io::Error::from_raw_os_error(failure.errno);
+                warn!("cannot probe worker {}: cannot {}: {why}", child.slot.0, failure.tried());
+            }
         }
+        let is_ready = status == ExitStatus::Code(0);
+        self.step(now, Event::Probed { worker, is_ready });
     }
 }

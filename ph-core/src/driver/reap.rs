@@ -36,7 +36,7 @@ impl Driver<'_> {
                     self.successor_ended(status_of(ended), now);
                 }
             } else if self.probes.knows(pid) {
-                if let Some(ended) = process::reap(pid) {
+                if let Some(ended) = super::probes::reap(pid) {
                     self.probe_ended(pid, status_of(ended), now);
                 }
             } else if let Some(helper) = self.helper_of(pid) {
