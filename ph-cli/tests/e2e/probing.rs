@@ -1,7 +1,7 @@
-//! `ready = exec:`: what a probe leaves behind, and what is told of one that is not executed.
+//! `ready = exec:`: what a probe leaves behind.
 
 use crate::ph;
-use crate::support::{Stage, eventually, let_pass};
+use crate::support::{Stage, eventually};
 
 /// A program of the stage's folder.
 fn script(stage: &Stage, name: &str, text: &str) -> String {
@@ -28,19 +28,6 @@ fn what_a_probe_leaves_in_its_group_ends_with_it() {
     // One probe runs, another may have ended a moment ago.
     let left = stage.titled("sleep 7777").len();
     assert!(left <= 2, "{left} processes of {} probes are left", asked());
-    assert_eq!(master.stop(), 0);
-    stage.wait_empty();
-}
-
-#[test]
-fn why_a_probe_is_not_executed_is_told_once() {
-    let stage = ph();
-    let probe = script(&stage, "probe", "#!/nowhere/to/be/found\n");
-    configure(&stage, &probe);
-    let master = stage.launch(&[], &["run", "-c", "config.ini"]);
-    stage.log().wait_for("cannot probe worker 0: cannot execute");
-    let_pass(std::time::Duration::from_secs(1));
-    assert_eq!(stage.log().with("cannot probe worker 0").len(), 1);
     assert_eq!(master.stop(), 0);
     stage.wait_empty();
 }
