@@ -23,7 +23,7 @@ use super::strays::Census;
 use super::successor::Predecessor;
 use super::{Driver, REPORTS_FROM, environment, now, report};
 use crate::arbiter::{
-    Action, Event, Generation, Jitter, Notice, Readiness, Slot, SpawnFault, Time, WorkerId,
+    Action, Event, Generation, Jitter, Notice, Order, Readiness, Slot, SpawnFault, Time, WorkerId,
     WorkerSignal,
 };
 use crate::sys::process::{self, Fork};
@@ -80,7 +80,10 @@ impl Driver<'_> {
                 None
             }
             Action::Forward(order) => {
-                self.forward(order);
+                // A signal cannot say that less is wanted. Who wanted less is told to ask again.
+                if order != Order::Reload || self.load_flags.is_whole() {
+                    self.forward(order);
+                }
                 None
             }
             Action::SpawnHelper { helper } => self.spawn_helper(helper),

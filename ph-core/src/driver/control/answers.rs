@@ -349,6 +349,9 @@ impl Driver<'_> {
                 (Stage::Waiting(Wish::Upgrade), Some(Outcome::Upgraded)) => {
                     (Some(0), describe(Outcome::Upgraded))
                 }
+                (Stage::Waiting(Wish::Reload(_) | Wish::Scale { .. }), Some(Outcome::Upgraded)) => {
+                    (Some(1), "a successor has taken over; ask it again".to_owned())
+                }
                 (Stage::Waiting(_) | Stage::Asking(_), _) => {
                     (Some(1), "the master has stopped".to_owned())
                 }

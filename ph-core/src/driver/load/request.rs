@@ -40,6 +40,11 @@ impl PendingLoad {
         self.0 = self.0.max(Some(depth));
     }
 
+    /// Whether somebody wants the whole reload, whatever there is to find.
+    pub(in crate::driver) fn is_whole(self) -> bool {
+        self.0.unwrap_or_default() == Depth::Always
+    }
+
     /// What they want, once it begins; after that it is nobody's wish any more. What nobody has said
     /// more of is a reload.
     pub(in crate::driver) fn take(&mut self) -> Depth {
