@@ -57,7 +57,7 @@ impl LoadRequest {
         Self { note, depth }
     }
 
-    /// What [`Master::note`] said of the configuration that is in force.
+    /// What [`Master::note`](crate::Master::note) said of the configuration that is in force.
     #[must_use]
     pub fn note(&self) -> &str {
         &self.note
