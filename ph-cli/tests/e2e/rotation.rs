@@ -45,6 +45,8 @@ fn a_zone_that_nobody_knows_is_told_of_and_utc_taken() {
     let warning = stage.log().wait_for("cannot find out the local time from TZ=");
     assert_eq!(warning.level, "WARN");
     assert!(warning.message.ends_with("the log is rotated by UTC"), "{}", warning.message);
+    // Before that line a signal to stop is the end, as of any program.
+    stage.log().wait_for("master started");
     assert_eq!(master.stop(), 0);
     // Whoever does not ask for local time is not told of it.
     let master = stage.start(&["log_utc=yes"]);
