@@ -93,7 +93,7 @@ fn halted_before_the_takeover(place: &Place, old: Process) -> Process {
     eventually("it is halted", || (successor.stat(3).as_deref() == Some("T")).then_some(()));
     old.send(Signal::SIGCONT);
     // Nobody tells that it has said so.
-    let_pass(Duration::from_millis(500));
+    let_pass(Duration::from_millis(1500));
     successor
 }
 
@@ -209,6 +209,7 @@ fn a_successor_killed_before_anybody_heard_that_it_has_taken_over_leaves_the_old
     successor.send(Signal::SIGCONT);
     stage.log().wait_for("took over from pid");
     successor.send(Signal::SIGKILL);
+    successor.wait_gone();
     first.send(Signal::SIGCONT);
     stage.log().wait_for("upgrade failed");
     is_whole(&place, &before);
