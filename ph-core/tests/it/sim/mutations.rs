@@ -10,7 +10,7 @@ mod bugs;
 pub(super) use bugs::Mutant;
 
 /// Seeds within which every mutation must be caught.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 500;
 
 macro_rules! mutations {
     ($($name:ident)*) => {
@@ -62,7 +62,8 @@ impl Mutation {
             Self::LosesReady => &[12, 21],
             Self::LosesDeadlines | Self::DelaysDeadlines | Self::TicksAreDeeds => &[13],
             Self::DropsReopen | Self::DropsScale | Self::DropsStop => &[14],
-            Self::StopsBeforeSuccessor => &[17],
+            // The probes go on for a worker that was stopped while it booted.
+            Self::StopsBeforeSuccessor => &[17, 21],
             Self::CondemnsLateWakers => &[20],
             // Counts before anybody asked are lies, and it believes them.
             Self::GivesStraysUpAsleep => &[20, 7],
@@ -83,21 +84,23 @@ impl Mutation {
             Self::TellsAHelpersEndTwice => &[5],
             // One that ends last has a process already.
             Self::HelpsAfterStop => &[6, 1, 2],
-            Self::HelpersSpin | Self::LeavesTheLastTaskUndone => &[9],
+            Self::HelpersSpin => &[9],
+            // A helper that still has to be told to leave.
+            Self::LeavesTheLastTaskUndone => &[9, 7],
             Self::ForgetsTheCap => &[13, 12],
             Self::LosesReloadsInRolls | Self::DropsDrain => &[14],
             Self::LosesRefusals => &[14, 18],
             Self::WeighsWrongly => &[17],
-            Self::KeepsAnOldTarget => &[10, 14, 18],
+            Self::KeepsAnOldTarget => &[10, 14, 18, 1],
             Self::KeepsTheOldGrace => &[3],
             Self::IgnoresTheUnavailable => &[16, 17],
             // The first worker of all has proven itself too early.
             Self::HoldsNoCanary => &[18, 10],
             Self::TakesTheRefused => &[18, 15],
-            Self::IsDeafWhileLoading => &[15, 23, 18],
+            Self::IsDeafWhileLoading => &[15, 23, 18, 21, 12],
             Self::ScalesWhenRefused => &[15, 10, 14, 1],
             Self::KeepsTheTargetOfTheFailed => &[1, 10],
-            Self::BootsCanariesTwice => &[17, 18, 2],
+            Self::BootsCanariesTwice => &[17, 18, 2, 10, 21],
             Self::ProvesNobody => &[18, 10, 17, 1],
             Self::ForgetsToRollBack => &[18],
             Self::AbandonsTwice => &[18],
