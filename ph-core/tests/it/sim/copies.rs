@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use ph_core::arbiter::{Action, Arbiter, Event, Notice, Order, Slot, Time};
+use ph_core::arbiter::{Action, Arbiter, Event, Notice, Slot, Time};
 
 use super::invariants::{Verdict, Violation, hold};
 use super::subject::Subject;
@@ -122,83 +122,4 @@ pub(super) fn check_memory(subject: &Subject, slots: u32, helpers: usize) -> Ver
         return Err(Violation::new(24, format!("{printed} bytes of state for {workers} workers")));
     }
     Ok(())
-}
-
-/// A copy that never hears of a reload (I15): until the configuration is refused it does the same, and
-/// then it is the same.
-#[derive(Clone, Debug)]
-pub(super) struct Twin(Subject);
-
-impl Twin {
-    /// Before each step: the order of a reload, where nothing is under way, begins the comparison; what
-    /// would wait for the verdict, and what ends the reload otherwise, ends it.
-    pub(super) fn before(twin: &mut Option<Self>, subject: &Subject, now: Time, event: Event) {
-        let is_idle = !subject.arbiter().is_reloading()
-            && !subject.arbiter().is_stopping()
-            && subject.next_deadline().is_none_or(|at| at > now);
-        match event {
-            Event::Ordered(Order::Reload) if is_idle => *twin = Some(Self(subject.clone())),
-            Event::Ordered(Order::Reload | Order::Drain | Order::Upgrade | Order::Stop) => {
-                *twin = None;
-            }
-            Event::Loaded { .. }
-            | Event::LoadFailed { .. }
-            | Event::Ordered(Order::Reopen | Order::ScaleBy(_) | Order::ScaleTo(_))
-            | Event::Started
-            | Event::Ready { .. }
-            | Event::Heartbeat { .. }
-            | Event::RecycleDue { .. }
-            | Event::MemoryRead { .. }
-            | Event::SpawnFailed { .. }
-            | Event::Exited { .. }
-            | Event::HelperEnded { .. }
-            | Event::StraysCounted { .. }
-            | Event::Watched { .. }
-            | Event::Probed { .. }
-            | Event::SuccessorReady
-            | Event::TakenOver
-            | Event::LoadUnneeded { .. }
-            | Event::SuccessorEnded { .. }
-            | Event::PredecessorGone
-            | Event::Tick => {}
-        }
-    }
-
-    /// After each step.
-    pub(super) fn after(
-        twin: &mut Option<Self>,
-        subject: &Subject,
-        now: Time,
-        event: Event,
-        actions: &[Action],
-    ) -> Verdict {
-        let Some(Self(other)) = twin else { return Ok(()) };
-        let is_of_reload =
-            |event| matches!(event, Event::Ordered(Order::Reload) | Event::LoadFailed { .. });
-        let mut wanted = Vec::new();
-        other.step(now, if is_of_reload(event) { Event::Tick } else { event }, &mut wanted);
-        if subject.arbiter().is_stopping()
-            || actions.iter().any(|it| matches!(it, Action::Notify(Notice::Rolling { .. })))
-        {
-            *twin = None;
-            return Ok(());
-        }
-        let others: Vec<_> = actions.iter().copied().filter(|it| !is_loading(it)).collect();
-        hold!(15, others == wanted, "{others:?}, and without a reload {wanted:?}");
-        if actions.iter().any(|it| matches!(it, Action::Notify(Notice::LoadRefused { .. }))) {
-            let is_same = other.arbiter() == subject.arbiter();
-            hold!(15, is_same, "refused: {:?}\nnever heard: {:?}", subject.arbiter(), other);
-            *twin = None;
-        }
-        Ok(())
-    }
-}
-
-fn is_loading(action: &Action) -> bool {
-    matches!(
-        action,
-        Action::Load { .. }
-            | Action::AbandonLoad
-            | Action::Notify(Notice::Loading { .. } | Notice::LoadRefused { .. })
-    )
 }

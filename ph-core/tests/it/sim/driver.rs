@@ -13,7 +13,7 @@ use ph_core::arbiter::{
     WorkerKind,
 };
 
-use super::copies::{self, Twin};
+use super::copies;
 use super::faults::{Plan, converged_by, steady_after};
 use super::invariants::{Observer, Verdict, Violation, hold};
 use super::kernel::{Kernel, News, Pid};
@@ -23,6 +23,8 @@ use super::mutations::Mutation;
 use super::record::Record;
 use super::rng::Rng;
 use super::subject::Subject;
+use super::twins::Twin;
+use super::upgrades::Successor;
 
 mod deeds;
 
@@ -49,6 +51,7 @@ pub(super) struct World {
     orders: VecDeque<(Time, Order)>,
     /// The configuration that is read, and what the last one says.
     load: Option<Load>,
+    successor: Option<Successor>,
     file: Policy,
     /// The slowest numbers of all configurations there were.
     slowest: Policy,
@@ -76,6 +79,7 @@ impl World {
             most_slots: plan.policy.target,
             orders: plan.orders.iter().copied().collect(),
             load: None,
+            successor: None,
             file: plan.policy,
             slowest: plan.policy,
             twin: None,
@@ -135,13 +139,17 @@ impl World {
         if let Some(load) = self.load.as_mut().filter(|load| load.at.is_none()) {
             load.at = Some(self.now);
         }
+        if let Some(successor) = &mut self.successor {
+            successor.calm(self.now, &mut self.rng);
+        }
         let most = self.observer.target.max(self.slowest.target);
         let bound = self.now.after(converged_by(&self.slowest, most));
         while self.now < bound && !self.is_converged() {
             self.turn(bound)?;
         }
         if self.subject.arbiter().is_stopping() {
-            // A worker whose end is the service's had ended before, and was reaped only now.
+            // A worker whose end is the service's had ended before, and was reaped only now; or a
+            // successor has taken over.
             return Ok(());
         }
         let counts = self.subject.arbiter().counts();
@@ -168,6 +176,7 @@ impl World {
             // There is always somebody who grows old.
             let least = (wanted as usize).saturating_sub(self.observer.may_be_missing());
             let is_quiet = self.load.is_none() && self.observer.is_settled();
+            let is_quiet = is_quiet && self.observer.is_upgraded();
             return counts.ready as usize >= least && is_quiet;
         }
         counts.ready == wanted
@@ -178,6 +187,7 @@ impl World {
             && self.backlog.is_empty()
             && !self.observer.is_replacing()
             && self.load.is_none()
+            && self.observer.is_upgraded()
             && self.kernel.hung() == 0
     }
 
@@ -241,6 +251,7 @@ impl World {
             self.learn(load);
             self.step(load.answer)?;
         }
+        self.tell_of_successor()?;
         if self.fault(self.plan.faults.stray) {
             self.tell_stray()?;
         }
@@ -268,6 +279,8 @@ impl World {
         wake = wake.min(self.kernel.next_happening().unwrap_or(wake));
         wake = wake.min(self.orders.front().map_or(wake, |(at, _)| *at));
         wake = wake.min(self.load.and_then(|load| load.at).unwrap_or(wake));
+        let of_successor = self.successor.and_then(|it| it.next_happening());
+        wake = wake.min(of_successor.unwrap_or(wake));
         if self.fault(self.plan.faults.odd_tick) {
             wake = wake.min(self.now.after(self.rng.span(Duration::from_secs(1))));
         }
@@ -287,6 +300,9 @@ impl World {
             // The master alone was stopped, or everybody with it.
             if self.rng.chance(500) {
                 self.kernel.freeze(span);
+                if let Some(successor) = &mut self.successor {
+                    successor.freeze(span);
+                }
             }
         }
         self.kernel.advance(wake);

@@ -13,6 +13,7 @@ use ph_core::arbiter::{
 
 use super::loads::LoadFaults;
 use super::rng::Rng;
+use super::upgrades::UpgradeFaults;
 
 /// One simulated life.
 #[derive(Clone, Debug)]
@@ -31,6 +32,7 @@ pub(super) struct Plan {
     /// What workers leave behind: how long each takes to end when it is to; `None`: it does not.
     pub(super) left_behind: Vec<Option<Duration>>,
     pub(super) load_faults: LoadFaults,
+    pub(super) upgrade_faults: UpgradeFaults,
 }
 
 /// How often what goes wrong with a helper, in a thousand; drawn at each of its spawns.
@@ -81,6 +83,8 @@ impl Plan {
         let left_behind = draw_left_behind(&mut rng);
         draw_replacement(&mut policy, &mut rng);
         draw_reloads(&mut orders, length, &mut rng);
+        let load_faults = LoadFaults::draw(&mut rng);
+        draw_upgrades(&mut orders, &mut policy, length, &mut rng);
         Self {
             seed,
             policy,
@@ -91,7 +95,8 @@ impl Plan {
             helpers,
             helper_faults,
             left_behind,
-            load_faults: LoadFaults::draw(&mut rng),
+            load_faults,
+            upgrade_faults: UpgradeFaults::draw(&mut rng),
         }
     }
 }
@@ -242,6 +247,27 @@ fn draw_reloads(orders: &mut Vec<(Time, Order)>, length: Duration, rng: &mut Rng
             let longest = millis(rng.pick(&[0, 100, 3000]));
             let order = if rng.chance(700) { Order::Reload } else { Order::Drain };
             orders.push((Time::ZERO.after(at + rng.span(longest)), order));
+        }
+    }
+    orders.sort_by_key(|(at, _)| *at);
+}
+
+/// Upgrades, sometimes several at once. One that succeeds is the end of a life.
+fn draw_upgrades(
+    orders: &mut Vec<(Time, Order)>,
+    policy: &mut Policy,
+    length: Duration,
+    rng: &mut Rng,
+) {
+    policy.upgrade_timeout = millis(rng.pick(&[1000, 5000, 60_000]));
+    let most = rng.pick(&[0, 0, 1, 4]);
+    for _ in 0..rng.below(most + 1) {
+        let at = rng.span(length);
+        orders.push((Time::ZERO.after(at), Order::Upgrade));
+        if rng.chance(300) {
+            let after = millis(rng.pick(&[0, 100, 3000]));
+            let order = rng.pick(&[Order::Upgrade, Order::Reload, Order::Drain, Order::Stop]);
+            orders.push((Time::ZERO.after(at + rng.span(after)), order));
         }
     }
     orders.sort_by_key(|(at, _)| *at);

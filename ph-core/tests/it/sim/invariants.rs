@@ -2,8 +2,7 @@
 //! after every step what must always hold (I1–I24, ARCHITECTURE.md).
 //!
 //! I12 and I25 need a whole life and are checked by the driver of the simulation; I13, I23 and the
-//! effect of strays need a copy of the arbiter and are checked in `copies`, and so does I15. I19 is
-//! about upgrades, which do not exist yet.
+//! effect of strays need a copy of the arbiter and are checked in `copies`, and so do I15 and a part of I19.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,7 +13,8 @@ use ph_core::arbiter::{
     OnCrashLoop, Order, Outcome, Policy, REAP_GRACE, SPAWN_BATCH, Slot, SpawnFault, StopReason,
     Time, WorkerId, WorkerKind, WorkerSignal,
 };
-use reloads::Reloads;
+use reloads::{Answer, Reloads};
+use upgrades::Upgrades;
 
 use super::ledger::{Seen, SlotRecord, Told};
 use closing::Closing;
@@ -25,6 +25,7 @@ mod reloads;
 mod replacing;
 mod service;
 mod standing;
+mod upgrades;
 mod verdicts;
 
 /// What did not hold.
@@ -78,6 +79,7 @@ pub(super) struct Observer {
     /// Of the newest good configuration.
     pub(super) policy: Policy,
     reloads: Reloads,
+    upgrades: Upgrades,
     workers: BTreeMap<WorkerId, Seen>,
     slots: BTreeMap<Slot, SlotRecord>,
     pub(super) target: u32,
@@ -111,6 +113,7 @@ impl Observer {
             target: policy.target.clamp(1, policy.max_workers.max(1)),
             policy: *policy,
             reloads: Reloads::new(),
+            upgrades: Upgrades::default(),
             workers: BTreeMap::new(),
             slots: BTreeMap::new(),
             newest: WorkerId(0),
@@ -192,6 +195,7 @@ impl Observer {
         self.check_stop()?;
         self.check_closing(next_deadline)?;
         self.check_reload(next_deadline)?;
+        self.check_upgrade(next_deadline)?;
         self.check_recycling()?;
         self.check_workers(next_deadline)?;
         self.check_slots(next_deadline)
@@ -277,13 +281,19 @@ impl Observer {
             }
             Event::HelperEnded { helper, status, .. } => self.on_helper_ended(helper, status),
             Event::MemoryRead { worker, bytes } => self.on_weighed(worker, bytes),
-            Event::Loaded { generation, policy } => self.on_answer(generation, Some(policy)),
-            Event::LoadFailed { generation } => self.on_answer(generation, None),
-            Event::SuccessorReady
-            | Event::TakenOver
-            | Event::LoadUnneeded { .. }
-            | Event::SuccessorEnded { .. }
-            | Event::PredecessorGone => {}
+            Event::Loaded { generation, policy } => {
+                self.on_answer(generation, Answer::Good, policy);
+            }
+            Event::LoadFailed { generation } => {
+                self.on_answer(generation, Answer::Bad, self.policy);
+            }
+            Event::LoadUnneeded { generation } => {
+                self.on_answer(generation, Answer::Unneeded, self.policy);
+            }
+            Event::SuccessorReady | Event::TakenOver | Event::SuccessorEnded { .. } => {
+                self.on_upgrade_event(event);
+            }
+            Event::PredecessorGone => {}
             Event::StraysCounted { left } => self.on_strays_counted(left),
             Event::Watched { .. } | Event::Tick => {}
         }
@@ -354,7 +364,8 @@ impl Observer {
             Order::ScaleTo(to) => self.on_scale(i64::from(to), actions)?,
             Order::Reload if self.stop.is_none() => self.reloads.on_reload(),
             Order::Drain if self.stop.is_none() => self.reloads.on_drain(),
-            Order::Reload | Order::Drain | Order::Upgrade => {}
+            Order::Upgrade => self.on_upgrade_order(),
+            Order::Reload | Order::Drain => {}
             Order::Reopen => {
                 hold!(14, actions.contains(&Action::ReopenLog), "the log is not reopened");
                 let signal = WorkerSignal::Reopen;
@@ -402,8 +413,8 @@ impl Observer {
             | Action::StopSuccessor
             | Action::KillSuccessor
             | Action::HandOver
-            | Action::Forward(_)
-            | Action::ReopenLog => Ok(()),
+            | Action::Forward(_) => self.on_upgrade_action(action),
+            Action::ReopenLog => Ok(()),
             Action::Notify(notice) => self.on_notice(notice),
             Action::Exit(outcome) => self.on_exit(outcome, is_last),
         }

@@ -18,6 +18,7 @@ pub(super) struct LoadFaults {
     slow: u64,
     never: u64,
     refused: u64,
+    unneeded: u64,
     changes: u64,
     bad: u64,
 }
@@ -31,6 +32,7 @@ impl LoadFaults {
             refused: rate([50, 200, 500]),
             changes: rate([200, 500, 1000]),
             bad: rate([100, 300, 800]),
+            unneeded: rate([50, 100, 300]),
         }
     }
 }
@@ -100,6 +102,10 @@ impl Load {
         }
         if rng.chance(faults.refused) {
             load.answer = Event::LoadFailed { generation };
+            return load;
+        }
+        if rng.chance(faults.unneeded) {
+            load.answer = Event::LoadUnneeded { generation };
             return load;
         }
         let mut changed = policy;

@@ -23,6 +23,8 @@ mod record;
 mod rng;
 mod small;
 mod subject;
+mod twins;
+mod upgrades;
 
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};

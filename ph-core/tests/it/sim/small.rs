@@ -18,6 +18,15 @@ const DEPTH: usize = 6;
 /// States at most, so that a larger alphabet cannot make this test endless.
 const STATES: usize = 400_000;
 
+/// How far the successor of an upgrade has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Successor {
+    Started,
+    Committed,
+    Stopped,
+    Killed,
+}
+
 /// What happened so far, as far as it cannot be asked of the arbiter.
 #[derive(Clone)]
 struct Path {
@@ -27,6 +36,7 @@ struct Path {
     killed: BTreeSet<WorkerId>,
     known: BTreeMap<WorkerId, Generation>,
     loading: Option<Generation>,
+    successor: Option<Successor>,
     trail: Vec<Event>,
 }
 
@@ -39,6 +49,7 @@ impl Path {
             killed: BTreeSet::new(),
             known: BTreeMap::new(),
             loading: None,
+            successor: None,
             trail: Vec::new(),
         };
         path.step(Event::Started);
@@ -51,6 +62,7 @@ impl Path {
         let mut events = vec![
             Event::Tick,
             Event::Ordered(Order::Reload),
+            Event::Ordered(Order::Upgrade),
             Event::Ordered(Order::Stop),
             Event::Ordered(Order::Drain),
             Event::Ordered(Order::ScaleBy(1)),
@@ -60,6 +72,15 @@ impl Path {
             let policy = Policy { target: 2, ..*self.arbiter.policy() };
             events.push(Event::Loaded { generation, policy });
             events.push(Event::LoadFailed { generation });
+            events.push(Event::LoadUnneeded { generation });
+        }
+        if let Some(successor) = self.successor {
+            events.push(Event::SuccessorEnded { status: Some(ExitStatus::Code(1)) });
+            match successor {
+                Successor::Started => events.push(Event::SuccessorReady),
+                Successor::Committed | Successor::Stopped => events.push(Event::TakenOver),
+                Successor::Killed => {}
+            }
         }
         for (worker, record) in self.arbiter.workers() {
             let status = ExitStatus::Code(1);
@@ -86,7 +107,9 @@ impl Path {
         let mut actions = Vec::new();
         self.arbiter.step(self.now, event, &mut actions);
         let answered = match event {
-            Event::Loaded { generation, .. } | Event::LoadFailed { generation } => Some(generation),
+            Event::Loaded { generation, .. }
+            | Event::LoadFailed { generation }
+            | Event::LoadUnneeded { generation } => Some(generation),
             Event::Started
             | Event::Ordered(_)
             | Event::Ready { .. }
@@ -101,11 +124,13 @@ impl Path {
             | Event::Probed { .. }
             | Event::SuccessorReady
             | Event::TakenOver
-            | Event::LoadUnneeded { .. }
             | Event::SuccessorEnded { .. }
             | Event::PredecessorGone
             | Event::Tick => None,
         };
+        if matches!(event, Event::SuccessorEnded { .. }) {
+            self.successor = None;
+        }
         self.loading = self.loading.filter(|it| Some(*it) != answered);
         self.stopping |= event == Event::Ordered(Order::Stop);
         for action in actions {
@@ -139,12 +164,20 @@ impl Path {
             Action::AbandonLoad => {
                 assert!(self.loading.take().is_some(), "nothing to abandon: {trail:?}");
             }
-            Action::SpawnSuccessor
-            | Action::CommitUpgrade
-            | Action::StopSuccessor
-            | Action::KillSuccessor
-            | Action::HandOver
-            | Action::Forward(_)
+            Action::SpawnSuccessor => {
+                assert!(!self.stopping, "a successor in a stop: {trail:?}");
+                let before = self.successor.replace(Successor::Started);
+                assert!(before.is_none(), "two successors: {trail:?}");
+                assert!(self.loading.is_none(), "a successor beside a load: {trail:?}");
+            }
+            Action::CommitUpgrade => self.tell_successor(Successor::Committed),
+            Action::StopSuccessor => self.tell_successor(Successor::Stopped),
+            Action::KillSuccessor => self.tell_successor(Successor::Killed),
+            Action::HandOver => {
+                let before = self.successor.take();
+                assert_eq!(before, Some(Successor::Committed), "handed over: {trail:?}");
+            }
+            Action::Forward(_)
             | Action::ReadHeartbeat { .. }
             | Action::ReadMemory { .. }
             | Action::StartProbe { .. }
@@ -159,6 +192,20 @@ impl Path {
         }
     }
 
+    /// A successor is told each thing once, in their order.
+    fn tell_successor(&mut self, what: Successor) {
+        let is_next = match (self.successor, what) {
+            (Some(Successor::Started), _) => what != Successor::Started,
+            (Some(Successor::Committed), _) => {
+                matches!(what, Successor::Stopped | Successor::Killed)
+            }
+            (Some(Successor::Stopped), _) => what == Successor::Killed,
+            (Some(Successor::Killed) | None, _) => false,
+        };
+        assert!(is_next, "{what:?} after {:?}: {:?}", self.successor, self.trail);
+        self.successor = Some(what);
+    }
+
     /// A tick with nothing due does nothing (I13).
     fn check_idle(&self) {
         if self.arbiter.next_deadline().is_some_and(|at| at <= self.now) {
@@ -171,7 +218,8 @@ impl Path {
 
     fn hash(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
-        format!("{:?}{:?}{:?}", self.arbiter, self.now, self.loading).hash(&mut hasher);
+        let seen = (&self.arbiter, self.now, self.loading, self.successor);
+        format!("{seen:?}").hash(&mut hasher);
         hasher.finish()
     }
 }

@@ -4,7 +4,7 @@ use ph_core::arbiter::{
     Action, Event, ExitStatus, Generation, HelperId, Jitter, SpawnFault, Time, WorkerId,
 };
 
-use super::{Load, Verdict, Violation, World, copies, hold};
+use super::{Load, Successor, Verdict, Violation, World, copies, hold};
 
 impl World {
     /// Events that mean nothing: about workers that are dead or never were, said twice, or not asked
@@ -43,9 +43,15 @@ impl World {
             let policy = self.plan.policy;
             events.push(Event::Loaded { generation, policy });
             events.push(Event::LoadFailed { generation });
+            events.push(Event::LoadUnneeded { generation });
         }
         if !is_known {
             events.push(Event::MemoryRead { worker, bytes: u64::MAX });
+        }
+        if self.successor.is_none() {
+            events.push(Event::SuccessorReady);
+            events.push(Event::TakenOver);
+            events.push(Event::SuccessorEnded { status: Some(status) });
         }
         if !self.kernel.beside.is_asked_for_strays() {
             events.push(Event::StraysCounted { left: self.rng.between(0, 2) });
@@ -59,7 +65,28 @@ impl World {
         verdict
     }
 
+    /// What the successor says, and its end; but not always all that can be seen.
+    pub(super) fn tell_of_successor(&mut self) -> Verdict {
+        let now = self.now;
+        while let Some(event) = self.successor.as_mut().and_then(|it| it.news(now)) {
+            if matches!(event, Event::SuccessorEnded { .. }) {
+                if self.fault(self.plan.faults.reaps_partly) {
+                    return Ok(());
+                }
+                self.successor = None;
+            }
+            self.step(event)?;
+        }
+        Ok(())
+    }
+
+    /// Whom an action is for.
+    fn successor(&mut self) -> Result<&mut Successor, Violation> {
+        self.successor.as_mut().ok_or_else(|| Violation::new(2, "there is no successor"))
+    }
+
     pub(super) fn perform(&mut self, action: Action) -> Result<Option<Event>, Violation> {
+        let now = self.now;
         match action {
             Action::Spawn { worker, generation, .. } => {
                 self.newest = self.newest.max(worker);
@@ -115,15 +142,20 @@ impl World {
             // Every probe has ended before anybody can want its end.
             Action::EndProbe { .. } => {}
             Action::AbandonLoad => self.load = None,
-            Action::SpawnSuccessor
-            | Action::CommitUpgrade
-            | Action::StopSuccessor
-            | Action::KillSuccessor
-            | Action::HandOver
-            | Action::Forward(_)
-            | Action::ReopenLog
-            | Action::Notify(_)
-            | Action::Exit(_) => {}
+            Action::SpawnSuccessor => {
+                let faults = (!self.is_calm).then_some(&self.plan.upgrade_faults);
+                let policy = self.observer.policy;
+                self.successor = Successor::draw(self.now, &policy, faults, &mut self.rng);
+                if self.successor.is_none() {
+                    return Ok(Some(Event::SuccessorEnded { status: None }));
+                }
+            }
+            Action::CommitUpgrade => self.successor()?.commit(now),
+            Action::StopSuccessor => self.successor()?.stop(now),
+            Action::KillSuccessor => self.successor()?.kill(now),
+            // From here on it is no child of this master.
+            Action::HandOver => self.successor = None,
+            Action::Forward(_) | Action::ReopenLog | Action::Notify(_) | Action::Exit(_) => {}
         }
         Ok(None)
     }

@@ -304,7 +304,7 @@ impl Observer {
             undone.is_none(),
             "helper {undone:?} was killed in its last task, and that is all"
         );
-        if self.stop.is_some() && self.living() == 0 {
+        if self.stop.is_some() && self.living() == 0 && !self.awaits_successor() {
             let is_asked = !matches!(self.closing.strays, Strays::Unasked);
             hold!(7, is_asked, "no worker is left, and nobody asks for strays");
         }

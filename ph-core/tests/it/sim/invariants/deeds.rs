@@ -128,6 +128,7 @@ impl Observer {
             }
             Notice::Loading { .. }
             | Notice::LoadRefused { .. }
+            | Notice::LoadUnneeded { .. }
             | Notice::Rolling { .. }
             | Notice::CanaryProven { .. }
             | Notice::Reloaded { .. }
@@ -135,12 +136,11 @@ impl Observer {
             | Notice::RolledBack { .. }
             | Notice::Draining => self.on_reload_notice(notice),
             Notice::Recycling { worker, reason } => self.on_recycling(worker, reason),
-            Notice::Upgrading
-            | Notice::Upgraded { .. }
-            | Notice::UpgradeFailed { .. }
-            | Notice::Booted { .. }
+            Notice::Upgrading | Notice::Upgraded { .. } | Notice::UpgradeFailed { .. } => {
+                self.on_upgrade_notice(&notice)
+            }
+            Notice::Booted { .. }
             | Notice::NotBooted { .. }
-            | Notice::LoadUnneeded { .. }
             | Notice::CrashLoop { .. }
             | Notice::Scaled { .. }
             | Notice::ScaleLimited { .. }
@@ -282,6 +282,7 @@ impl Observer {
         hold!(7, is_last && self.exit.is_none(), "Exit is not the last action");
         let told = self.check_left()?;
         hold!(7, outcome == told, "Exit says {outcome:?}, and {told:?} was told");
+        self.check_successor_left(outcome)?;
         self.exit = Some(outcome);
         Ok(())
     }

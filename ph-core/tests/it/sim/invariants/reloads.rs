@@ -34,6 +34,14 @@ impl Roll {
     }
 }
 
+/// How a load was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    Good,
+    Bad,
+    Unneeded,
+}
+
 #[expect(clippy::large_enum_variant, reason = "there is one of these")]
 #[derive(Clone, Debug)]
 pub(super) enum Stage {
@@ -58,7 +66,7 @@ pub(super) struct Reloads {
     pub(super) fails_now: bool,
     pub(super) ends_now: bool,
     /// What the event of this step was an answer to.
-    pub(super) answered: Option<(Generation, bool)>,
+    pub(super) answered: Option<(Generation, Answer)>,
 }
 
 impl Reloads {
@@ -168,12 +176,14 @@ impl Observer {
     }
 
     /// An answer to a load. What holds for the whole life of a master stays as it is.
-    pub(super) fn on_answer(&mut self, generation: Generation, policy: Option<Policy>) {
+    pub(super) fn on_answer(&mut self, generation: Generation, answer: Answer, loaded: Policy) {
         if self.loading() != Some(generation) {
             return;
         }
-        self.reloads.answered = Some((generation, policy.is_some()));
-        let Some(loaded) = policy else { return };
+        self.reloads.answered = Some((generation, answer));
+        if answer != Answer::Good {
+            return;
+        }
         let Policy { max_workers, kind, exit_with, .. } = self.policy;
         let new = Policy { max_workers, kind, exit_with, ..loaded };
         let old = (self.reloads.current, std::mem::replace(&mut self.policy, new));
@@ -201,6 +211,8 @@ impl Observer {
         let reloads = &mut self.reloads;
         hold!(6, self.stop.is_none() && self.is_started, "{generation:?} is loaded in a stop");
         hold!(18, matches!(reloads.stage, Stage::Idle), "a load beside {:?}", reloads.stage);
+        let is_upgrading = self.upgrades.is_under_way();
+        hold!(19, !is_upgrading, "{generation:?} is loaded beside {:?}", self.upgrades);
         hold!(14, std::mem::take(&mut reloads.is_wanted), "a load that nobody ordered");
         hold!(18, generation > reloads.current, "{generation:?} is not a new generation");
         reloads.newest = reloads.newest.max(generation);
@@ -216,17 +228,17 @@ impl Observer {
         let is_stopping = self.stop.is_some();
         hold!(18, is_late || is_stopping, "{generation:?} is abandoned, and there was time");
         self.reloads.stage = Stage::Idle;
-        self.reloads.answered = Some((generation, false));
+        self.reloads.answered = Some((generation, Answer::Bad));
         Ok(())
     }
 
     pub(super) fn on_reload_notice(&mut self, notice: Notice) -> Verdict {
         match notice {
             Notice::LoadRefused { generation, .. } => {
-                let answered = self.reloads.answered.take();
-                let is_so = answered == Some((generation, false));
-                hold!(18, is_so, "{generation:?} is refused, and the answer was {answered:?}");
-                self.reloads.stage = Stage::Idle;
+                self.on_load_without_roll(generation, Answer::Bad)?;
+            }
+            Notice::LoadUnneeded { generation } => {
+                self.on_load_without_roll(generation, Answer::Unneeded)?;
             }
             Notice::Rolling { generation, canary } => {
                 let is_so = generation == self.reloads.current && canary.0 < self.target;
@@ -267,6 +279,8 @@ impl Observer {
                 let is_so = std::mem::take(&mut self.reloads.is_drain_wanted);
                 let is_idle = matches!(self.reloads.stage, Stage::Idle);
                 hold!(14, is_so && is_idle, "it drains, and nobody said so");
+                let is_upgrading = self.upgrades.is_under_way();
+                hold!(19, !is_upgrading, "it drains beside {:?}", self.upgrades);
                 self.reloads.is_drained = true;
                 self.vacant.clear();
                 self.detach_unwanted();
@@ -290,7 +304,6 @@ impl Observer {
             | Notice::Stopping { .. }
             | Notice::Quitting { .. }
             | Notice::Leaving { .. }
-            | Notice::LoadUnneeded { .. }
             | Notice::Upgrading
             | Notice::Upgraded { .. }
             | Notice::UpgradeFailed { .. }
@@ -298,6 +311,15 @@ impl Observer {
             | Notice::NotBooted { .. }
             | Notice::Bug(_) => {}
         }
+        Ok(())
+    }
+
+    /// A reload ends with the answer to its load.
+    fn on_load_without_roll(&mut self, generation: Generation, told: Answer) -> Verdict {
+        let answered = self.reloads.answered.take();
+        let is_so = answered == Some((generation, told));
+        hold!(18, is_so, "{generation:?} is {told:?}, and the answer was {answered:?}");
+        self.reloads.stage = Stage::Idle;
         Ok(())
     }
 

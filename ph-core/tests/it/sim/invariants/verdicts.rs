@@ -83,7 +83,7 @@ impl Observer {
             hold!(13, in_time, "a load that is not given up: {next_deadline:?}");
         }
         let waits = self.is_started && (*is_wanted || *is_drain_wanted);
-        let is_idle = matches!(stage, Stage::Idle);
+        let is_idle = matches!(stage, Stage::Idle) && !self.upgrades.is_under_way();
         hold!(14, !waits || !is_idle || goes_on, "an order of a reload or a drain is lost");
         Ok(())
     }

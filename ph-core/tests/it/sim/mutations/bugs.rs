@@ -18,6 +18,7 @@ use super::Mutation;
 
 mod closing;
 mod reloads;
+mod upgrades;
 
 /// A mutation at work.
 #[derive(Clone, Debug)]
@@ -84,13 +85,16 @@ impl Mutant {
         let is_known = worker_of(event).is_some_and(|worker| arbiter.worker(worker).is_some());
         let heard = self.hear(arbiter, now, event, is_known);
         let heard = self.hear_of_reloads(arbiter, heard);
+        let heard = self.hear_of_upgrades(heard);
         arbiter.step(now, self.hear_of_closing(heard), actions);
         self.follow(arbiter, now, event, is_known, actions);
         self.follow_closing(arbiter, now, event, actions);
         self.follow_reloads(arbiter, now, event, actions);
+        self.follow_upgrades(arbiter, now, actions);
         self.say(arbiter, now, event, actions);
         self.say_of_closing(event, actions);
         self.say_of_reloads(arbiter, event, actions);
+        self.say_of_upgrades(arbiter, event, actions);
     }
 
     /// What the arbiter hears in place of an event.
