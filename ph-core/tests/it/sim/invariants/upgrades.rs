@@ -1,6 +1,8 @@
 //! The observer's view of upgrades (I19, and I14 for the orders): one at a time, never beside a reload;
 //! nothing is given up before the successor has taken over; each failure is told once, with its reason.
 
+use std::time::Duration;
+
 use ph_core::arbiter::{CLOSING_GRACE, LATE_TOLERANCE, Order, TAKEOVER_TIMEOUT, UpgradeFault};
 
 use super::reloads::Stage as Reload;
@@ -117,13 +119,19 @@ impl Observer {
                 upgrades.due.orders.remove(place);
             }
             Action::StopSuccessor => {
-                let (Some(Stage::Booting { give_up_at }) | Some(Stage::Committing { give_up_at })) =
-                    upgrades.stage
-                else {
+                let period = match upgrades.stage {
+                    Some(Stage::Booting { give_up_at }) => {
+                        Some((give_up_at, self.policy.upgrade_timeout))
+                    }
+                    Some(Stage::Committing { give_up_at }) => Some((give_up_at, TAKEOVER_TIMEOUT)),
+                    Some(Stage::Stopping { .. } | Stage::Killed { .. }) | None => None,
+                };
+                let Some((give_up_at, period)) = period else {
                     return Err(Violation::new(4, "a successor is told to stop and is not there"));
                 };
-                hold!(19, is_stopping || now >= give_up_at, "given up before {give_up_at:?}");
-                upgrades.due.fault = (!is_stopping).then_some(UpgradeFault::TimedOut);
+                let is_timeout = now >= give_up_at && !is_excused(now.since(give_up_at), period);
+                hold!(19, is_stopping || is_timeout, "given up, and it had until {give_up_at:?}");
+                upgrades.due.fault = is_timeout.then_some(UpgradeFault::TimedOut);
                 let kill_at = now.after(self.policy.graceful_timeout);
                 upgrades.stage = Some(Stage::Stopping { kill_at });
             }
@@ -197,9 +205,8 @@ impl Observer {
         };
         if let Some((give_up_at, period)) = limit {
             if *give_up_at <= now {
-                let late = now.since(*give_up_at);
-                let is_excused = late > (period / 4).max(LATE_TOLERANCE);
-                hold!(19, is_excused, "the successor has had its time, and is not given up");
+                let is_fresh = is_excused(now.since(*give_up_at), period);
+                hold!(19, is_fresh, "the successor has had its time, and is not given up");
                 *give_up_at = now.after(period);
             }
             hold!(13, deadline <= *give_up_at, "the successor is due {give_up_at:?}");
@@ -217,4 +224,9 @@ impl Observer {
         hold!(19, said == is_handed_over, "{outcome:?}, and handed over: {is_handed_over}");
         Ok(())
     }
+}
+
+/// Whether a look comes so late that it grants a fresh period (I20).
+fn is_excused(late: Duration, period: Duration) -> bool {
+    late > (period / 4).max(LATE_TOLERANCE)
 }
