@@ -26,14 +26,27 @@ mod wire;
 use std::process::ExitCode;
 use std::rc::Rc;
 
-use ph_core::{Context, Hooks, Master, Worker};
+use ph_config::WorkerClass;
+#[cfg(feature = "tokio")]
+use ph_core::AsyncWorker;
+use ph_core::{Context, Hooks, Master, ThreadWorker, Worker};
 
 use args::{Cli, Verb};
 pub use exit::Exit;
 use failure::Failure;
 
-/// Makes the master of a service; which workers it has is the program's choice.
-type MakeMaster = Rc<dyn Fn(&str) -> Master>;
+/// The program's own workers: their class, and what makes the master of a service of them.
+#[derive(Clone)]
+struct Forked {
+    class: WorkerClass,
+    make_master: Rc<dyn Fn(&str) -> Master>,
+}
+
+impl Forked {
+    fn new(class: WorkerClass, make_master: impl Fn(&str) -> Master + 'static) -> Self {
+        Self { class, make_master: Rc::new(make_master) }
+    }
+}
 
 /// A command line for a program with its own worker, or, without one, the `ph` command itself.
 ///
@@ -57,7 +70,7 @@ type MakeMaster = Rc<dyn Fn(&str) -> Master>;
 #[must_use = "an app does nothing until `main`"]
 pub struct App {
     name: &'static str,
-    forked: Option<MakeMaster>,
+    forked: Option<Forked>,
     hooks: Option<Rc<dyn Hooks>>,
 }
 
@@ -74,9 +87,37 @@ impl App {
         factory: impl Fn(&Context) -> W + 'static,
     ) -> Self {
         let factory = Rc::new(factory);
-        self.forked = Some(Rc::new(move |name| {
+        self.forked = Some(Forked::new(WorkerClass::Sync, move |name| {
             let factory = Rc::clone(&factory);
             Master::forked(name, move |ctx| factory(ctx))
+        }));
+        self
+    }
+
+    /// Gives the program its worker, of the class `thread`: `threads` says how many serve in each.
+    pub fn thread_worker<W: ThreadWorker + 'static>(
+        mut self,
+        factory: impl Fn(&Context) -> W + 'static,
+    ) -> Self {
+        let factory = Rc::new(factory);
+        self.forked = Some(Forked::new(WorkerClass::Thread, move |name| {
+            let factory = Rc::clone(&factory);
+            Master::threaded(name, move |ctx| factory(ctx))
+        }));
+        self
+    }
+
+    /// Gives the program its worker, of the class `async`: `worker_connections` says how many connections
+    /// each has at most.
+    #[cfg(feature = "tokio")]
+    pub fn async_worker<W: AsyncWorker + 'static>(
+        mut self,
+        factory: impl Fn(&Context) -> W + 'static,
+    ) -> Self {
+        let factory = Rc::new(factory);
+        self.forked = Some(Forked::new(WorkerClass::Async, move |name| {
+            let factory = Rc::clone(&factory);
+            Master::asynchronous(name, move |ctx| factory(ctx))
         }));
         self
     }

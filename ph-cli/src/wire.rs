@@ -4,13 +4,13 @@ use std::ffi::OsString;
 use std::str::FromStr as _;
 use std::time::Duration;
 
-use ph_config::{Amount, Bind, LogTarget, Origin, Ready, Settings};
+use ph_config::{Amount, Bind, LogTarget, Origin, Ready, Settings, WorkerClass};
 use ph_core::{
     Account, Address, Command, ExitWith, KillMode, Master, OnCrashLoop, Pidfile, Readiness,
     RunError, Share, Signal,
 };
 
-use crate::MakeMaster;
+use crate::Forked;
 use crate::exit::Exit;
 use crate::failure::Failure;
 pub(crate) use log_process::{LogOfService, limits};
@@ -36,15 +36,10 @@ pub(crate) struct Service {
     /// What its workers execute.
     pub(crate) command: Option<Command>,
     /// What they are if there is no command.
-    pub(crate) forked: Option<MakeMaster>,
+    pub(crate) forked: Option<Forked>,
 }
 
 impl Service {
-    /// Whether there is anything its workers could be.
-    pub(crate) fn has_workers(&self) -> bool {
-        self.command.is_some() || self.forked.is_some()
-    }
-
     /// The master.
     ///
     /// # Errors
@@ -104,7 +99,7 @@ impl Service {
         let addresses = self.addresses();
         let has_listeners = !addresses.is_empty();
         let (master, is_forked) = match (&self.command, &self.forked) {
-            (None, Some(forked)) => (forked(name), true),
+            (None, Some(forked)) => ((forked.make_master)(name), true),
             (command, _) => (Master::command(name, command.clone().unwrap_or_default()), false),
         };
         let timeout = match settings.timeout {
@@ -156,6 +151,8 @@ impl Service {
             })
             .stop_signal(signal(settings.stop_signal.as_str(), Signal::SIGTERM))
             .abort_signal(signal(settings.abort_signal.as_str(), Signal::SIGABRT))
+            .threads(self.threads())
+            .worker_connections(settings.connections())
             .max_requests(settings.max_requests)
             .max_requests_jitter(settings.max_requests_jitter)
             .capture_output(settings.capture_output.unwrap_or(!is_forked))
@@ -168,6 +165,16 @@ impl Service {
         useless.map(|(key, why)| format!("{}: {why}", self.settings.origin(key)))
     }
 
+    /// How many threads serve in each worker.
+    fn threads(&self) -> u32 {
+        match self.settings.worker_class {
+            Some(WorkerClass::Sync) => 1,
+            Some(WorkerClass::Command | WorkerClass::Thread | WorkerClass::Async) | None => {
+                self.settings.threads
+            }
+        }
+    }
+
     /// What is legal and has no effect, by its key.
     fn useless(&self) -> Vec<(&'static str, String)> {
         let Settings { ready, ready_interval, .. } = &self.settings;
@@ -177,6 +184,22 @@ impl Service {
         if self.command.is_none() && *ready != Ready::Spawned {
             let why = "a worker of the program's own is ready when init_process has returned";
             useless.push(("ready", format!("ready = {ready} has no effect: {why}")));
+        }
+        let class = match (&self.command, &self.forked, self.settings.worker_class) {
+            (None, Some(_), Some(WorkerClass::Sync)) => WorkerClass::Sync,
+            (None, Some(forked), _) => forked.class,
+            (Some(_), _, _) | (None, None, _) => WorkerClass::Command,
+        };
+        let of_classes = [
+            ("threads", WorkerClass::Thread),
+            ("worker_connections", WorkerClass::Async),
+            ("max_greenlets", WorkerClass::Async),
+        ];
+        for (key, of) in of_classes {
+            if class != of && is_set(key) {
+                let why = format!("the workers are of the class {class}, and it is for {of}");
+                useless.push((key, format!("{key} has no effect: {why}")));
+            }
         }
         if !is_probe && is_set("ready_interval") {
             let why = "nothing is probed";
@@ -200,8 +223,22 @@ impl Service {
         Some(Command::new(words).expand_with(conditions::bind_late))
     }
 
+    /// Why this program has no workers for the service, if it has none.
+    pub(crate) fn without_workers(&self, program: &str) -> Option<Failure> {
+        let own = self.forked.as_ref().map(|forked| forked.class);
+        let Some(is) = self.command.as_ref().map_or(own, |_| Some(WorkerClass::Command)) else {
+            return Some(self.nothing_to_run(program));
+        };
+        let wanted = self.settings.worker_class?;
+        // One thread is as good as none.
+        let is_it = wanted == is || (wanted, is) == (WorkerClass::Sync, WorkerClass::Thread);
+        let failure = |why: String| self.failure(Exit::Config, &why, "worker_class");
+        let remedy = format!("worker_class = {is}, or take the line out");
+        (!is_it).then(|| failure(format!("the workers are of the class {is}")).remedy(remedy))
+    }
+
     /// Neither a command nor a worker of the program's own.
-    pub(crate) fn nothing_to_run(&self, program: &str) -> Failure {
+    fn nothing_to_run(&self, program: &str) -> Failure {
         let attempt = format!("cannot run {}", self.settings.name());
         let failure = Failure::new(Exit::Config, "it has no command").attempt(attempt);
         let failure = match self.settings.header() {

@@ -6,7 +6,7 @@
 use crate::error::{Origin, Place, Problem, Report, nearest, shown};
 use crate::own_files::{OwnFile, Whereabouts};
 use crate::settings::Settings;
-use crate::value::{Amount, Bind, ProbeTarget, WorkerCount};
+use crate::value::{Amount, Bind, ProbeTarget, WorkerClass, WorkerCount};
 
 /// Reports everything that does not fit together; `configuration` is where the files of the
 /// configuration are.
@@ -50,6 +50,8 @@ pub(crate) fn together(settings: &Settings, configuration: &[Whereabouts], repor
     }
     own_probe(settings, report);
     one_group(settings, report);
+    one_number_of_connections(settings, report);
+    class_of_command(settings, report);
     name_of_default_pidfile(settings, report);
     separate_files(settings, configuration, report);
 }
@@ -122,6 +124,28 @@ fn one_group(settings: &Settings, report: &mut Report) {
         );
         let mend = "name the group once, in user or in group";
         report.error(disagree(settings, ["user", "group"], message, mend));
+    }
+}
+
+fn one_number_of_connections(settings: &Settings, report: &mut Report) {
+    if let (Some(first), Some(second)) = (settings.worker_connections, settings.max_greenlets)
+        && first != second
+    {
+        let message = format!("expected one number, got {first} and, as max_greenlets, {second}");
+        let keys = ["worker_connections", "max_greenlets"];
+        report.error(disagree(settings, keys, message, "take out max_greenlets"));
+    }
+}
+
+/// A command is not made by the program, whatever it has of its own.
+fn class_of_command(settings: &Settings, report: &mut Report) {
+    if let Some(class) = settings.worker_class
+        && class != WorkerClass::Command
+        && !settings.command.is_empty()
+    {
+        let message = format!("expected worker_class = command, as there is one, got {class}");
+        let mend = "take out command, or worker_class";
+        report.error(disagree(settings, ["worker_class", "command"], message, mend));
     }
 }
 

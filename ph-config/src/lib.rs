@@ -90,6 +90,6 @@ pub use trust::{ForeignWriter, ForeignWriters, foreign_writer};
 pub use value::{
     AbortSignal, Allow, Amount, Bind, ControlTarget, CpuAffinity, EnvFile, ExtraKeys, Id, KillMode,
     LogCompress, LogFormat, LogLevel, LogOverflow, LogRotate, LogTarget, OnCrashLoop, ProbeTarget,
-    Ready, Rlimit, Schema, StopSignal, UserSpec, ValueError, WorkerCount, parse_boolean,
-    parse_duration, parse_size,
+    Ready, Rlimit, Schema, StopSignal, UserSpec, ValueError, WorkerClass, WorkerCount,
+    parse_boolean, parse_duration, parse_size,
 };

@@ -25,14 +25,15 @@ use crate::load::Reader;
 use crate::row::{Apply, Change, SettingInfo, info};
 use crate::value::{
     ABORT_SIGNAL, ADDRESSES, ALLOWED, AMOUNT, AbortSignal, Allow, Amount, BASE_PATH, BOOLEAN, Bind,
-    COMMAND, CONTROL_SOCKET, COUNT, COUNT_U64, CPUS, ControlTarget, CpuAffinity, DURATION,
-    DURATION_ABOVE_ZERO, ENV_FILES, ENVIRONMENT, EXTRA_KEYS, EnvFile, ExtraKeys, FILE, FOLDER,
-    GLOBS, GROUP, Id, KILL_MODE, KillMode, LIMIT_COUNT, LIMIT_MICROSECONDS, LIMIT_NICE,
+    COMMAND, CONNECTION_COUNT, CONTROL_SOCKET, COUNT, COUNT_U64, CPUS, ControlTarget, CpuAffinity,
+    DURATION, DURATION_ABOVE_ZERO, ENV_FILES, ENVIRONMENT, EXTRA_KEYS, EnvFile, ExtraKeys, FILE,
+    FOLDER, GLOBS, GROUP, Id, KILL_MODE, KillMode, LIMIT_COUNT, LIMIT_MICROSECONDS, LIMIT_NICE,
     LIMIT_PRIORITY, LIMIT_SECONDS, LIMIT_SIZE, LINE_SIZE, LOG_COMPRESS, LOG_FORMAT, LOG_LEVEL,
     LOG_OVERFLOW, LOG_ROTATE, LOG_TARGET, LogCompress, LogFormat, LogLevel, LogOverflow, LogRotate,
     LogTarget, NAME, NICE, ON_CRASH_LOOP, OOM_SCORE, OPTIONAL_BOOLEAN, OPTIONAL_DURATION,
     OPTIONAL_FILE, OPTIONAL_FOLDER, OnCrashLoop, READY, Ready, Rlimit, SECTIONS, SIZE, STOP_SIGNAL,
-    StopSignal, UMASK, USER, UserSpec, WORKER_COUNT, WORKER_LIMIT, WorkerCount,
+    StopSignal, THREAD_COUNT, UMASK, USER, UserSpec, WORKER_CLASS, WORKER_COUNT, WORKER_LIMIT,
+    WorkerClass, WorkerCount,
 };
 
 /// The row of a key, if it is in the table.
@@ -185,6 +186,14 @@ settings! {
         "How many workers are kept alive; `auto` is one for each CPU allowed to this process.";
     max_workers: u32 = "1024", Restart, WORKER_LIMIT,
         "The most workers that any order can ask for.";
+    worker_class: Option<WorkerClass> = "", Roll, WORKER_CLASS,
+        "What workers are: `command` executes `command`; `sync`, `thread` and `async` are the code of a program with workers of its own, with one request at a time, one on each thread, or many on one runtime. Not set, it is what there is.";
+    threads: u32 = "1", Roll, THREAD_COUNT,
+        "How many threads serve in each worker of the class `thread`.";
+    worker_connections: Option<u32> = "", Roll, CONNECTION_COUNT,
+        "How many connections each worker of the class `async` has at most at a time; not set, it is 1000.";
+    max_greenlets: Option<u32> = "", Roll, CONNECTION_COUNT,
+        "The original's name of `worker_connections`.";
     max_requests: u64 = "0", Live, COUNT_U64,
         "Recycle a worker after so many requests; 0 is never.";
     max_requests_jitter: u64 = "0", Live, COUNT_U64,
@@ -344,6 +353,12 @@ impl Settings {
     /// `max_workers`.
     pub fn workers(&self) -> u32 {
         self.number_workers.resolve().min(self.max_workers)
+    }
+
+    /// How many connections an `async` worker has at most: `worker_connections`, or `max_greenlets`. If
+    /// both are set, they are equal.
+    pub fn connections(&self) -> u32 {
+        self.worker_connections.or(self.max_greenlets).unwrap_or(1000)
     }
 
     /// The group of the workers: `group`, or the one that `user` names. If both are set, they are

@@ -38,8 +38,10 @@ pub use driver::{
 };
 #[cfg(feature = "driver")]
 pub use sys::{Account, AccountError, Resource, Signal, reopen_count, wiped_by_fork};
+#[cfg(feature = "tokio")]
+pub use worker::{AsyncConnection, AsyncWorker};
 #[cfg(feature = "driver")]
 pub use worker::{
     Connection, Context, Error, HookWorker, Hooks, LogEnd, LogOrigin, LogProcess, LogSource,
-    Logging, OutputStream, Peer, Result, Worker,
+    Logging, OutputStream, Peer, Result, ThreadWorker, Worker,
 };

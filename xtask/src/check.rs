@@ -111,6 +111,11 @@ fn steps() -> (Vec<Step>, Vec<(&'static str, &'static str)>) {
             "clippy of the bench",
             &format!("cargo clippy -p xtask --features bench {clippy}"),
         ),
+        // What only the class `async` needs is there in all of the above.
+        Step::run(
+            "clippy without tokio",
+            &format!("cargo clippy -p ph-cli --all-targets {clippy}"),
+        ),
         Step::run("ring 1 alone", &format!("cargo build {ring_1} --locked")),
         Step::run("clippy of ring 1", &format!("cargo clippy {ring_1} {clippy}")),
         docs,

@@ -4,6 +4,7 @@
 //! does whatever is asked, `jobexecute` and `minimal` are examples as people read them.
 
 mod background;
+mod classes;
 mod conditions;
 mod deaths;
 mod events;

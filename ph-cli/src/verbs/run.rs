@@ -14,7 +14,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::source::Place;
 use crate::wire::{self, LogOfService, Note, Service};
-use crate::{App, MakeMaster};
+use crate::{App, Forked};
 use crate::{adhoc, source};
 
 /// Runs the service the arguments describe until it is told to stop.
@@ -27,7 +27,7 @@ pub(crate) fn run(app: &App, args: &Run) -> Result<ExitCode, Failure> {
 /// What a start was told, and each reload is told again.
 pub(super) struct Start {
     program: &'static str,
-    forked: Option<MakeMaster>,
+    forked: Option<Forked>,
     hooks: Option<Rc<dyn Hooks>>,
     args: Run,
     place: Place,
@@ -114,8 +114,8 @@ impl Start {
         let Loaded { settings, warnings } = loaded;
         let command = wire::command(&settings, &self.args.command);
         let service = Service { settings, command, forked: self.forked.clone() };
-        if !service.has_workers() {
-            return Err(service.nothing_to_run(self.program));
+        if let Some(failure) = service.without_workers(self.program) {
+            return Err(failure);
         }
         if let Some(overwritten) = service.overwritten_programs().into_iter().next() {
             return Err(overwritten);

@@ -29,9 +29,7 @@ impl Service {
         leaving: &[i32],
     ) -> Outlook {
         let mut outlook = Outlook::default();
-        if !self.has_workers() {
-            outlook.problems.push(self.nothing_to_run(program));
-        }
+        outlook.problems.extend(self.without_workers(program));
         let account = conditions::account(self).unwrap_or_else(|failure| {
             let hidden = conditions::hidden_by_group(self);
             let hidden = hidden.filter(|hidden| hidden.why() != failure.why());
@@ -57,7 +55,7 @@ impl Service {
         let rehearsal = master.rehearse();
         outlook.running = rehearsal.running;
         for finding in &rehearsal.findings {
-            if matches!(finding, Finding::Refused(RunError::Command(_))) && !self.has_workers() {
+            if matches!(finding, Finding::Refused(RunError::Command(_))) && self.command.is_none() {
                 continue;
             }
             if matches!(finding, Finding::Taken { holder: Some((pid, _)), .. } if leaving.contains(pid))

@@ -100,6 +100,20 @@ choice! {
 }
 
 choice! {
+    /// What workers are: `worker_class`.
+    WorkerClass {
+        /// Any program, executed.
+        Command = "command",
+        /// The program's own code, one request at a time.
+        Sync = "sync",
+        /// The program's own code, one request on each of its threads.
+        Thread = "thread",
+        /// The program's own code, requests as tasks of a runtime.
+        Async = "async",
+    }
+}
+
+choice! {
     /// What follows from a crash loop: `on_crash_loop`.
     OnCrashLoop {
         /// Try again, ever more slowly.
@@ -239,6 +253,20 @@ pub(crate) const KILL_MODE: Kind<KillMode> = Kind {
             .ok_or_else(|| ValueError::new(KillMode::expected(), "write one of these words"))
     },
     write: KillMode::to_string,
+};
+
+pub(crate) const WORKER_CLASS: Kind<Option<WorkerClass>> = Kind {
+    name: "command, sync, thread or async",
+    shape: Shape::Line,
+    schema: Schema::Choice { words: WorkerClass::WORDS, aliases: &[] },
+    parse: |text, _| {
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let class = WorkerClass::named(text).map(Some);
+        class.ok_or_else(|| ValueError::new(WorkerClass::expected(), "write one of these words"))
+    },
+    write: |class| class.map_or_else(String::new, |class| class.to_string()),
 };
 
 pub(crate) const ON_CRASH_LOOP: Kind<OnCrashLoop> = Kind {

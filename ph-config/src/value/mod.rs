@@ -25,7 +25,7 @@ mod words;
 pub use address::Bind;
 pub use choice::{
     AbortSignal, ExtraKeys, KillMode, LogCompress, LogFormat, LogLevel, LogOverflow, LogRotate,
-    OnCrashLoop, StopSignal,
+    OnCrashLoop, StopSignal, WorkerClass,
 };
 pub use environment::EnvFile;
 pub use identity::{Allow, Id, UserSpec};
@@ -38,7 +38,7 @@ pub use schema::Schema;
 pub(crate) use address::ADDRESSES;
 pub(crate) use choice::{
     ABORT_SIGNAL, EXTRA_KEYS, KILL_MODE, LOG_COMPRESS, LOG_FORMAT, LOG_LEVEL, LOG_OVERFLOW,
-    LOG_ROTATE, ON_CRASH_LOOP, STOP_SIGNAL,
+    LOG_ROTATE, ON_CRASH_LOOP, STOP_SIGNAL, WORKER_CLASS,
 };
 pub(crate) use environment::{
     ENV_FILES, ENVIRONMENT, MAX_VARIABLES, check as check_variable, quoted, variables,
@@ -49,8 +49,8 @@ pub(crate) use limits::{
     NICE, OOM_SCORE,
 };
 pub(crate) use number::{
-    AMOUNT, BOOLEAN, COUNT, COUNT_U64, DURATION, DURATION_ABOVE_ZERO, LINE_SIZE, OPTIONAL_BOOLEAN,
-    OPTIONAL_DURATION, SIZE, WORKER_COUNT, WORKER_LIMIT,
+    AMOUNT, BOOLEAN, CONNECTION_COUNT, COUNT, COUNT_U64, DURATION, DURATION_ABOVE_ZERO, LINE_SIZE,
+    OPTIONAL_BOOLEAN, OPTIONAL_DURATION, SIZE, THREAD_COUNT, WORKER_COUNT, WORKER_LIMIT,
 };
 pub(crate) use path::{
     BASE_PATH, CONTROL_SOCKET, FILE, FOLDER, Folders, GLOBS, LOG_TARGET, OPTIONAL_FILE,

@@ -26,6 +26,7 @@ const DURATION_UNITS: [(&str, u128); 5] = [
 const SIZE_UNITS: [(&str, u32); 5] = [("B", 0), ("KB", 10), ("MB", 20), ("GB", 30), ("TB", 40)];
 /// The bound of `max_workers`, and so of every number of workers.
 const MAX_WORKERS: u64 = 65_536;
+const MAX_THREADS: u32 = 4096;
 /// As many workers as CPUs.
 const AUTO: &str = "auto";
 
@@ -106,6 +107,22 @@ pub(crate) const COUNT_U64: Kind<u64> = Kind {
     schema: Schema::Integer { least: 0, most: u64::MAX, word: None },
     parse: |text, _| whole(text, 0, u64::MAX),
     write: u64::to_string,
+};
+
+pub(crate) const THREAD_COUNT: Kind<u32> = Kind {
+    name: "whole number from 1 to 4096",
+    shape: Shape::Line,
+    schema: Schema::Integer { least: 1, most: MAX_THREADS as u64, word: None },
+    parse: |text, _| narrow(text, 1, MAX_THREADS),
+    write: u32::to_string,
+};
+
+pub(crate) const CONNECTION_COUNT: Kind<Option<u32>> = Kind {
+    name: "whole number from 1",
+    shape: Shape::Line,
+    schema: Schema::Integer { least: 1, most: u32::MAX as u64, word: None },
+    parse: |text, _| if text.is_empty() { Ok(None) } else { narrow(text, 1, u32::MAX).map(Some) },
+    write: |count| written(count.as_ref(), u32::to_string),
 };
 
 pub(crate) const WORKER_LIMIT: Kind<u32> = Kind {

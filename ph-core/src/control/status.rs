@@ -78,6 +78,8 @@ pub struct Worker {
     pub uptime_s: Option<f64>,
     /// Requests it has served; of commands that is not known.
     pub requests: Option<u64>,
+    /// Requests of a forked worker that panicked; of a command nobody counts them.
+    pub panics: Option<u64>,
     /// Workers of this slot that ended unasked, were stuck, or could not be started.
     pub restarts: u64,
     /// How the slot's worker before this one ended.

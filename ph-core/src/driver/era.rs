@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::environment;
 use serde::{Deserialize, Serialize};
@@ -28,9 +29,9 @@ pub(super) enum WorkerSource {
 
 /// One generation's makings.
 pub(super) struct Era {
-    pub(super) name: Rc<str>,
+    pub(super) name: Arc<str>,
     pub(super) spec: Spec,
-    pub(super) app: Rc<BTreeMap<String, String>>,
+    pub(super) app: Arc<BTreeMap<String, String>>,
     pub(super) listeners: Listeners,
     pub(super) source: WorkerSource,
     pub(super) probe: Option<ProbeSource>,
@@ -102,7 +103,7 @@ impl Era {
             }
             (Some(_) | None, _) => None,
         };
-        let (name, app) = (spec.name.as_str().into(), Rc::new(spec.app.clone()));
+        let (name, app) = (spec.name.as_str().into(), Arc::new(spec.app.clone()));
         Ok(Self { name, spec, app, listeners, source, probe })
     }
 

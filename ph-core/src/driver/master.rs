@@ -18,7 +18,11 @@ use super::pidfile::Pidfile;
 use super::spec::Spec;
 use crate::arbiter::{Policy, Readiness, WorkerKind};
 use crate::sys::{fds, process};
-use crate::worker::{Context, Factory, Hooks, Logging, NoHooks, Worker};
+#[cfg(feature = "tokio")]
+use crate::worker::{AsyncClass, AsyncWorker};
+use crate::worker::{
+    Class, Context, Factory, Hooks, Logging, NoHooks, SyncClass, ThreadClass, ThreadWorker, Worker,
+};
 
 struct NoLogging;
 
@@ -59,8 +63,30 @@ impl Master {
         name: impl Into<String>,
         factory: impl Fn(&Context) -> W + 'static,
     ) -> Self {
-        let factory: Factory = Rc::new(move |ctx| Box::new(factory(ctx)));
-        Self::new(Some(factory), Spec::new(name.into(), None, Policy::default()))
+        Self::of_class(name.into(), SyncClass(factory))
+    }
+
+    /// A master of forked workers in each of which several threads serve
+    /// ([`threads`](Self::threads)).
+    pub fn threaded<W: ThreadWorker + 'static>(
+        name: impl Into<String>,
+        factory: impl Fn(&Context) -> W + 'static,
+    ) -> Self {
+        Self::of_class(name.into(), ThreadClass(factory))
+    }
+
+    /// A master of forked workers on whose tokio runtimes requests are tasks
+    /// ([`worker_connections`](Self::worker_connections)).
+    #[cfg(feature = "tokio")]
+    pub fn asynchronous<W: AsyncWorker + 'static>(
+        name: impl Into<String>,
+        factory: impl Fn(&Context) -> W + 'static,
+    ) -> Self {
+        Self::of_class(name.into(), AsyncClass(factory))
+    }
+
+    fn of_class(name: String, class: impl Class + 'static) -> Self {
+        Self::new(Some(Rc::new(class)), Spec::new(name, None, Policy::default()))
     }
 
     /// A master of command workers: N processes of any program.
@@ -168,6 +194,20 @@ impl Master {
     /// `NOTIFY_SOCKET`.
     pub fn max_requests(mut self, requests: u64) -> Self {
         self.0.spec.max_requests = requests;
+        self
+    }
+
+    /// How many threads serve in each worker of the class `thread`
+    /// ([`threaded`](Self::threaded)), at least 1, which is the default.
+    pub fn threads(mut self, threads: u32) -> Self {
+        self.0.spec.threads = threads.max(1);
+        self
+    }
+
+    /// How many connections each worker of the class `async` has at most at a time; what comes beyond
+    /// waits in the queue of the listener. The default is 1000.
+    pub fn worker_connections(mut self, connections: u32) -> Self {
+        self.0.spec.connections = connections.max(1);
         self
     }
 

@@ -48,7 +48,7 @@ mod warden;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::os::fd::{AsFd as _, AsRawFd, OwnedFd, RawFd};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::unistd::Pid;
@@ -125,7 +125,7 @@ struct Driver<'a> {
     instance: u32,
     eras: Eras,
     /// The shared memory of forked workers.
-    seats: Option<Rc<Seats>>,
+    seats: Option<Arc<Seats>>,
     dev_null: OwnedFd,
     /// The configuration that is being read.
     loading: Option<Loading>,

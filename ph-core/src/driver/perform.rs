@@ -5,6 +5,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::os::fd::{AsFd, RawFd};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
@@ -165,7 +166,7 @@ impl Driver<'_> {
     fn spawn(&mut self, worker: WorkerId, slot: Slot, generation: Generation) -> Option<Event> {
         let era = Rc::clone(self.eras.of(generation));
         let identity = Identity {
-            name: Rc::clone(&era.name),
+            name: Arc::clone(&era.name),
             slot: slot.0,
             generation: generation.0,
             worker_id: worker.0,
@@ -268,6 +269,8 @@ impl Driver<'_> {
                 outputs: std::mem::take(outputs),
                 timeout: era.spec.policy.timeout,
                 max_requests: era.spec.requests_of(jitter()),
+                threads: era.spec.threads as usize,
+                connections: era.spec.connections as usize,
                 app: &era.app,
                 hooks: &self.settings.hooks,
             }),

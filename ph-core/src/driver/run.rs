@@ -34,7 +34,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::rc::Rc;
+use std::sync::Arc;
 use tracing::{error, info};
 
 impl Settings {
@@ -155,7 +155,7 @@ impl Settings {
             settings: self,
             instance,
             eras: Eras::new(era),
-            seats: seats.map(Rc::new),
+            seats: seats.map(Arc::new),
             dev_null: fds::dev_null().map_err(system("open /dev/null"))?,
             loading: None,
             load_flags: PendingLoad::default(),

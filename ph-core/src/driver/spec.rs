@@ -26,6 +26,9 @@ pub(super) struct Spec {
     pub(super) abort_signal: Signal,
     pub(super) max_requests: u64,
     pub(super) max_requests_jitter: u64,
+    /// Of a worker of the class `thread`, and of one of the class `async`.
+    pub(super) threads: u32,
+    pub(super) connections: u32,
     pub(super) app: BTreeMap<String, String>,
     pub(super) capture_output: Option<bool>,
     /// What the program wants to be reminded of at the next reload.
@@ -55,6 +58,8 @@ impl Spec {
             abort_signal: Signal::SIGABRT,
             max_requests: 0,
             max_requests_jitter: 0,
+            threads: 1,
+            connections: 1000,
             app: BTreeMap::new(),
             capture_output: None,
             note: String::new(),

@@ -20,6 +20,7 @@ use super::{clock, fds};
 pub(crate) struct Seat {
     beat: AtomicU64,
     requests: AtomicU64,
+    panics: AtomicU64,
     is_ready: AtomicBool,
     is_recycle_due: AtomicBool,
 }
@@ -32,12 +33,18 @@ impl Seat {
         self.is_ready.store(false, Ordering::Relaxed);
         self.is_recycle_due.store(false, Ordering::Relaxed);
         self.requests.store(0, Ordering::Relaxed);
+        self.panics.store(0, Ordering::Relaxed);
         self.beat.store(clock::coarse(), Ordering::Relaxed);
     }
 
     /// "I live": one relaxed store of the coarse clock.
     pub(crate) fn beat(&self) {
         self.beat.store(clock::coarse(), Ordering::Relaxed);
+    }
+
+    /// Whether that is so recent that another beat would say the same.
+    pub(crate) fn has_just_beaten(&self) -> bool {
+        self.last_beat() == clock::coarse()
     }
 
     /// When the worker last beat, if it can be believed.
@@ -53,6 +60,16 @@ impl Seat {
     /// Requests served, if the worker can be believed.
     pub(crate) fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Counts a request that panicked.
+    pub(crate) fn count_panic(&self) {
+        self.panics.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Requests that panicked, if the worker can be believed.
+    pub(crate) fn panics(&self) -> u64 {
+        self.panics.load(Ordering::Relaxed)
     }
 
     /// Says that the worker is ready.

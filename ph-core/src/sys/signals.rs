@@ -182,6 +182,12 @@ impl WorkerSignals {
         STOP.load(Ordering::Relaxed)
     }
 
+    /// Does what a signal that asks for a stop does.
+    pub(crate) fn ask_stop(&self) {
+        STOP.store(true, Ordering::Relaxed);
+        wake();
+    }
+
     /// Waits, at most so long, until a stop was asked for; says whether to go on. A signal may cut
     /// the wait short.
     pub(crate) fn wait(&self, limit: std::time::Duration) -> bool {

@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::os::fd::{OwnedFd, RawFd};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -16,10 +15,11 @@ use nix::errno::Errno;
 use nix::sys::signal::SigSet;
 use nix::unistd::Pid;
 
-use super::context::Identity;
+use super::class::Factory;
+use super::context::{Identity, Own};
 use super::hooks::{self, Hooks};
-use super::sync::{self, Listener};
-use super::{Context, Logging, Worker};
+use super::panics::{self, caught};
+use super::{Context, Listener, Logging, Result};
 use crate::driver::Outputs;
 use crate::sys::environ::Table;
 use crate::sys::fds;
@@ -38,16 +38,13 @@ const EXIT_PANICKED: u8 = 101;
 /// How long a worker that ends waits for whoever reads its standard output.
 const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 
-/// Makes the worker, in the child.
-pub(crate) type Factory = Rc<dyn Fn(&Context) -> Box<dyn Worker>>;
-
 /// All a child takes over from its master.
 pub(crate) struct Boot<'a> {
     pub(crate) identity: Identity,
     pub(crate) master: Pid,
     pub(crate) factory: &'a Factory,
     pub(crate) listeners: &'a [&'a Listener],
-    pub(crate) seats: &'a Rc<Seats>,
+    pub(crate) seats: &'a Arc<Seats>,
     pub(crate) seat_index: usize,
     pub(crate) signals: &'a SignalQueue,
     /// The master's own descriptors.
@@ -60,7 +57,9 @@ pub(crate) struct Boot<'a> {
     pub(crate) outputs: Outputs,
     pub(crate) timeout: Option<Duration>,
     pub(crate) max_requests: u64,
-    pub(crate) app: &'a Rc<BTreeMap<String, String>>,
+    pub(crate) threads: usize,
+    pub(crate) connections: usize,
+    pub(crate) app: &'a Arc<BTreeMap<String, String>>,
     pub(crate) hooks: &'a Rc<dyn Hooks>,
     /// Those of the worker's generation, which need not be the master's now.
     pub(crate) log_settings: &'a str,
@@ -72,7 +71,7 @@ static LOGGING: OnceLock<Arc<dyn Logging>> = OnceLock::new();
 /// Becomes the worker. Called in the child with all signals blocked.
 pub(crate) fn enter(boot: Boot<'_>) -> ! {
     let _bar = NoWayBack;
-    leave(caught(|| live(boot)).unwrap_or(EXIT_BOOT_FAILED))
+    leave(caught(|| become_worker(boot)).unwrap_or(EXIT_BOOT_FAILED))
 }
 
 /// Runs something in a forked child that is no worker, and ends it with the code that comes of it.
@@ -91,20 +90,7 @@ impl Drop for NoWayBack {
     }
 }
 
-/// Runs code of the user; `None` if it panicked, which the hook has logged.
-fn caught<T>(run: impl FnOnce() -> T) -> Option<T> {
-    match catch_unwind(AssertUnwindSafe(run)) {
-        Ok(value) => Some(value),
-        Err(payload) => {
-            // Its destructor is the user's code as well, and may panic in its turn.
-            #[expect(clippy::mem_forget, reason = "the process ends; nothing is leaked for long")]
-            std::mem::forget(payload);
-            None
-        }
-    }
-}
-
-fn live(mut boot: Boot<'_>) -> u8 {
+fn become_worker(mut boot: Boot<'_>) -> u8 {
     let outputs = std::mem::take(&mut boot.outputs).take_over();
     let identity = &boot.identity;
     let (slot, generation) = (identity.slot, identity.generation);
@@ -123,7 +109,11 @@ fn live(mut boot: Boot<'_>) -> u8 {
     boot.logging.enter_worker(slot, generation, records);
     let _ = LOGGING.set(Arc::clone(boot.logging));
     process::at_exit(flush_at_exit);
-    log_panics();
+    panics::log_them(|| {
+        if let Some(logging) = LOGGING.get() {
+            logging.flush();
+        }
+    });
     let hook_worker = boot.identity.of_hook(Some(nix::unistd::getpid().as_raw()));
     hooks::call("post_fork", || boot.hooks.post_fork(hook_worker));
 
@@ -142,32 +132,35 @@ fn live(mut boot: Boot<'_>) -> u8 {
             return EXIT_FAILED;
         }
     };
-    let ctx = Context {
+    let ctx = Context::new(Own {
         seat: boot.seats.seat(boot.seat_index),
-        seats: Rc::clone(boot.seats),
+        seats: Arc::clone(boot.seats),
         seat_index: boot.seat_index,
         signals: worker_signals,
         beat_every: boot.timeout.map(|timeout| timeout / 4),
         max_requests: boot.max_requests,
-        app: Rc::clone(boot.app),
+        threads: boot.threads,
+        connections: boot.connections,
+        app: Arc::clone(boot.app),
         identity: boot.identity,
-    };
+    });
     // An empty mask cannot fail to be set. A stop that came meanwhile is delivered here.
     let _ = signals::set_mask(&SigSet::empty());
-    let code = work(&ctx, boot.factory, boot.listeners, || {
+    let code = boot.factory.live(&ctx, boot.listeners, &mut || {
         hooks::call("post_worker_init", || boot.hooks.post_worker_init(hook_worker));
     });
     hooks::call("worker_exit", || boot.hooks.worker_exit(hook_worker));
     code
 }
 
-/// The four calls of a worker's life.
-fn work(ctx: &Context, factory: &Factory, listeners: &[&Listener], on_booted: impl FnOnce()) -> u8 {
-    let booted = caught(|| {
-        let mut worker = factory(ctx);
-        worker.setup(ctx).and_then(|()| worker.init_process(ctx)).map(|()| worker)
-    });
-    let mut worker = match booted {
+/// A life of whatever class: the boot, then what serves until the worker is to stop.
+pub(super) fn live<W>(
+    ctx: &Context,
+    boot: impl FnOnce() -> Result<W>,
+    on_booted: &mut dyn FnMut(),
+    serve: impl FnOnce(W) -> Result,
+) -> u8 {
+    let worker = match caught(boot) {
         Some(Ok(worker)) => worker,
         Some(Err(error)) => {
             tracing::error!("this worker cannot boot: {error}");
@@ -177,12 +170,7 @@ fn work(ctx: &Context, factory: &Factory, listeners: &[&Listener], on_booted: im
     };
     on_booted();
     ctx.report_ready();
-    let done = caught(move || {
-        let done = sync::run(&mut *worker, ctx, listeners);
-        worker.stop(ctx);
-        done
-    });
-    match done {
+    match caught(move || serve(worker)) {
         Some(Ok(())) => 0,
         Some(Err(error)) => {
             tracing::error!("this worker failed: {error}");
@@ -225,21 +213,4 @@ fn flush_stdout() {
     if flusher.is_ok() {
         let _ = wait.recv_timeout(FLUSH_LIMIT);
     }
-}
-
-/// A worker's panic goes to the log, with the place and, if `RUST_BACKTRACE` asks, the backtrace.
-fn log_panics() {
-    std::panic::set_hook(Box::new(|panic| {
-        let place = panic.location().map_or_else(String::new, ToString::to_string);
-        let payload = panic.payload_as_str().unwrap_or("(no message)");
-        let backtrace = std::backtrace::Backtrace::capture();
-        if backtrace.status() == std::backtrace::BacktraceStatus::Captured {
-            tracing::error!("panicked at {place}: {payload}\n{backtrace}");
-        } else {
-            tracing::error!("panicked at {place}: {payload}");
-        }
-        if let Some(logging) = LOGGING.get() {
-            logging.flush();
-        }
-    }));
 }

@@ -243,6 +243,7 @@ mod tests {
             generation: 3,
             uptime_s: pid.map(|_| 12.0),
             requests: pid.map(|_| 48),
+            panics: None,
             restarts: 0,
             last_exit: None,
             asked_s: None,

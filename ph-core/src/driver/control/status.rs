@@ -82,6 +82,8 @@ impl Driver<'_> {
             // Few commands say it.
             None => Some(child.said.requests).filter(|requests| *requests > 0),
         });
+        let panics = child.zip(self.seats.as_ref());
+        let panics = panics.map(|(child, seats)| seats.seat(child.seat).panics());
         let is_fault = record.state.reason().is_some_and(StopReason::is_fault);
         let grace = if is_fault { record.grace.min(ABORT_GRACE) } else { record.grace };
         let kill_in = kill_at.map(|at| at.since(now));
@@ -91,6 +93,7 @@ impl Driver<'_> {
             generation: record.generation.0,
             uptime_s: Some(now.since(record.spawned_at).as_secs_f64()),
             requests,
+            panics,
             asked_s: kill_in.map(|left| grace.saturating_sub(left).as_secs_f64()),
             kill_in_s: kill_in.map(|left| left.as_secs_f64()),
             ..self.slot_row(slot, now)
@@ -126,6 +129,7 @@ impl Driver<'_> {
             generation: self.arbiter.generation().0,
             uptime_s: None,
             requests: None,
+            panics: None,
             restarts: past.map_or(0, |past| past.restarts),
             last_exit: past.and_then(Past::last).map(|end| last_exit(end, now)),
             asked_s: None,

@@ -1,0 +1,107 @@
+//! A service in each of the three classes, chosen by `CLASS` (`sync`, `thread` or `async`): it answers a line
+//! with what the line asks for. The subject of the tests of classes.
+//!
+//! | line | what the worker does |
+//! |---|---|
+//! | `pid` | says its pid and its slot |
+//! | `sleep N` | takes N milliseconds, as a request that waits for something |
+//! | `hang` | blocks its thread for good, without a heartbeat |
+//! | `panic` | panics |
+//! | `fail` | comes back with an error |
+//!
+//! Without listeners it is a job loop that says `turn` every tenth of a second.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use ph_cli::App;
+use ph_core::{AsyncConnection, AsyncWorker, Connection, Context, Result, ThreadWorker, Worker};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _};
+
+const TURN: Duration = Duration::from_millis(100);
+
+struct Service;
+
+/// What a line asks for, apart from the waiting.
+fn answer(ctx: &Context, line: &str) -> Result<String> {
+    match line.trim_end() {
+        "panic" => panic!("as it was asked for"),
+        "fail" => Err("as it was asked for".into()),
+        "hang" => loop {
+            std::thread::park();
+        },
+        _ => Ok(format!("{} {}\n", ctx.pid(), ctx.slot())),
+    }
+}
+
+fn wait_of(line: &str) -> Option<Duration> {
+    line.trim_end().strip_prefix("sleep ")?.parse().ok().map(Duration::from_millis)
+}
+
+#[expect(clippy::disallowed_methods, reason = "as a request to somebody else, deaf to a stop")]
+fn take(span: Duration) {
+    std::thread::sleep(span);
+}
+
+fn handle(ctx: &Context, connection: Option<Connection>) -> Result {
+    let Some(connection) = connection else {
+        tracing::info!("turn");
+        ctx.sleep(TURN);
+        return Ok(());
+    };
+    let (mut line, mut reader) = (String::new(), BufReader::new(connection));
+    reader.read_line(&mut line)?;
+    take(wait_of(&line).unwrap_or_default());
+    let answer = answer(ctx, &line)?;
+    Ok(reader.into_inner().write_all(answer.as_bytes())?)
+}
+
+impl Worker for Service {
+    fn handle_request(&mut self, ctx: &Context, connection: Option<Connection>) -> Result {
+        handle(ctx, connection)
+    }
+
+    fn stop(&mut self, _: &Context) {
+        tracing::info!("stopped");
+    }
+}
+
+impl ThreadWorker for Service {
+    fn handle_request(&self, ctx: &Context, connection: Option<Connection>) -> Result {
+        handle(ctx, connection)
+    }
+
+    fn stop(&mut self, _: &Context) {
+        tracing::info!("stopped");
+    }
+}
+
+impl AsyncWorker for Service {
+    async fn handle_request(&self, ctx: &Context, connection: Option<AsyncConnection>) -> Result {
+        let Some(connection) = connection else {
+            tracing::info!("turn");
+            ctx.pause(TURN).await;
+            return Ok(());
+        };
+        let (mut line, mut reader) = (String::new(), tokio::io::BufReader::new(connection));
+        reader.read_line(&mut line).await?;
+        tokio::time::sleep(wait_of(&line).unwrap_or_default()).await;
+        let answer = answer(ctx, &line)?;
+        Ok(reader.into_inner().write_all(answer.as_bytes()).await?)
+    }
+
+    async fn stop(&self, _: &Context) {
+        tracing::info!("stopped");
+    }
+}
+
+fn main() -> ExitCode {
+    let app = App::new("classes");
+    let app = match std::env::var("CLASS").as_deref() {
+        Ok("thread") => app.thread_worker(|_| Service),
+        Ok("async") => app.async_worker(|_| Service),
+        _ => app.worker(|_| Service),
+    };
+    app.main()
+}

@@ -1,0 +1,332 @@
+//! The class `async`: a tokio runtime of one thread, made in the child, on which each connection is a task.
+//!
+//! The thread is the process's only one, so the heartbeat is a task like the others: code that blocks the
+//! runtime silences it, and the master sees that the worker is stuck.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{self, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::unix::pipe;
+use tokio::task::{JoinError, JoinSet, LocalSet};
+
+use super::boot::live;
+use super::class::Class;
+use super::serve::ACCEPT_PAUSE;
+use super::{Context, Listener, Peer, Result};
+
+/// The life of a worker process of the class `async`: as of a [`Worker`](super::Worker), but the requests
+/// are tasks of a tokio runtime, as many at a time as
+/// [`worker_connections`](crate::Master::worker_connections) says.
+///
+/// The runtime has one thread, the process's own: tasks need not be `Send`, and none runs beside another.
+/// Whatever blocks it holds up all of them, and the heartbeat.
+pub trait AsyncWorker {
+    /// First call: make what the process needs for itself.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps this worker from booting.
+    fn setup(&mut self, ctx: &Context) -> impl Future<Output = Result> {
+        let _ = ctx;
+        async { Ok(()) }
+    }
+
+    /// Second call: open what the requests need. The worker is ready when it has finished.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps this worker from booting.
+    fn init_process(&mut self, ctx: &Context) -> impl Future<Output = Result> {
+        let _ = ctx;
+        async { Ok(()) }
+    }
+
+    /// One request: a connection where the master has listeners, each in a task of its own; else one turn of
+    /// the job loop (`None`), of which there is one at a time. When the worker is to stop, connections that
+    /// are there may be finished: [`Context::stopping`] says when to begin with that.
+    ///
+    /// # Errors
+    ///
+    /// With a connection the error is logged, the connection closed, and the worker lives on. A job
+    /// turn that fails ends the worker with exit code 1, and the master starts another one.
+    fn handle_request(
+        &self,
+        ctx: &Context,
+        connection: Option<AsyncConnection>,
+    ) -> impl Future<Output = Result>;
+
+    /// Last call, after the last request has finished.
+    fn stop(&self, ctx: &Context) -> impl Future<Output = ()> {
+        let _ = ctx;
+        async {}
+    }
+}
+
+/// A connection for tasks. It is closed when it is dropped.
+#[derive(Debug)]
+pub enum AsyncConnection {
+    /// Over TCP.
+    Tcp(tokio::net::TcpStream, SocketAddr),
+    /// Over a Unix socket.
+    Unix(tokio::net::UnixStream),
+}
+
+impl AsyncConnection {
+    /// The client.
+    #[must_use]
+    pub fn peer(&self) -> Peer {
+        match self {
+            Self::Tcp(_, address) => Peer::Tcp(*address),
+            Self::Unix(_) => Peer::Local,
+        }
+    }
+}
+
+impl AsyncRead for AsyncConnection {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut task::Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream, _) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for AsyncConnection {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut task::Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream, _) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut task::Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream, _) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Tcp(stream, _) => stream.is_write_vectored(),
+            Self::Unix(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream, _) => Pin::new(stream).poll_flush(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream, _) => Pin::new(stream).poll_shutdown(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+impl Context {
+    /// Comes when the worker is to stop. To be awaited on the runtime of a worker of the class `async`.
+    ///
+    /// # Panics
+    ///
+    /// Elsewhere than on a tokio runtime.
+    pub async fn stopping(&self) {
+        if self.own().signals.stop_asked() {
+            return;
+        }
+        let stop_pipe = self.own().signals.stop_pipe();
+        let pipe = stop_pipe.as_fd().try_clone_to_owned();
+        match pipe.and_then(pipe::Receiver::from_owned_fd) {
+            // What is in it stays there, for everybody.
+            Ok(pipe) => drop(pipe.readable().await),
+            // Without a descriptor to spare it is looked at instead.
+            Err(_) => {
+                while !self.own().signals.stop_asked() {
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Waits; ends early when the worker is to stop. Says whether to go on. What
+    /// [`sleep`](Self::sleep) is for threads.
+    ///
+    /// # Panics
+    ///
+    /// Elsewhere than on a tokio runtime.
+    pub async fn pause(&self, duration: Duration) -> bool {
+        let stopping = std::pin::pin!(self.stopping());
+        let _ = tokio::time::timeout(duration, stopping).await;
+        self.running()
+    }
+}
+
+/// The class, by what makes its workers.
+pub(crate) struct AsyncClass<F>(pub(crate) F);
+
+impl<W: AsyncWorker + 'static, F: Fn(&Context) -> W> Class for AsyncClass<F> {
+    fn live(&self, ctx: &Context, listeners: &[&Listener], on_booted: &mut dyn FnMut()) -> u8 {
+        let boot = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let tasks = LocalSet::new();
+            let heart = ctx.clone();
+            tasks.spawn_local(async move { keep_beating(&heart).await });
+            let worker = tasks.block_on(&runtime, async {
+                let mut worker = (self.0)(ctx);
+                worker.setup(ctx).await?;
+                worker.init_process(ctx).await.map(|()| worker)
+            })?;
+            Ok((runtime, tasks, worker))
+        };
+        live(ctx, boot, on_booted, |(runtime, tasks, worker)| {
+            let done = tasks.block_on(&runtime, async {
+                let worker = Rc::new(worker);
+                let done = serve(&worker, ctx, listeners).await;
+                worker.stop(ctx).await;
+                done
+            });
+            // Whatever somebody has left on threads for what blocks is not waited for.
+            runtime.shutdown_background();
+            done
+        })
+    }
+}
+
+async fn keep_beating(ctx: &Context) {
+    while let Some(every) = ctx.own().beat_every {
+        ctx.beat();
+        tokio::time::sleep(every).await;
+    }
+}
+
+async fn serve<W>(worker: &Rc<W>, ctx: &Context, listeners: &[&Listener]) -> Result
+where
+    W: AsyncWorker + 'static,
+{
+    if listeners.is_empty() {
+        while ctx.running() {
+            worker.handle_request(ctx, None).await?;
+            ctx.count_request();
+        }
+        return Ok(());
+    }
+    let mut acceptor = Acceptor::new(listeners)?;
+    let mut stopping = std::pin::pin!(ctx.stopping());
+    let mut tasks = JoinSet::new();
+    while ctx.running() {
+        let has_room = tasks.len() < ctx.worker_connections();
+        tokio::select! {
+            biased;
+            () = &mut stopping => break,
+            Some(done) = tasks.join_next() => finished(ctx, done),
+            accepted = acceptor.accept(), if has_room => match accepted {
+                Ok(connection) => {
+                    tasks.spawn_local(handle(Rc::clone(worker), ctx.clone(), connection));
+                }
+                Err(error) => {
+                    tracing::warn!("accept failed, trying again: {error}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    drop(acceptor);
+    while let Some(done) = tasks.join_next().await {
+        finished(ctx, done);
+    }
+    Ok(())
+}
+
+async fn handle<W: AsyncWorker>(worker: Rc<W>, ctx: Context, connection: AsyncConnection) {
+    let peer = connection.peer();
+    if let Err(error) = worker.handle_request(&ctx, Some(connection)).await {
+        tracing::error!("a request of {peer} failed: {error}");
+    }
+}
+
+/// A task has ended. Its panic was logged when it came.
+fn finished(ctx: &Context, done: std::result::Result<(), JoinError>) {
+    if done.is_err_and(|error| error.is_panic()) {
+        ctx.count_panic();
+    }
+    ctx.count_request();
+}
+
+/// Takes connections from all listeners, from each in its turn.
+struct Acceptor {
+    listeners: Vec<AsyncListener>,
+    next: usize,
+}
+
+enum AsyncListener {
+    Tcp(tokio::net::TcpListener),
+    Unix(tokio::net::UnixListener),
+}
+
+impl Acceptor {
+    fn new(listeners: &[&Listener]) -> io::Result<Self> {
+        let listeners = listeners.iter().map(|listener| {
+            Ok(match listener {
+                Listener::Tcp(listener) => {
+                    let own = listener.try_clone()?;
+                    AsyncListener::Tcp(tokio::net::TcpListener::from_std(own)?)
+                }
+                Listener::Unix(listener) => {
+                    let own = listener.try_clone()?;
+                    AsyncListener::Unix(tokio::net::UnixListener::from_std(own)?)
+                }
+            })
+        });
+        Ok(Self { listeners: listeners.collect::<io::Result<_>>()?, next: 0 })
+    }
+
+    async fn accept(&mut self) -> io::Result<AsyncConnection> {
+        poll_fn(|cx| {
+            for _ in 0..self.listeners.len() {
+                let listener = &self.listeners[self.next % self.listeners.len()];
+                self.next = self.next.wrapping_add(1);
+                let accepted = match listener {
+                    AsyncListener::Tcp(listener) => listener
+                        .poll_accept(cx)
+                        .map_ok(|(stream, peer)| AsyncConnection::Tcp(stream, peer)),
+                    AsyncListener::Unix(listener) => {
+                        listener.poll_accept(cx).map_ok(|(stream, _)| AsyncConnection::Unix(stream))
+                    }
+                };
+                match accepted {
+                    Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::ConnectionAborted => {
+                        // There may be another behind it.
+                        cx.waker().wake_by_ref();
+                    }
+                    Poll::Ready(accepted) => return Poll::Ready(accepted),
+                    Poll::Pending => {}
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}

@@ -1,0 +1,83 @@
+//! The one heartbeat of a process in which several threads serve.
+//!
+//! A process beats when all threads that are at work have said that they live since it beat last. So one
+//! that is stuck silences the process, however lively the others are, and one that waits for work silences
+//! nobody.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What stands for a thread that waits for work.
+const RESTING: u64 = 0;
+
+/// All threads, each in a cache line of its own.
+#[derive(Debug)]
+pub(super) struct Lanes {
+    /// The round that is under way, from 1. It ends with a heartbeat.
+    round: AtomicU64,
+    lanes: Box<[Lane]>,
+}
+
+/// The last round in which a thread said that it lives.
+#[repr(align(64))]
+#[derive(Debug)]
+struct Lane(AtomicU64);
+
+impl Lanes {
+    pub(super) fn new(count: usize) -> Self {
+        let lanes = (0..count).map(|_| Lane(AtomicU64::new(RESTING)));
+        Self { round: AtomicU64::new(1), lanes: lanes.collect() }
+    }
+
+    /// A thread lives; says whether the process has a heartbeat by that.
+    pub(super) fn beat(&self, lane: usize) -> bool {
+        let round = self.round.load(Ordering::Acquire);
+        self.lanes[lane].0.swap(round, Ordering::AcqRel) != round && self.ends(round)
+    }
+
+    /// Whether a thread waits for work.
+    pub(super) fn rests(&self, lane: usize) -> bool {
+        self.lanes[lane].0.load(Ordering::Relaxed) == RESTING
+    }
+
+    /// A thread waits for work from here on.
+    pub(super) fn rest(&self, lane: usize) -> bool {
+        let round = self.round.load(Ordering::Acquire);
+        self.lanes[lane].0.store(RESTING, Ordering::Release);
+        self.ends(round)
+    }
+
+    fn ends(&self, round: u64) -> bool {
+        let is_in = |lane: &Lane| [RESTING, round].contains(&lane.0.load(Ordering::Acquire));
+        let (next, seen) = (round + 1, Ordering::AcqRel);
+        self.lanes.iter().all(is_in)
+            && self.round.compare_exchange(round, next, seen, Ordering::Relaxed).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_is_silent_silences_all() {
+        let lanes = Lanes::new(3);
+        assert!(lanes.beat(0), "the others rest");
+        assert!(lanes.beat(1) || lanes.beat(0), "both are at work");
+        lanes.beat(0);
+        lanes.beat(1);
+        for _ in 0..10 {
+            assert!(!lanes.beat(1), "the other one says nothing");
+        }
+        assert!(lanes.rest(0) || lanes.beat(1), "it waits for work");
+        assert!(lanes.beat(1));
+    }
+
+    #[test]
+    fn a_process_that_rests_beats_whenever_one_looks() {
+        let lanes = Lanes::new(2);
+        for _ in 0..3 {
+            assert!(lanes.beat(0));
+            assert!(lanes.rest(0));
+        }
+    }
+}
