@@ -16,6 +16,9 @@ use nix::time::{ClockId, clock_gettime};
 /// Names the FIFO. It must not start with `PH_`: those variables are the master's own.
 pub const STAMPS: &str = "BENCH_STAMPS";
 
+/// What the servers of the bench answer to every request.
+pub const HELLO: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\nHello, world!";
+
 /// Bytes of a stamp.
 pub const STAMP_LENGTH: usize = 16;
 

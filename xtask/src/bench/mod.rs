@@ -12,6 +12,7 @@
 //! a fair way: "N=1000 within 1.2 of N=10" is judged by the ratio to the floor, which grows as well.
 
 mod config;
+mod hello;
 mod log;
 mod rows;
 mod serve;
@@ -36,7 +37,7 @@ enum Group {
     Config,
     /// Eight writers of one log
     Log,
-    /// Requests during reloads and upgrades
+    /// What a request costs, and requests during reloads, upgrades and kills
     Serve,
 }
 
@@ -91,6 +92,7 @@ impl Bench {
             table.add_logs(log::measure(&programs, self.quick, only)?);
         }
         if self.wants(Group::Serve) {
+            hello::measure(&programs, self.quick, only, &mut table)?;
             serve::measure(&programs, self.quick, only, &mut table)?;
         }
         if self.json { table.print_json() } else { table.print() }

@@ -46,7 +46,8 @@ pub(super) enum Who {
 pub(super) struct Programs {
     pub(super) ph: PathBuf,
     forked: PathBuf,
-    floor: PathBuf,
+    pub(super) floor: PathBuf,
+    pub(super) hyper: PathBuf,
     worker: PathBuf,
     pub(super) config: PathBuf,
     pub(super) log: PathBuf,
@@ -64,6 +65,7 @@ impl Programs {
             ph: program("ph")?,
             forked: program("bench-forked")?,
             floor: program("bench-floor")?,
+            hyper: program("bench-hyper")?,
             worker: program("bench-worker")?,
             config: program("bench-config")?,
             log: program("bench-log")?,

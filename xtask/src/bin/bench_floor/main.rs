@@ -1,7 +1,8 @@
 //! The floor of the bench: the least that keeps N children alive, a bare loop of `fork` + `waitpid`
 //! or of `posix_spawn` + `waitpid`. It keeps no state but the children's pids.
 //!
-//! `bench-floor fork N` or `bench-floor spawn N PROGRAM`. SIGTERM ends every child, then itself.
+//! `bench-floor fork N`, `bench-floor spawn N PROGRAM` or, with children that serve a port of the loopback,
+//! `bench-floor accept N PORT`. SIGTERM ends every child, then itself.
 //!
 //! Rule 11 (unsafe code only in `ph-core/src/sys`) has an exception here: `fork` has no safe wrapper,
 //! and a floor that went through ph-core would not be one. It is one function, in `fork`.
@@ -13,6 +14,7 @@ mod fork;
 use std::collections::HashSet;
 use std::ffi::CString;
 use std::fs::File;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::ffi::OsStringExt as _;
 use std::process::ExitCode;
 
@@ -27,6 +29,7 @@ use xtask::open_stamps;
 enum Start {
     Fork(File),
     Spawn(Box<Spawn>),
+    Accept(TcpListener),
 }
 
 /// All `posix_spawn` needs, made once.
@@ -41,6 +44,7 @@ impl Start {
     fn child(&self) -> nix::Result<Pid> {
         match self {
             Self::Fork(pipe) => fork::stamping_child(pipe),
+            Self::Accept(listener) => fork::serving_child(listener),
             Self::Spawn(spawn) => posix_spawn(
                 spawn.program.as_c_str(),
                 &spawn.actions,
@@ -74,7 +78,7 @@ impl Spawn {
 
 fn main() -> ExitCode {
     let Some((start, count)) = arguments() else {
-        eprintln!("bench-floor: expected `fork N` or `spawn N PROGRAM`");
+        eprintln!("bench-floor: expected `fork N`, `spawn N PROGRAM` or `accept N PORT`");
         return ExitCode::from(2);
     };
     match keep_alive(&start, count) {
@@ -92,6 +96,10 @@ fn arguments() -> Option<(Start, usize)> {
     let count = arguments.next()?.parse().ok()?;
     let start = match kind.as_str() {
         "fork" => Start::Fork(open_stamps().ok()?),
+        "accept" => {
+            let port = arguments.next()?.parse().ok()?;
+            Start::Accept(TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()?)
+        }
         "spawn" => Start::Spawn(Box::new(Spawn::new(arguments.next()?)?)),
         _ => return None,
     };

@@ -1,7 +1,8 @@
 //! A master of forked workers with one listener, on `ph-core` alone: each request takes some time and gets
 //! thirteen bytes.
 //!
-//! `bench-serve ADDRESS PIDFILE SLOTS MICROSECONDS`. It has no log and no heartbeat timeout.
+//! `bench-serve PORT PIDFILE SLOTS MILLISECONDS [async]`. It has no log and no heartbeat timeout. With the last
+//! word its workers are of the class `async`, speak HTTP by hyper and keep connections.
 
 #![expect(clippy::print_stderr, reason = "there is no log")]
 
@@ -9,10 +10,21 @@ use std::io::{Read as _, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use ph_core::{Address, Connection, Context, Master, Pidfile, Result, Worker};
+use ph_core::{
+    Address, AsyncConnection, AsyncWorker, Connection, Context, Master, Pidfile, Result, Worker,
+};
+
+mod hyper_hello;
 
 struct Hello {
     work: Duration,
+}
+
+impl AsyncWorker for Hello {
+    async fn handle_request(&self, _: &Context, connection: Option<AsyncConnection>) -> Result {
+        let Some(connection) = connection else { return Ok(()) };
+        Ok(hyper_hello::serve(connection).await?)
+    }
 }
 
 impl Worker for Hello {
@@ -23,7 +35,7 @@ impl Worker for Hello {
         if !self.work.is_zero() {
             nix::poll::poll(&mut [], nix::poll::PollTimeout::from(millis(self.work)))?;
         }
-        Ok(connection.write_all(b"HTTP/1.0 200 OK\r\nContent-Length: 13\r\n\r\nHello, world!")?)
+        Ok(connection.write_all(xtask::HELLO)?)
     }
 }
 
@@ -33,18 +45,26 @@ fn millis(span: Duration) -> u16 {
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    let parsed = match &words[..] {
+    let (words, is_async) = match &words[..] {
+        [words @ .., last] if last == "async" => (words, true),
+        words => (words, false),
+    };
+    let parsed = match words {
         [port, pidfile, slots, work] => {
             port.parse().ok().zip(slots.parse().ok()).zip(work.parse().ok()).map(|it| (it, pidfile))
         }
         _ => None,
     };
     let Some((((port, slots), work), pidfile)) = parsed else {
-        eprintln!("bench-serve: expected PORT PIDFILE SLOTS MILLISECONDS");
+        eprintln!("bench-serve: expected PORT PIDFILE SLOTS MILLISECONDS [async]");
         return ExitCode::from(2);
     };
     let work = Duration::from_millis(work);
-    let master = Master::forked("bench", move |_| Hello { work })
+    let master = match is_async {
+        true => Master::asynchronous("bench", move |_| Hello { work }),
+        false => Master::forked("bench", move |_| Hello { work }),
+    };
+    let master = master
         .bind(Address::Tcp { host: Some("127.0.0.1".to_owned()), port })
         .pidfile(Pidfile { path: pidfile.into(), single_instance: true })
         .policy(|policy| {
