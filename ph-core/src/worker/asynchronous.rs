@@ -8,26 +8,25 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{self, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::unix::pipe;
-use tokio::task::{JoinError, JoinSet, LocalSet};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::boot::live;
 use super::class::Class;
 use super::serve::ACCEPT_PAUSE;
-use super::{Context, Listener, Peer, Result};
+use super::{Context, Error, Listener, Peer, Result};
 
 /// The life of a worker process of the class `async`: as of a [`Worker`](super::Worker), but the requests
 /// are tasks of a tokio runtime, as many at a time as
 /// [`worker_connections`](crate::Master::worker_connections) says.
 ///
-/// The runtime has one thread, the process's own: tasks need not be `Send`, and none runs beside another.
-/// Whatever blocks it holds up all of them, and the heartbeat.
-pub trait AsyncWorker {
+/// The runtime has one thread, the process's own. Whatever blocks it holds up all tasks, and the heartbeat.
+pub trait AsyncWorker: Send + Sync {
     /// First call: make what the process needs for itself.
     ///
     /// # Errors
@@ -60,7 +59,7 @@ pub trait AsyncWorker {
         &self,
         ctx: &Context,
         connection: Option<AsyncConnection>,
-    ) -> impl Future<Output = Result>;
+    ) -> impl Future<Output = Result> + Send;
 
     /// Last call, after the last request has finished.
     fn stop(&self, ctx: &Context) -> impl Future<Output = ()> {
@@ -191,19 +190,17 @@ impl<W: AsyncWorker + 'static, F: Fn(&Context) -> W> Class for AsyncClass<F> {
     fn live(&self, ctx: &Context, listeners: &[&Listener], on_booted: &mut dyn FnMut()) -> u8 {
         let boot = || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let tasks = LocalSet::new();
-            let heart = ctx.clone();
-            tasks.spawn_local(async move { keep_beating(&heart).await });
-            let worker = tasks.block_on(&runtime, async {
+            runtime.spawn(keep_beating(ctx.clone()));
+            let worker = runtime.block_on(async {
                 let mut worker = (self.0)(ctx);
                 worker.setup(ctx).await?;
                 worker.init_process(ctx).await.map(|()| worker)
             })?;
-            Ok((runtime, tasks, worker))
+            Ok((runtime, worker))
         };
-        live(ctx, boot, on_booted, |(runtime, tasks, worker)| {
-            let done = tasks.block_on(&runtime, async {
-                let worker = Rc::new(worker);
+        live(ctx, boot, on_booted, |(runtime, worker)| {
+            let worker = Arc::new(worker);
+            let done = runtime.block_on(async {
                 let done = serve(&worker, ctx, listeners).await;
                 worker.stop(ctx).await;
                 done
@@ -215,14 +212,14 @@ impl<W: AsyncWorker + 'static, F: Fn(&Context) -> W> Class for AsyncClass<F> {
     }
 }
 
-async fn keep_beating(ctx: &Context) {
+async fn keep_beating(ctx: Context) {
     while let Some(every) = ctx.own().beat_every {
         ctx.beat();
         tokio::time::sleep(every).await;
     }
 }
 
-async fn serve<W>(worker: &Rc<W>, ctx: &Context, listeners: &[&Listener]) -> Result
+async fn serve<W>(worker: &Arc<W>, ctx: &Context, listeners: &[&Listener]) -> Result
 where
     W: AsyncWorker + 'static,
 {
@@ -233,46 +230,60 @@ where
         }
         return Ok(());
     }
+    let most = ctx.worker_connections().clamp(1, Semaphore::MAX_PERMITS);
+    let places = Arc::new(Semaphore::new(most));
     let mut acceptor = Acceptor::new(listeners)?;
     let mut stopping = std::pin::pin!(ctx.stopping());
-    let mut tasks = JoinSet::new();
     while ctx.running() {
-        let has_room = tasks.len() < ctx.worker_connections();
-        tokio::select! {
+        let next = async {
+            let place = Arc::clone(&places).acquire_owned().await?;
+            Ok::<_, Error>((place, acceptor.accept().await?))
+        };
+        let next = tokio::select! {
             biased;
             () = &mut stopping => break,
-            Some(done) = tasks.join_next() => finished(ctx, done),
-            accepted = acceptor.accept(), if has_room => match accepted {
-                Ok(connection) => {
-                    tasks.spawn_local(handle(Rc::clone(worker), ctx.clone(), connection));
-                }
-                Err(error) => {
-                    tracing::warn!("accept failed, trying again: {error}");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            },
+            next = next => next,
+        };
+        match next {
+            Ok((place, connection)) => {
+                let task = handle(Arc::clone(worker), ctx.clone(), connection, place);
+                drop(tokio::spawn(task));
+            }
+            Err(error) => {
+                tracing::warn!("accept failed, trying again: {error}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
         }
     }
     drop(acceptor);
-    while let Some(done) = tasks.join_next().await {
-        finished(ctx, done);
-    }
+    let _all = places.acquire_many(u32::try_from(most).unwrap_or(u32::MAX)).await?;
     Ok(())
 }
 
-async fn handle<W: AsyncWorker>(worker: Rc<W>, ctx: Context, connection: AsyncConnection) {
+async fn handle<W: AsyncWorker>(
+    worker: Arc<W>,
+    ctx: Context,
+    connection: AsyncConnection,
+    place: OwnedSemaphorePermit,
+) {
+    let _place = place;
+    let ctx = Counted(ctx);
     let peer = connection.peer();
-    if let Err(error) = worker.handle_request(&ctx, Some(connection)).await {
+    if let Err(error) = worker.handle_request(&ctx.0, Some(connection)).await {
         tracing::error!("a request of {peer} failed: {error}");
     }
 }
 
-/// A task has ended. Its panic was logged when it came.
-fn finished(ctx: &Context, done: std::result::Result<(), JoinError>) {
-    if done.is_err_and(|error| error.is_panic()) {
-        ctx.count_panic();
+/// A request, which is counted however it ends. The runtime catches its panic, and the hook has logged it.
+struct Counted(Context);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.count_panic();
+        }
+        self.0.count_request();
     }
-    ctx.count_request();
 }
 
 /// Takes connections from all listeners, from each in its turn.

@@ -32,8 +32,11 @@ fn run_jobs(ctx: &Context, handle: Handle<'_>) -> Result {
     Ok(())
 }
 
-/// Takes connections while there are any, one system call each, and sleeps only when there are
-/// none. Idle workers sleep on the listeners exclusively: a connection wakes one of them.
+/// One wait in so many is left out, to see whether there is a crowd.
+const LOOK_EVERY: u32 = 8;
+
+/// Waits for a connection and takes it, by two system calls; in a crowd, where the next one is there
+/// already, by one. Idle workers wait on the listeners exclusively: a connection wakes one of them.
 fn take_connections(ctx: &Context, listeners: &[&Listener], handle: Handle<'_>) -> Result {
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
     for listener in listeners {
@@ -44,10 +47,22 @@ fn take_connections(ctx: &Context, listeners: &[&Listener], handle: Handle<'_>) 
     let timeout =
         ctx.own().beat_every.map(clock::millis).and_then(|ms| EpollTimeout::try_from(ms).ok());
     let timeout = timeout.unwrap_or(EpollTimeout::NONE);
-    let mut next = 0;
+    let (mut next, mut turn, mut is_crowd) = (0, 0_u32, false);
     while ctx.running() {
+        let looks_at_once = is_crowd || turn.is_multiple_of(LOOK_EVERY);
+        if !looks_at_once {
+            ctx.rest();
+            // Interrupted or not: whatever is there is found by the next look.
+            let _ = epoll.wait(&mut [EpollEvent::empty()], timeout);
+            if !ctx.running() {
+                break;
+            }
+        }
+        turn = turn.wrapping_add(1);
+        is_crowd = false;
         match accept_one(listeners, &mut next) {
             Ok(Some(connection)) => {
+                is_crowd = looks_at_once;
                 let peer = connection.peer();
                 match caught(|| handle(ctx, Some(connection))) {
                     Some(Ok(())) => {}
@@ -56,11 +71,7 @@ fn take_connections(ctx: &Context, listeners: &[&Listener], handle: Handle<'_>) 
                 }
                 ctx.count_request();
             }
-            Ok(None) => {
-                ctx.rest();
-                // Interrupted or not: whatever is there is found by the next look.
-                let _ = epoll.wait(&mut [EpollEvent::empty()], timeout);
-            }
+            Ok(None) => {}
             Err(error) => {
                 tracing::warn!("accept failed, trying again: {error}");
                 ctx.sleep(ACCEPT_PAUSE);
