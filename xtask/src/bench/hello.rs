@@ -18,7 +18,7 @@ use super::subject::Programs;
 use super::table::{Goal, Row, Table};
 
 /// Requests under way at a time.
-const CLIENTS: usize = 16;
+const CLIENTS: usize = 64;
 
 /// How long a request or a start may take before the bench gives up.
 const PATIENCE: Duration = Duration::from_secs(10);
