@@ -31,6 +31,10 @@ pub struct Service {
     pub reloads: Reloads,
     /// What became of log lines, if that is known.
     pub log: Option<LogCounts>,
+    /// What the service was made from, if the program has said it
+    /// ([`Master::made_from`](crate::Master::made_from)).
+    #[serde(default)]
+    pub made_from: Option<String>,
 }
 
 /// Where a master is in its life.

@@ -37,6 +37,8 @@ pub(super) struct Settings {
     /// What makes forked workers; commands have none.
     pub(super) factory: Option<Factory>,
     pub(super) pidfile: Option<Pidfile>,
+    /// Which of several masters of the service it has to be.
+    pub(super) instance: Option<u32>,
     pub(super) control: Option<ControlSocket>,
     pub(super) helpers: Vec<Helper>,
     pub(super) logging: Arc<dyn Logging>,
@@ -49,6 +51,8 @@ pub(super) struct Settings {
     pub(super) boot: Option<(BootReporter, Option<Duration>)>,
     /// What a successor is told beside the command line.
     pub(super) successors_note: Option<String>,
+    /// What the service was made from.
+    pub(super) made_from: Option<String>,
 }
 
 /// A master that has not started yet: a service's name, its workers, and the policy.
@@ -104,6 +108,7 @@ impl Master {
             spec,
             factory,
             pidfile: None,
+            instance: None,
             control: None,
             helpers: Vec::new(),
             logging: Arc::new(NoLogging),
@@ -113,6 +118,7 @@ impl Master {
             hooks: Rc::new(NoHooks),
             boot: None,
             successors_note: None,
+            made_from: None,
         })
     }
 
@@ -160,6 +166,13 @@ impl Master {
     /// Writes the master's pid to a file and locks the file beside it.
     pub fn pidfile(mut self, pidfile: Pidfile) -> Self {
         self.0.pidfile = Some(pidfile);
+        self
+    }
+
+    /// Which of several masters of the service this is, from 1: the place of one that has ended, say. Without
+    /// this it takes the lowest place that is free. If that place is taken, it does not run.
+    pub fn instance(mut self, instance: u32) -> Self {
+        self.0.instance = Some(instance);
         self
     }
 
@@ -295,6 +308,13 @@ impl Master {
     /// which of several services it is to run ([`note_of_predecessor`](crate::note_of_predecessor)).
     pub fn note_for_successor(mut self, note: impl Into<String>) -> Self {
         self.0.successors_note = Some(note.into());
+        self
+    }
+
+    /// What the service was made from, such as a file and a section of it: part of its status, so that whoever
+    /// finds a master can tell whose it is. No more than some thousand bytes.
+    pub fn made_from(mut self, source: impl Into<String>) -> Self {
+        self.0.made_from = Some(source.into());
         self
     }
 

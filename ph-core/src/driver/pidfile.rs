@@ -56,31 +56,36 @@ impl Pidfile {
     pub(super) fn claim(&self) -> Result<HeldPidfile, RunError> {
         let last = if self.single_instance { 1 } else { MAX_INSTANCES };
         for instance in 1..=last {
-            let lock_path = self.path_of(instance, "lock");
-            match Lock::acquire(&lock_path) {
-                Ok(lock) => {
-                    let path = self.file_of(instance);
-                    let held =
-                        HeldPidfile { lock, path, instance, is_written: false, is_shared: false };
-                    return match see_replaceable(&held.path) {
-                        Ok(()) => Ok(held),
-                        Err(source) => {
-                            let path = held.path.clone();
-                            Err(RunError::File { what: "pidfile", path, source })
-                        }
-                    };
-                }
-                Err(LockError::Held(_)) if !self.single_instance => {}
-                Err(LockError::Held(held)) => {
-                    let holder = held.holder();
-                    return Err(RunError::AlreadyRunning { lock: lock_path, holder });
-                }
-                Err(LockError::Io(source)) => {
-                    return Err(RunError::File { what: "lock", path: lock_path, source });
-                }
+            match self.claim_instance(instance) {
+                Err(RunError::AlreadyRunning { .. }) if !self.single_instance => {}
+                claimed => return claimed,
             }
         }
         Err(RunError::AlreadyRunning { lock: self.path_of(last, "lock"), holder: None })
+    }
+
+    /// The same for this instance and no other.
+    pub(super) fn claim_instance(&self, instance: u32) -> Result<HeldPidfile, RunError> {
+        let lock_path = self.path_of(instance, "lock");
+        let lock = match Lock::acquire(&lock_path) {
+            Ok(lock) => lock,
+            Err(LockError::Held(held)) => {
+                let holder = held.holder();
+                return Err(RunError::AlreadyRunning { lock: lock_path, holder });
+            }
+            Err(LockError::Io(source)) => {
+                return Err(RunError::File { what: "lock", path: lock_path, source });
+            }
+        };
+        let path = self.file_of(instance);
+        let held = HeldPidfile { lock, path, instance, is_written: false, is_shared: false };
+        match see_replaceable(&held.path) {
+            Ok(()) => Ok(held),
+            Err(source) => {
+                let path = held.path.clone();
+                Err(RunError::File { what: "pidfile", path, source })
+            }
+        }
     }
 
     /// The lock file that decides whether another master runs. Services whose pidfiles have the same one

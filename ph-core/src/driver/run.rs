@@ -80,9 +80,10 @@ impl Settings {
         // Before the lock, so that its clients are let go after that: what they asked for is true then.
         let mut control = control::Server::default();
         let mut predecessor = Predecessor::find()?;
-        let claim = |pidfile: &Pidfile| match &mut predecessor {
-            Some(predecessor) => predecessor.claim(pidfile),
-            None => pidfile.claim(),
+        let claim = |pidfile: &Pidfile| match (&mut predecessor, self.instance) {
+            (Some(predecessor), _) => predecessor.claim(pidfile),
+            (None, Some(instance)) => pidfile.claim_instance(instance),
+            (None, None) => pidfile.claim(),
         };
         let pidfile = self.pidfile.as_ref().map(claim).transpose()?.map(RefCell::new);
         let existing = predecessor.as_ref().map(Predecessor::listeners).unwrap_or_default();

@@ -25,6 +25,7 @@ fn service(report: &Report) -> Value {
             "listeners": [],
             "reloads": null,
             "log": null,
+            "made_from": null,
         }),
     };
     object["name"] = report.name.as_str().into();

@@ -292,6 +292,7 @@ mod tests {
             listeners: vec!["tcp://0.0.0.0:8000".to_owned()],
             reloads: ph_core::control::Reloads::default(),
             log: None,
+            made_from: None,
         };
         let row = |worker, cpu, mem| Row { worker, cpu_percent: cpu, rss_bytes: mem };
         Report {

@@ -47,6 +47,7 @@ impl Driver<'_> {
             listeners: self.eras.current().listeners.shown().map(str::to_owned).collect(),
             reloads: self.history.reloads,
             log: None,
+            made_from: self.settings.made_from.clone(),
         }
     }
 

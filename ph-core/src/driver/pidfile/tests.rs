@@ -32,6 +32,17 @@ fn instances_take_the_lowest_free_number() {
 }
 
 #[test]
+fn an_instance_takes_its_own_number_or_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let pidfile = pidfile(folder.path(), false);
+    let third = pidfile.claim_instance(3).unwrap();
+    assert_eq!(third.instance, 3);
+    assert!(matches!(pidfile.claim_instance(3), Err(RunError::AlreadyRunning { .. })));
+    drop(third);
+    assert_eq!(pidfile.claim().unwrap().instance, 1);
+}
+
+#[test]
 fn no_two_pidfiles_share_a_lock_and_none_is_its_own() {
     let lock = |path: &str| Pidfile { path: path.into(), single_instance: true };
     assert_eq!(lock("/run/web.pid").path_of(1, "lock"), Path::new("/run/web.lock"));
