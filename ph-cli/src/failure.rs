@@ -23,6 +23,8 @@ pub(crate) struct Failure {
     remedy: Option<Box<str>>,
     /// What the configuration reports, in its own form, which says all of the above.
     report: Option<Box<str>>,
+    /// The same, one by one.
+    problems: Box<[Problem]>,
 }
 
 /// The value, or the file, that is to blame.
@@ -42,6 +44,7 @@ impl Failure {
             spot: None,
             remedy: None,
             report: None,
+            problems: Box::default(),
         }
     }
 
@@ -50,19 +53,25 @@ impl Failure {
         Self { report: Some(report.to_string().into()), ..Self::new(code, "") }
     }
 
+    /// The same, with each problem for programs.
+    fn errors(code: Exit, errors: &ConfigErrors) -> Self {
+        Self { problems: errors.0.clone().into(), ..Self::report(code, errors) }
+    }
+
     /// There is no such section, which has a code of its own; having to choose one is bad
     /// configuration.
     pub(crate) fn no_section(errors: &ConfigErrors, wanted: Option<&str>) -> Self {
         let is_missing = errors.0.iter().any(|it| matches!(it.origin, Place::Section(_)));
         let is_missing = is_missing && wanted.is_some();
-        Self::report(if is_missing { Exit::NoSection } else { Exit::Config }, errors)
+        Self::errors(if is_missing { Exit::NoSection } else { Exit::Config }, errors)
     }
 
     /// A finding of the configuration.
     pub(crate) fn of_problem(problem: &Problem) -> Self {
         let failure = Self::new(Exit::Config, &problem.message).remedy(&problem.mend);
         let failure = failure.placed(problem.origin.clone(), problem.key.as_deref());
-        Self { report: Some(problem.to_string().into()), ..failure }
+        let problems = Box::new([problem.clone()]);
+        Self { report: Some(problem.to_string().into()), problems, ..failure }
     }
 
     /// The same with another code.
@@ -142,7 +151,7 @@ impl Failure {
     /// set, the remedy, what the configuration reports.
     pub(crate) fn told(code: Exit, why: String, parts: [Option<String>; 4]) -> Self {
         let [attempt, set_by, remedy, report] = parts.map(|part| part.map(Box::from));
-        Self { code, attempt, why, set_by, spot: None, remedy, report }
+        Self { code, attempt, why, set_by, spot: None, remedy, report, problems: Box::default() }
     }
 
     /// The same for programs.
@@ -152,13 +161,25 @@ impl Failure {
             (None, Some(attempt)) => format!("{attempt}: {}", self.why),
             (None, None) => self.why.clone(),
         };
+        let problems: Vec<_> = self.problems.iter().map(of_problem).collect();
+        // What is to be mended first.
+        let first = |part: &str| problems.first().map(|problem| problem[part].clone());
+        let or_first = |own: &Option<Box<str>>, part: &str| match own {
+            Some(own) => Some(own.to_string().into()),
+            None => first(part),
+        };
+        let (file, line) = self.place().map_or((None, None), file_and_line);
         serde_json::json!({
             "schema": SCHEMA,
             "error": {
                 "code": self.code.code(),
                 "message": message,
-                "origin": self.set_by,
-                "remedy": self.remedy,
+                "origin": or_first(&self.set_by, "origin"),
+                "key": self.key().map(Into::into).or_else(|| first("key")),
+                "file": file.map(Into::into).or_else(|| first("file")),
+                "line": line.map(Into::into).or_else(|| first("line")),
+                "remedy": or_first(&self.remedy, "remedy"),
+                "problems": problems,
             },
         })
     }
@@ -166,6 +187,35 @@ impl Failure {
     /// Writes it to stderr. If that is closed, there is nobody to tell.
     pub(crate) fn print(&self, program: &str) {
         let _ = writeln!(std::io::stderr(), "{program}: {self}");
+    }
+}
+
+/// One finding of the configuration for programs.
+fn of_problem(problem: &Problem) -> serde_json::Value {
+    let (file, line) = file_and_line(&problem.origin);
+    serde_json::json!({
+        "section": problem.section,
+        "key": problem.key,
+        "file": file,
+        "line": line,
+        "origin": problem.origin.to_string(),
+        "message": problem.message,
+        "remedy": problem.mend,
+    })
+}
+
+/// The file of a place, and its line there.
+pub(crate) fn file_and_line(place: &Place) -> (Option<String>, Option<usize>) {
+    match place {
+        Place::Value(Origin::File { path, line }) => {
+            (Some(path.to_string_lossy().into_owned()), Some(*line))
+        }
+        Place::File(path) | Place::Section(path) => {
+            (Some(path.to_string_lossy().into_owned()), None)
+        }
+        Place::Value(Origin::Default | Origin::Variable(_) | Origin::Flag(_)) | Place::Request => {
+            (None, None)
+        }
     }
 }
 
@@ -195,6 +245,6 @@ impl fmt::Display for Failure {
 impl From<ConfigErrors> for Failure {
     /// The report as it is: its lines are escaped one by one.
     fn from(errors: ConfigErrors) -> Self {
-        Self::report(Exit::Config, &errors)
+        Self::errors(Exit::Config, &errors)
     }
 }

@@ -164,3 +164,27 @@ fn a_variable_that_wins_is_told_of_even_if_it_is_bad() {
     assert_eq!(code, 6, "{stderr}");
     assert_eq!(ask(&stage, b"[web]\n", &["config", "unset", "nice"]).0, 1);
 }
+
+/// Whatever people read of what is wrong, programs get one by one.
+#[test]
+fn programs_are_told_each_problem() {
+    let stage = ph();
+    let text = b"[DEFAULT]\numask = 9\n[web]\nwhat is this\nnice = high\n";
+    for verb in ["start", "restart", "rotate"] {
+        let (code, stdout, stderr) = ask(&stage, text, &[verb, "--json"]);
+        assert_eq!((code, stderr.as_str()), (6, ""));
+        let json: serde_json::Value = serde_json::from_str(&stdout).expect("JSON");
+        let problems = json["error"]["problems"].as_array().expect("a list");
+        let places: Vec<_> =
+            problems.iter().map(|it| format!("{} {}", it["line"], it["key"])).collect();
+        assert_eq!(places, ["2 \"umask\"", "4 null", "5 \"nice\""], "{json}");
+        for problem in problems {
+            assert_eq!(problem["file"], "config.ini", "{json}");
+            let is_told = |part| problem[part].as_str().is_some_and(|text| !text.is_empty());
+            assert!(["message", "remedy", "origin"].into_iter().all(is_told), "{json}");
+        }
+        for part in ["origin", "remedy", "key", "file", "line"] {
+            assert_eq!(json["error"][part], problems[0][part], "{json}");
+        }
+    }
+}

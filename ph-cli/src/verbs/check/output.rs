@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use ph_config::{Escaped, LogTarget, Origin, Place};
+use ph_config::{Escaped, LogTarget};
 use ph_core::{Command, Running};
 use serde::Serialize;
 
 use super::{Checked, Finding, shown};
-use crate::failure::Failure;
+use crate::failure::{Failure, file_and_line};
 use crate::output::{self, SCHEMA};
 use crate::wire::Service;
 
@@ -108,18 +108,12 @@ impl<'a> Entry<'a> {
         let failure = &finding.failure;
         let sections = finding.sections.iter().map(|number| checked[*number].name.as_str());
         let sections: Vec<_> = sections.collect();
-        let (file, line) = match failure.place() {
-            Some(Place::Value(Origin::File { path, line })) => (Some(path), Some(*line)),
-            Some(Place::File(path) | Place::Section(path)) => (Some(path), None),
-            Some(Place::Value(Origin::Default | Origin::Variable(_) | Origin::Flag(_)))
-            | Some(Place::Request)
-            | None => (None, None),
-        };
+        let (file, line) = failure.place().map_or((None, None), file_and_line);
         Self {
             section: sections.first().copied(),
             sections,
             key: failure.key(),
-            file: file.map(|path| path.to_string_lossy().into_owned()),
+            file,
             line,
             origin: failure.origin(),
             message: failure.why(),
