@@ -16,8 +16,8 @@ mod control;
 mod logs;
 mod start;
 
-pub(crate) use control::{Change, ReachArgs, Reload, Scale, Status, Stop, Upgrade};
-pub(crate) use logs::{Lines, Logs, Reopen, Rotate};
+pub(crate) use control::{Change, ReachArgs, Reload, Reopen, Scale, Status, Stop, Upgrade};
+pub(crate) use logs::{Lines, Logs, Rotate};
 pub(crate) use start::{Bare, Start, WaitArgs};
 
 /// Keeps N workers of a program alive.

@@ -6,6 +6,7 @@
 mod follow;
 mod signal;
 mod target;
+mod tell;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,7 @@ use crate::wire;
 
 pub(crate) use follow::{Answer, Follow, follow, refusal};
 pub(crate) use target::Target;
+pub(crate) use tell::{Order, Told, stop_waves};
 
 /// A service that somebody asks about.
 #[derive(Debug)]
@@ -33,6 +35,8 @@ pub(crate) struct Service {
     pub(crate) config: Option<PathBuf>,
     /// How long its workers have to stop, if that is known.
     pub(crate) graceful_timeout: Option<Duration>,
+    /// The services that it needs while it runs.
+    pub(crate) depends_on: Vec<String>,
     pidfile: Option<Pidfile>,
     socket: Option<ControlSocket>,
     /// What of it is meant.
@@ -54,15 +58,7 @@ pub(crate) fn services(
     reach: &ReachArgs,
     source: &SourceArgs,
 ) -> Result<Vec<Service>, Failure> {
-    let named = targets.iter().chain(&reach.sections);
-    let mut targets: Vec<Target> = Vec::new();
-    for text in named {
-        let target = text.parse()?;
-        // Whoever is named twice is meant once.
-        if !targets.contains(&target) {
-            targets.push(target);
-        }
-    }
+    let targets = Target::all(targets.iter().chain(&reach.sections))?;
     if reach.socket.is_some() || reach.pidfile.is_some() {
         return Ok(vec![Service::by_path(reach, targets.into_iter().next())]);
     }
@@ -84,11 +80,14 @@ pub(crate) fn services(
 
 impl Service {
     fn of(settings: &Settings, target: Target, config: Option<&Path>) -> Self {
+        // Several may run from a time when that was allowed.
+        let pidfile = Pidfile { single_instance: false, ..wire::pidfile(settings) };
         Self {
             name: settings.name().to_owned(),
             config: config.map(Path::to_owned),
             graceful_timeout: Some(settings.graceful_timeout),
-            pidfile: Some(wire::pidfile(settings)),
+            depends_on: settings.depends_on.clone(),
+            pidfile: Some(pidfile),
             socket: wire::control::place(settings),
             target,
         }
@@ -104,6 +103,7 @@ impl Service {
             name,
             config: None,
             graceful_timeout: None,
+            depends_on: Vec::new(),
             pidfile: pidfile.map(|path| Pidfile { path, single_instance: false }),
             socket: Some(ControlSocket { path: reach.socket.clone(), allow: Vec::new() }),
         }

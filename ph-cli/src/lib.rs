@@ -175,7 +175,7 @@ impl App {
             Verb::Check(check) => verbs::check::check(self, &check),
             Verb::Logs(logs) => verbs::logs::logs(&logs),
             Verb::Rotate(rotate) => verbs::rotate::rotate(&rotate),
-            Verb::Reopen(reopen) => verbs::reopen::reopen(&reopen),
+            Verb::Reopen(reopen) => verbs::tell::reopen(&reopen),
         }
     }
 }

@@ -135,6 +135,28 @@ pub(crate) struct Upgrade {
     pub(crate) json: bool,
 }
 
+#[derive(Debug, Args)]
+#[command(after_help = REOPEN_HELP)]
+pub(crate) struct Reopen {
+    /// NAME or NAME@INSTANCE [default: all sections]
+    #[arg(value_name = "TARGET")]
+    pub(crate) targets: Vec<String>,
+
+    #[command(flatten)]
+    pub(crate) reach: ReachArgs,
+
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+
+    /// Return as soon as the master knows
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+
+    /// Print JSON alone
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// How a master is reached, and how long that may take.
 #[derive(Debug, Args)]
 pub(crate) struct ReachArgs {
@@ -214,6 +236,13 @@ takes over once they are ready. Whatever goes wrong before that leaves the old o
 Exit codes: 0 the new master has taken over, 1 not possible, 2 usage, 4 not permitted, 5 no such
 section, 6 configuration missing or bad, 7 no master runs, 151 the old one stayed, 152 timed out: the
 master goes on with it.";
+
+const REOPEN_HELP: &str = "\
+For logs that are renamed by others, such as logrotate. Those that ph rotates need no reopening.
+A master whose control socket is off, or gone, is sent USR1.
+
+Exit codes: 0 opened again, 1 not possible, 2 usage, 4 not permitted, 5 no such section,
+6 configuration missing or bad, 7 no master runs, 152 timed out: the master goes on with it.";
 
 #[cfg(test)]
 mod tests {

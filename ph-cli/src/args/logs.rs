@@ -62,20 +62,6 @@ pub(crate) struct Rotate {
     pub(crate) json: bool,
 }
 
-#[derive(Debug, Args)]
-#[command(after_help = REOPEN_HELP)]
-pub(crate) struct Reopen {
-    #[command(flatten)]
-    pub(crate) section: SectionArgs,
-
-    #[command(flatten)]
-    pub(crate) source: SourceArgs,
-
-    /// Print JSON alone
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
 /// How many lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lines {
@@ -108,9 +94,3 @@ Those who write to the log follow by themselves. Old backups are deleted as at a
 
 Exit codes: 0 rotated, or empty; 1 failed, 2 usage, 4 not permitted, 5 no such section,
 6 configuration missing or bad, or the log is no file.";
-
-const REOPEN_HELP: &str = "\
-For logs that are renamed by others, such as logrotate. Those that ph rotates need no reopening.
-
-Exit codes: 0 told, 1 failed, 2 usage, 4 not permitted, 5 no such section, 6 configuration
-missing or bad, 7 no master runs.";

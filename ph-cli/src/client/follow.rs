@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::output;
 
 /// What takes no longer than this needs no progress.
-const AT_ONCE: Duration = Duration::from_millis(500);
+pub(super) const AT_ONCE: Duration = Duration::from_millis(500);
 
 /// So many lines are kept back at most before they are told.
 const KEPT: usize = 16;
@@ -22,14 +22,28 @@ const KEPT: usize = 16;
 pub(crate) struct Answer {
     pub(crate) code: Exit,
     pub(crate) text: String,
-    /// Workers that had to be killed.
+    /// Whether it was waited for.
+    pub(crate) is_final: bool,
+    /// Workers that became ready meanwhile.
+    pub(crate) ready: Vec<Event>,
+    /// Workers that had to be killed. Progress does not tell of them: what came of it does.
     pub(crate) killed: Vec<Event>,
 }
 
 impl Answer {
+    pub(super) fn new(code: Exit, text: String) -> Self {
+        let (ready, killed) = (Vec::new(), Vec::new());
+        Self { code, text, is_final: true, ready, killed }
+    }
+
     /// It was heard, and that is all.
-    pub(crate) fn not_waited_for() -> Self {
-        Self { code: Exit::Ok, text: "told; not waited for".to_owned(), killed: Vec::new() }
+    pub(super) fn not_waited_for() -> Self {
+        Self { is_final: false, ..Self::new(Exit::Ok, "told; not waited for".to_owned()) }
+    }
+
+    /// It was sent a signal, which nobody answers.
+    pub(super) fn by_signal(why: &str) -> Self {
+        Self { is_final: false, ..Self::new(Exit::Ok, format!("told by a signal: {why}")) }
     }
 }
 
@@ -49,29 +63,20 @@ pub(crate) fn follow(
     verb: &str,
     how: Follow,
 ) -> Result<Answer, Failure> {
-    let mut killed = Vec::new();
-    let mut kept: Option<Vec<String>> = Some(Vec::new());
     let failed = |code, why: &str| Failure::new(code, why).attempt(service.attempt(verb));
+    let mut heard = Heard::new(service.name_of(master.instance), how);
     loop {
         // Events that come quickly one after the other are progress, too.
-        let reply = match &kept {
+        let reply = match &heard.kept {
             Some(lines) if lines.len() < KEPT => client.next(Some(AT_ONCE)),
             Some(_) => Err(io::ErrorKind::TimedOut.into()),
             None => client.next(None),
         };
-        match reply {
+        let failure = match reply {
+            Ok(Some(Reply::Event(_))) if how.no_wait => return Ok(Answer::not_waited_for()),
             Ok(Some(Reply::Event(event))) => {
-                if how.no_wait {
-                    return Ok(Answer::not_waited_for());
-                }
-                let line = format!("{}: {}", service.name_of(master.instance), event.text);
-                match &mut kept {
-                    Some(kept) => kept.push(line),
-                    None => tell(how, &line),
-                }
-                if event.kind == EventKind::Killed {
-                    killed.push(event);
-                }
+                heard.add(event);
+                continue;
             }
             Ok(Some(Reply::Done(done))) => {
                 let code = match done.code {
@@ -80,31 +85,77 @@ pub(crate) fn follow(
                     6 => Exit::Config,
                     code => Exit::Code(code),
                 };
-                return Ok(Answer { code, text: done.text, killed });
+                return Ok(heard.into_answer(code, done.text));
             }
-            Ok(Some(Reply::Error(why))) => return Err(failed(refusal(&why), &why)),
-            Ok(Some(Reply::Service(_) | Reply::Workers(_))) => {}
+            Ok(Some(Reply::Service(_) | Reply::Workers(_))) => continue,
+            Ok(Some(Reply::Error(why))) => failed(refusal(&why), &why),
             Ok(None) if service.still_runs(master) => {
-                return Err(failed(Exit::Failed, "the master has closed the connection"));
+                failed(Exit::Failed, "the master has closed the connection")
             }
-            Ok(None) => {
-                let text = "the master has ended".to_owned();
-                return Ok(Answer { code: Exit::Ok, text, killed });
-            }
+            Ok(None) => return Ok(heard.into_answer(Exit::Ok, "the master has ended".to_owned())),
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                if let Some(kept) = kept.take() {
-                    kept.iter().for_each(|line| tell(how, line));
+                heard.tell_kept();
+                if !client.is_late() {
+                    continue;
                 }
-                if client.is_late() {
-                    let why =
-                        "it takes longer than was to be waited for; the master goes on with it";
-                    return Err(
-                        failed(Exit::TimedOut, why).remedy(format!("ph status {}", service.name))
-                    );
-                }
+                let why = "it takes longer than was to be waited for; the master goes on with it";
+                failed(Exit::TimedOut, why).remedy(format!("ph status {}", service.name))
             }
-            Err(error) => return Err(failed(Exit::Failed, &error.to_string())),
+            Err(error) => failed(Exit::Failed, &error.to_string()),
+        };
+        heard.tell_killed();
+        return Err(failure);
+    }
+}
+
+/// What was heard so far.
+struct Heard {
+    name: String,
+    how: Follow,
+    /// Lines that are told only if it takes longer.
+    kept: Option<Vec<String>>,
+    ready: Vec<Event>,
+    killed: Vec<Event>,
+}
+
+impl Heard {
+    fn new(name: String, how: Follow) -> Self {
+        let (ready, killed) = (Vec::new(), Vec::new());
+        Self { name, how, kept: Some(Vec::new()), ready, killed }
+    }
+
+    fn add(&mut self, event: Event) {
+        if event.kind == EventKind::Killed {
+            return self.killed.push(event);
         }
+        let is_its_end = |killed: &Event| killed.pid.is_some() && killed.pid == event.pid;
+        if event.kind == EventKind::Exited && self.killed.iter().any(is_its_end) {
+            return;
+        }
+        let line = format!("{}: {}", self.name, event.text);
+        match &mut self.kept {
+            Some(kept) => kept.push(line),
+            None => tell(self.how, &line),
+        }
+        if event.kind == EventKind::Ready {
+            self.ready.push(event);
+        }
+    }
+
+    fn tell_kept(&mut self) {
+        if let Some(kept) = self.kept.take() {
+            kept.iter().for_each(|line| tell(self.how, line));
+        }
+    }
+
+    /// Where no answer names them.
+    fn tell_killed(&self) {
+        let lines = self.killed.iter().map(|event| format!("{}: {}", self.name, event.text));
+        lines.for_each(|line| tell(self.how, &line));
+    }
+
+    fn into_answer(self, code: Exit, text: String) -> Answer {
+        Answer { ready: self.ready, killed: self.killed, ..Answer::new(code, text) }
     }
 }
 

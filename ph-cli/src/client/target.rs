@@ -14,6 +14,26 @@ pub(crate) struct Target {
 }
 
 impl Target {
+    /// What these words mean, each thing once: whatever is part of another target is left out.
+    pub(crate) fn all<'a>(words: impl Iterator<Item = &'a String>) -> Result<Vec<Self>, Failure> {
+        let all: Vec<Self> = words.map(|word| word.parse()).collect::<Result<_, _>>()?;
+        let is_told = |(place, target): &(usize, &Self)| {
+            let others = all.iter().enumerate().filter(|(other, _)| other != place);
+            let mut wider = others.filter(|(_, other)| other.covers(target));
+            // Of two that are the same the first stays.
+            wider.any(|(other, wide)| other < *place || !target.covers(wide))
+        };
+        Ok(all.iter().enumerate().filter(|it| !is_told(it)).map(|(_, it)| it.clone()).collect())
+    }
+
+    /// Whether all that another target means is meant by this one.
+    fn covers(&self, other: &Self) -> bool {
+        let is_in = |part: Option<u32>, of: Option<u32>| of.is_none() || part == of;
+        self.name == other.name
+            && is_in(other.instance, self.instance)
+            && is_in(other.slot, self.slot)
+    }
+
     /// All of a service.
     pub(crate) fn of(name: &str) -> Self {
         Self { name: name.to_owned(), instance: None, slot: None }
@@ -59,6 +79,14 @@ mod tests {
     fn targets() {
         let read =
             |text: &str| text.parse::<Target>().ok().map(|it| (it.name, it.instance, it.slot));
+        let all = |words: &[&str]| {
+            let words: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
+            let all = Target::all(words.iter()).expect("targets");
+            all.into_iter().map(|it| (it.name, it.instance, it.slot)).collect::<Vec<_>>()
+        };
+        let web = |instance, slot| ("web".to_owned(), instance, slot);
+        assert_eq!(all(&["web@2", "web", "web#1", "web"]), [web(None, None)]);
+        assert_eq!(all(&["web@2", "web@1", "web@2"]), [web(Some(2), None), web(Some(1), None)]);
         assert_eq!(read("web"), Some(("web".to_owned(), None, None)));
         assert_eq!(read("web@2"), Some(("web".to_owned(), Some(2), None)));
         assert_eq!(read("web#0"), Some(("web".to_owned(), None, Some(0))));

@@ -5,7 +5,6 @@ pub(crate) mod config;
 pub(crate) mod init;
 pub(crate) mod logs;
 pub(crate) mod probe;
-pub(crate) mod reopen;
 pub(crate) mod rotate;
 pub(crate) mod run;
 pub(crate) mod scale;

@@ -4,13 +4,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use ph_core::control::Request;
-use serde_json::json;
 
+use super::tell;
 use crate::args::{Change, Scale};
-use crate::client::{self, Follow};
+use crate::client::{self, Follow, Told};
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::output::{self, SCHEMA};
 
 /// How long is waited, unless `--timeout` says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -38,25 +37,16 @@ pub(crate) fn scale(args: &Scale) -> Result<ExitCode, Failure> {
     let mut client = client.within(Some(args.reach.timeout.unwrap_or(TIMEOUT)));
     let how = Follow { no_wait: args.no_wait, is_told: !args.json };
     let answer = client::follow(service, &master, &mut client, "scale", how)?;
-    let name = service.name_of(master.instance);
-    match args.json {
-        true => output::print_json(&json!({
-            "schema": SCHEMA,
-            "services": [{
-                "name": service.name,
-                "instance": master.instance,
-                "master_pid": master.pid,
-                "code": answer.code.code(),
-                "text": answer.text,
-            }],
-        }))?,
-        false if answer.code == Exit::Ok => {
-            output::print_escaped(&format!("{name}: {}", answer.text))?;
-        }
-        false => {
-            let failure = Failure::new(answer.code, answer.text);
-            return Err(failure.attempt(format!("cannot scale {name}")));
-        }
+    if args.json {
+        let code = answer.code;
+        tell::print_json(&[Told { service, master, answer: Ok(answer) }], &[])?;
+        return Ok(code.into());
     }
-    Ok(answer.code.into())
+    if answer.code != Exit::Ok {
+        let name = service.name_of(master.instance);
+        let failure = Failure::new(answer.code, answer.text);
+        return Err(failure.attempt(format!("cannot scale {name}")));
+    }
+    tell::print(service, &master, &answer)?;
+    Ok(Exit::Ok.into())
 }

@@ -1,13 +1,14 @@
-//! `stop`, `reload` and `upgrade`: masters are told something, and whoever asked learns what came of it.
+//! `stop`, `reload`, `upgrade` and `reopen`: masters are told something, and whoever asked learns what came
+//! of it.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
-use ph_core::control::{Client, Request};
+use ph_core::control::{Event, Request};
 use serde_json::{Value, json};
 
-use crate::args::{ReachArgs, Reload, SourceArgs, Stop, Upgrade};
-use crate::client::{self, Answer, Follow, Master, Service};
+use crate::args::{ReachArgs, Reload, Reopen, SourceArgs, Stop, Upgrade};
+use crate::client::{self, Answer, Follow, Master, Order, Service, Told};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{self, SCHEMA};
@@ -21,182 +22,174 @@ const UNKNOWN_GRACE: Duration = Duration::from_secs(120);
 /// longer than this only if many workers boot one after the other.
 const LONGEST_ROLL: Duration = Duration::from_secs(600);
 
-/// A master that was told.
-struct Told<'a> {
-    service: &'a Service,
-    master: Master,
-    how: By,
-    limit: Duration,
-}
+/// How long a master may take to open its logs again.
+const LONGEST_REOPEN: Duration = Duration::from_secs(60);
 
-/// How it was told.
-enum By {
-    Socket(Client),
-    /// Why not on its socket.
-    Signal(String),
-}
-
-/// What is told, and to whom.
-struct Order<'a> {
+/// Who is told, and how.
+struct Call<'a> {
     verb: &'a str,
-    request: Request,
     targets: &'a [String],
     reach: &'a ReachArgs,
     source: &'a SourceArgs,
     no_wait: bool,
     json: bool,
-    /// How long may be waited for the answer, unless `--timeout` says otherwise.
-    limit: fn(&Service) -> Duration,
 }
 
-/// Stops services.
+/// Stops services: first those that depend on others.
 pub(crate) fn stop(args: &Stop) -> Result<ExitCode, Failure> {
     let Stop { targets, now, reach, source, no_wait, json } = args;
-    let limit = |service: &Service| {
-        service.graceful_timeout.unwrap_or(UNKNOWN_GRACE).saturating_add(BEYOND_GRACE)
-    };
-    let request = Request::Stop { now: *now };
-    let (no_wait, json) = (*no_wait, *json);
-    Order { verb: "stop", request, targets, reach, source, no_wait, json, limit }.carry_out()
+    let call = Call { verb: "stop", targets, reach, source, no_wait: *no_wait, json: *json };
+    call.make(Request::Stop { now: *now }, longest_stop)
+}
+
+/// How long the stop of a service is waited for.
+fn longest_stop(service: &Service) -> Duration {
+    service.graceful_timeout.unwrap_or(UNKNOWN_GRACE).saturating_add(BEYOND_GRACE)
 }
 
 /// Has services replace their workers by those of the configuration as it is now.
 pub(crate) fn reload(args: &Reload) -> Result<ExitCode, Failure> {
     let Reload { targets, if_changed, dry_run, reach, source, no_wait, json } = args;
     let request = Request::Reload { if_changed: *if_changed, dry_run: *dry_run };
-    let (no_wait, json, limit) = (*no_wait, *json, |_: &Service| LONGEST_ROLL);
-    Order { verb: "reload", request, targets, reach, source, no_wait, json, limit }.carry_out()
+    let call = Call { verb: "reload", targets, reach, source, no_wait: *no_wait, json: *json };
+    call.make(request, |_| LONGEST_ROLL)
 }
 
 /// Has masters be replaced by the program that is on disk now.
 pub(crate) fn upgrade(args: &Upgrade) -> Result<ExitCode, Failure> {
     let Upgrade { targets, reach, source, no_wait, json } = args;
-    let (no_wait, json, limit) = (*no_wait, *json, |_: &Service| LONGEST_ROLL);
-    let request = Request::Upgrade;
-    Order { verb: "upgrade", request, targets, reach, source, no_wait, json, limit }.carry_out()
+    let call = Call { verb: "upgrade", targets, reach, source, no_wait: *no_wait, json: *json };
+    call.make(Request::Upgrade, |_| LONGEST_ROLL)
 }
 
-impl Order<'_> {
-    /// All masters that are meant are told first, then each is waited for.
-    fn carry_out(self) -> Result<ExitCode, Failure> {
-        let Self { verb, request, targets, reach, source, no_wait, json, limit } = self;
+/// Has masters open their logs again.
+pub(crate) fn reopen(args: &Reopen) -> Result<ExitCode, Failure> {
+    let Reopen { targets, reach, source, no_wait, json } = args;
+    let call = Call { verb: "reopen", targets, reach, source, no_wait: *no_wait, json: *json };
+    call.make(Request::Reopen, |_| LONGEST_REOPEN)
+}
+
+impl Call<'_> {
+    /// Tells the masters that are meant and run, and what came of it.
+    fn make(
+        &self,
+        request: Request,
+        limit: impl Fn(&Service) -> Duration,
+    ) -> Result<ExitCode, Failure> {
+        let Self { verb, targets, reach, source, no_wait, json } = *self;
         let services = client::services(targets, reach, source)?;
-        let is_named = !targets.is_empty() || !reach.sections.is_empty();
-        let mut told = Vec::new();
-        let mut failures = Vec::new();
         for service in &services {
             service.target.whole(verb)?;
-            let masters = service.masters()?;
-            if masters.is_empty() && (is_named || services.len() == 1) {
-                failures.push(service.not_running(verb));
-            }
-            for master in masters {
-                let limit = reach.timeout.unwrap_or_else(|| limit(service));
-                match ask(service, &master, &request, verb) {
-                    Ok(how) => told.push(Told { service, master, how, limit }),
-                    Err(failure) => failures.push(failure),
-                }
-            }
         }
-        if told.is_empty() && failures.is_empty() {
+        let is_named = !targets.is_empty() || !reach.sections.is_empty();
+        let is_stop = matches!(request, Request::Stop { .. });
+        let waves = match is_stop {
+            true => client::stop_waves(&services),
+            false => vec![services.iter().collect()],
+        };
+        let limit = |service: &Service| reach.timeout.unwrap_or_else(|| limit(service));
+        let how = Follow { no_wait, is_told: !json };
+        let order = Order { verb, request, how, limit: &limit };
+        let (mut told, mut absent) = (Vec::new(), Vec::new());
+        for wave in waves {
+            let mut masters = Vec::new();
+            for service in wave {
+                let found = service.masters()?;
+                if found.is_empty() && (is_named || services.len() == 1) {
+                    absent.push(service.not_running(verb));
+                }
+                masters.extend(found.into_iter().map(|master| (service, master)));
+            }
+            let mut printed = Ok(());
+            told.extend(order.carry_out(masters, |told| {
+                if let (Ok(answer), false, Ok(())) = (&told.answer, json, &printed) {
+                    printed = print(told.service, &told.master, answer);
+                }
+            }));
+            printed?;
+        }
+        if told.is_empty() && absent.is_empty() {
             let attempt = format!("cannot {verb}");
             return Err(Failure::new(Exit::NotRunning, "no service of it runs").attempt(attempt));
         }
-        let is_stop = matches!(request, Request::Stop { .. });
-        let follow = Follow { no_wait, is_told: !json };
-        let mut done = Vec::new();
-        for Told { service, master, how, limit } in told {
-            let answer = match how {
-                By::Socket(client) => {
-                    let mut client = client.within(Some(limit));
-                    let answer = client::follow(service, &master, &mut client, verb, follow);
-                    // The master lets go of its clients only after it has given up its lock.
-                    let is_waited = is_stop && !no_wait && answer.is_ok();
-                    while is_waited && matches!(client.next(None), Ok(Some(_))) {}
-                    answer
-                }
-                By::Signal(_) if no_wait => Ok(Answer::not_waited_for()),
-                By::Signal(why) => service.wait_stopped(&master, limit, &why),
-            };
-            match answer {
-                Ok(answer) => {
-                    if !json {
-                        print(service, &master, &answer)?;
-                    }
-                    done.push((service, master, answer));
-                }
-                Err(failure) => failures.push(failure),
-            }
-        }
-        report(&done, failures, json)
+        report(told, absent, json)
     }
-}
-
-/// Tells a master on its socket. A stop needs none: one that cannot be reached is told by signals.
-fn ask(service: &Service, master: &Master, request: &Request, verb: &str) -> Result<By, Failure> {
-    let failure = match service.ask(master, request, verb) {
-        Ok(client) => return Ok(By::Socket(client)),
-        Err(failure) => failure,
-    };
-    let Request::Stop { now } = request else { return Err(failure) };
-    if failure.code == Exit::Failed && service.signal_stop(master, *now)? {
-        return Ok(By::Signal(failure.why().to_owned()));
-    }
-    Err(failure)
 }
 
 /// The last words, and the worst code of all.
-fn report(
-    done: &[(&Service, Master, Answer)],
-    mut failures: Vec<Failure>,
-    json: bool,
-) -> Result<ExitCode, Failure> {
-    let codes = done.iter().map(|(_, _, answer)| answer.code);
-    let worst = codes.chain(failures.iter().map(|it| it.code)).max_by_key(|code| code.code());
-    match json {
-        true => print_json(done, &failures)?,
-        false => {
-            if let Some(last) = failures.pop() {
-                failures.iter().for_each(|failure| output::note(&format!("ph: {failure}")));
-                return Err(last.code(worst.unwrap_or(Exit::Failed)));
-            }
-        }
+fn report(told: Vec<Told<'_>>, absent: Vec<Failure>, json: bool) -> Result<ExitCode, Failure> {
+    let codes = told.iter().map(|it| match &it.answer {
+        Ok(answer) => answer.code,
+        Err(failure) => failure.code,
+    });
+    let worst = codes.chain(absent.iter().map(|it| it.code)).max_by_key(|code| code.code());
+    let worst = worst.unwrap_or(Exit::Ok);
+    if json {
+        print_json(&told, &absent)?;
+        return Ok(worst.into());
     }
-    Ok(worst.unwrap_or(Exit::Ok).into())
+    let mut failures: Vec<_> = told.into_iter().filter_map(|it| it.answer.err()).collect();
+    failures.extend(absent);
+    let Some(last) = failures.pop() else { return Ok(worst.into()) };
+    failures.iter().for_each(|failure| output::note(&format!("ph: {failure}")));
+    Err(last.code(worst))
 }
 
-fn print(service: &Service, master: &Master, answer: &Answer) -> Result<(), Failure> {
+/// An answer for people: on stdout if it is what was asked for.
+pub(super) fn print(service: &Service, master: &Master, answer: &Answer) -> Result<(), Failure> {
     let name = service.name_of(master.instance);
-    if answer.code != Exit::Ok {
-        for line in answer.text.lines() {
-            output::note(&format!("{name}: {}", ph_config::Escaped(line)));
+    let killed = answer.killed.iter().map(|event| event.text.as_str());
+    for line in killed.chain(answer.text.lines()) {
+        let line = format!("{name}: {line}");
+        match answer.code == Exit::Ok {
+            true => output::print_escaped(&line)?,
+            false => output::note(&ph_config::Escaped(&line).to_string()),
         }
-        return Ok(());
     }
-    for event in &answer.killed {
-        output::print_escaped(&format!("{name}: {}", event.text))?;
-    }
-    output::print_escaped(&format!("{name}: {}", answer.text))
+    Ok(())
 }
 
-fn print_json(done: &[(&Service, Master, Answer)], failures: &[Failure]) -> Result<(), Failure> {
-    let killed = |answer: &Answer| -> Vec<Value> {
-        let one = |event: &ph_core::control::Event| json!({"slot": event.slot, "pid": event.pid});
-        answer.killed.iter().map(one).collect()
+/// All answers as one object.
+pub(super) fn print_json(told: &[Told<'_>], absent: &[Failure]) -> Result<(), Failure> {
+    let answered = |it: &Told<'_>| Some(object(it.service, &it.master, it.answer.as_ref().ok()?));
+    let failed = |it: &Told<'_>| {
+        let mut error = it.answer.as_ref().err()?.to_json()["error"].take();
+        error["name"] = it.service.name.as_str().into();
+        error["instance"] = it.master.instance.into();
+        Some(error)
     };
-    let services: Vec<_> = done
-        .iter()
-        .map(|(service, master, answer)| {
-            json!({
-                "name": service.name,
-                "instance": master.instance,
-                "master_pid": master.pid,
-                "code": answer.code.code(),
-                "text": answer.text,
-                "killed": killed(answer),
-            })
-        })
-        .collect();
-    let errors: Vec<_> = failures.iter().map(|it| it.to_json()["error"].clone()).collect();
+    let services: Vec<_> = told.iter().filter_map(answered).collect();
+    let errors = told.iter().filter_map(failed);
+    let absent = absent.iter().map(|it| it.to_json()["error"].take());
+    let errors: Vec<_> = errors.chain(absent).collect();
     output::print_json(&json!({"schema": SCHEMA, "services": services, "errors": errors}))
+}
+
+fn object(service: &Service, master: &Master, answer: &Answer) -> Value {
+    let workers = |events: &[Event]| -> Vec<Value> {
+        let one = |it: &Event| json!({"slot": it.slot, "pid": it.pid, "generation": it.generation});
+        events.iter().map(one).collect()
+    };
+    json!({
+        "name": service.name,
+        "instance": master.instance,
+        "master_pid": master.pid,
+        "code": answer.code.code(),
+        "verdict": verdict(answer),
+        "text": answer.text,
+        "ready": workers(&answer.ready),
+        "killed": workers(&answer.killed),
+    })
+}
+
+/// The exit code in one word.
+fn verdict(answer: &Answer) -> &'static str {
+    match answer.code.code() {
+        0 if answer.is_final => "done",
+        0 => "told",
+        6 => "refused",
+        151 => "rolled_back",
+        153 => "partly_done",
+        _ => "failed",
+    }
 }

@@ -262,12 +262,13 @@ fn who_may_ask_is_for_the_master_to_say() {
     std::fs::set_permissions(stage.folder(), std::fs::Permissions::from_mode(0o755))
         .expect("a mode");
     std::fs::copy(env!("CARGO_BIN_EXE_ph"), stage.path("ph")).expect("a copy");
-    let as_user = |uid: &str, groups: &str| {
+    let tell = |uid: &str, groups: &str, verb: &str| {
         let script =
             format!("shift; exec setpriv --reuid={uid} --regid={uid} {groups} ./ph \"$@\"");
         let words = ["sh", "-c", &script, "sh"];
-        client(&stage, &words, &["status", "--socket", "ph.sock"])
+        client(&stage, &words, &[verb, "--socket", "ph.sock"])
     };
+    let as_user = |uid: &str, groups: &str| tell(uid, groups, "status");
     let master = master_of(&stage, 1, "");
     let said = as_user("65534", "--clear-groups");
     assert_eq!(said.code, 4, "{}", said.stderr);
@@ -287,6 +288,10 @@ fn who_may_ask_is_for_the_master_to_say() {
         let said = as_user(uid, groups);
         assert_eq!((said.code, said.stderr.as_str()), (0, ""), "{uid} {groups}");
     }
+    // Nobody else may reopen the logs either, and those may, whose master is another user's.
+    assert_eq!(tell("65534", "--clear-groups", "reopen").code, 4);
+    let said = tell("65533", "--clear-groups", "reopen");
+    assert_eq!((said.code, said.stderr.as_str()), (0, ""), "{}", said.stdout);
     assert_eq!(master.stop(), 0);
     stage.configure("command = sleep 1\ncontrol_allow = @no-such-group");
     let said = client(&stage, &[], &["check", "-c", "config.ini"]);

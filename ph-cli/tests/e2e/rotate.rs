@@ -120,15 +120,21 @@ fn a_master_is_told_to_open_its_log_again() {
     std::fs::rename(stage.path("logs/ph.log"), stage.path("logs/old.log")).expect("a move");
     let (code, stdout, stderr) = ask(&stage, &["reopen", "-c", "config.ini"]);
     assert_eq!((code, stderr.as_str()), (0, ""));
+    assert_eq!(stdout, "web: the log files are opened again\n");
     let pid = master.process.0;
-    assert!(stdout.starts_with(&format!("web: master {pid} was told")), "{stdout}");
-    let (code, json, _) = ask(&stage, &["reopen", "-c", "config.ini", "--json"]);
-    assert_eq!(code, 0);
-    assert!(json.contains(&format!("\"masters\":[{pid}]")), "{json}");
+    eventually("the new log", || stage.path("logs/ph.log").exists().then_some(()));
+    let (code, json, _) = ask(&stage, &["reopen", "-c", "config.ini", "web@1", "--json"]);
+    let wanted = format!("\"master_pid\":{pid},\"name\":\"web\"");
+    assert!(code == 0 && json.contains(&wanted) && json.contains("\"verdict\":\"done\""), "{json}");
+    assert_eq!(ask(&stage, &["reopen", "-c", "config.ini", "web@2"]).0, 7);
+    // Without its socket a signal does it.
+    std::fs::remove_file(stage.path("ph.sock")).expect("the socket");
+    std::fs::rename(stage.path("logs/ph.log"), stage.path("logs/older.log")).expect("a move");
+    let (code, stdout, stderr) = ask(&stage, &["reopen", "-c", "config.ini"]);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    assert!(stdout.starts_with("web: told by a signal: "), "{stdout}");
     eventually("the new log", || stage.path("logs/ph.log").exists().then_some(()));
     assert_eq!(master.stop(), 0);
-    let (code, _, stderr) = ask(&stage, &["reopen", "-c", "config.ini", "--set", "log_file=-"]);
-    assert_eq!(code, 6, "{stderr}");
 }
 
 #[test]

@@ -81,6 +81,11 @@ fn a_stop_waits_for_the_end_and_names_who_was_killed() {
     assert!(took >= Duration::from_secs(1), "{took:?}");
     let killed = format!("web: worker 1 (pid {worker}) was killed (the master stops)\n");
     assert_eq!(said.stdout, format!("{killed}web: stopped, exit code 0\n"));
+    assert!(
+        said.stderr.contains("web: ") && !said.stderr.to_lowercase().contains("kill"),
+        "{}",
+        said.stderr
+    );
     // The lock is free by now.
     assert!(!stage.path("ph.lock").exists() && !stage.path("ph.sock").exists());
     assert_eq!(master.wait_with_stderr(), (0, String::new()));
@@ -106,7 +111,7 @@ fn a_stop_at_once_kills_and_a_second_graceful_one_shortens_nothing() {
     assert!(said.code == 150 && said.stdout.contains(" stopping "), "{}", said.stdout);
     let said = client(&stage, &[], &["stop", "-c", "config.ini", "--now", "--json"]);
     assert_eq!(said.code, 0, "{}", said.stderr);
-    assert!(said.stdout.contains("\"killed\":[{\"pid\":"), "{}", said.stdout);
+    assert!(said.stdout.contains("\"killed\":[{\"generation\":1,\"pid\":"), "{}", said.stdout);
     assert_eq!(master.wait_with_stderr(), (0, String::new()));
 }
 

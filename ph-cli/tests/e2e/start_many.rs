@@ -33,6 +33,33 @@ fn all_with_autostart_are_started_in_the_order_of_their_dependencies() {
     }
 }
 
+/// Each is told only when nobody needs it any more, and once, however often it is named.
+#[test]
+fn a_stop_takes_the_way_back() {
+    let stage = ph();
+    configure(
+        &stage,
+        "[db]\ncommand = sleep 1001\n[cache]\ncommand = sleep 1002\ndepends_on = db\n\
+         [web]\ncommand = sleep 1003\ndepends_on = cache\n\
+         [tool]\nautostart = no\ncommand = sleep 1004\n",
+    );
+    assert_eq!(told(&stage, &["start", "-c", "config.ini"]).0, 0);
+    assert_eq!(told(&stage, &["start", "-c", "config.ini", "tool"]).0, 0);
+    let (code, stdout, stderr) = told(&stage, &["stop", "-c", "config.ini"]);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    let mut order: Vec<_> =
+        stdout.lines().filter_map(|line| Some(line.split_once(':')?.0)).collect();
+    order.retain(|name| *name != "tool");
+    assert_eq!(order, ["web", "cache", "db"]);
+    assert!(stage.processes().is_empty(), "tool too: {stdout}");
+    let (code, stdout, _) = told(&stage, &["start", "-c", "config.ini", "db"]);
+    assert_eq!(code, 0, "{stdout}");
+    let words = ["stop", "-c", "config.ini", "db", "db@1", "-s", "db"];
+    let (code, stdout, stderr) = told(&stage, &words);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    assert_eq!(stdout, "db: stopped, exit code 0\n");
+}
+
 #[test]
 fn one_that_fails_takes_with_it_only_those_that_depend_on_it() {
     let stage = ph();

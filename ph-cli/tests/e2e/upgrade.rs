@@ -362,6 +362,8 @@ fn a_master_is_found_by_its_lock_after_upgrades_too() {
     place.upgrade();
     let master = place.upgrade();
     assert_eq!(first.wait(), 0);
+    // Only then it is a signal, and a signal needs to know whom.
+    std::fs::remove_file(stage.path("ph.sock")).expect("the socket");
     let reopen = stage.launch(&[], &["reopen", "-c", "config.ini"]);
     let its = reopen.process.0;
     assert_eq!(reopen.wait(), 0);
