@@ -19,7 +19,7 @@ use ph_core::{ControlSocket, Pidfile, Running};
 use crate::args::{ReachArgs, SourceArgs};
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::verbs::config::Opened;
+use crate::verbs::config::{Complaint, Opened};
 use crate::wire;
 
 pub(crate) use follow::{Answer, Follow, follow, refusal};
@@ -52,16 +52,31 @@ pub(crate) struct Master {
     pub(crate) socket: Option<PathBuf>,
 }
 
-/// Finds the services that the arguments mean.
+/// What has to be known of a service to find its masters.
+const TO_FIND: [&str; 4] = ["base_path", "pidfile", "control_socket", "single_instance"];
+
+/// Finds the services that the arguments mean, also with a configuration that would not start.
 pub(crate) fn services(
     targets: &[String],
     reach: &ReachArgs,
     source: &SourceArgs,
+    complaint: Complaint,
 ) -> Result<Vec<Service>, Failure> {
     let targets = Target::all(targets.iter().chain(&reach.sections))?;
     if reach.socket.is_some() || reach.pidfile.is_some() {
         return Ok(vec![Service::by_path(reach, targets.into_iter().next())]);
     }
+    of_file(targets, source, complaint).map_err(|failure| {
+        let way = "name its files, which needs no configuration: --pidfile PATH or --socket PATH";
+        if failure.code == Exit::Config { failure.or_else(way) } else { failure }
+    })
+}
+
+fn of_file(
+    targets: Vec<Target>,
+    source: &SourceArgs,
+    complaint: Complaint,
+) -> Result<Vec<Service>, Failure> {
     let opened = Opened::new(source)?;
     let targets: Vec<Target> = match targets {
         targets if !targets.is_empty() => targets,
@@ -73,7 +88,7 @@ pub(crate) fn services(
     };
     let names = targets.iter().map(|target| opened.section(Some(&target.name)));
     let names: Vec<_> = names.collect::<Result<_, _>>()?;
-    let all = opened.load(&names, source)?;
+    let all = opened.salvage(&names, source, &TO_FIND, complaint)?;
     let file = opened.file();
     Ok(all.iter().zip(targets).map(|(it, target)| Service::of(it, target, file)).collect())
 }

@@ -58,6 +58,15 @@ impl Failure {
         Self { problems: errors.0.clone().into(), ..Self::report(code, errors) }
     }
 
+    /// Says what else can be done, below all that the configuration reports.
+    pub(crate) fn or_else(mut self, way: &str) -> Self {
+        match &mut self.report {
+            Some(report) => *report = format!("{report}\n    or: {}", Escaped(way)).into(),
+            None => self.remedy = Some(escaped(way)),
+        }
+        self
+    }
+
     /// There is no such section, which has a code of its own; having to choose one is bad
     /// configuration.
     pub(crate) fn no_section(errors: &ConfigErrors, wanted: Option<&str>) -> Self {

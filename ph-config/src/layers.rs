@@ -214,6 +214,19 @@ impl<'c> Merged<'c> {
         }
     }
 
+    /// Puts the default of a setting in place of its value.
+    pub(crate) fn reset(&mut self, key: &str, default: &str) {
+        let raw = Raw {
+            written: Written::Text(default.to_owned()),
+            origin: Origin::Default,
+            section: DEFAULT.to_owned(),
+            folder: None,
+            has_comments: false,
+            overridden: Vec::new(),
+        };
+        self.own.insert(key.to_owned(), raw);
+    }
+
     /// What each value won over, where that is anything.
     pub(crate) fn overridden(&self) -> BTreeMap<String, Vec<Overridden>> {
         let lost = |(key, raw): (&str, &Raw)| {

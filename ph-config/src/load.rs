@@ -5,10 +5,11 @@
 //! report holds them all.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use crate::check;
+use crate::document::DEFAULT;
 use crate::env_file;
 use crate::environ::{Environment, Names};
 use crate::error::{ConfigErrors, Origin, Place, Problem, Report, shown};
@@ -91,6 +92,53 @@ impl Configuration {
         Ok(Loaded { settings, warnings })
     }
 
+    /// What can be told of a service although the configuration may not hold: defaults stand in for
+    /// values that cannot be read, and lines that are not understood are passed over. For those who
+    /// look for a service that runs; nothing may be started with it. What is wrong is in the warnings.
+    ///
+    /// # Errors
+    ///
+    /// There is no such section, or one of the `needed` keys is not among what can be read.
+    pub fn salvage(
+        &self,
+        section: Option<&str>,
+        overrides: &[Override],
+        needed: &[&str],
+    ) -> Result<Loaded, ConfigErrors> {
+        let name = self.section(section)?;
+        let mut report = self.report.clone();
+        report.lift_bound();
+        let mut merged = self.merge_layers(name, overrides, &mut report);
+        keys::cut_comments(&mut merged, &mut report);
+        let (reader, settings) = self.read_values(&merged, name, report);
+        let (refused, report) = (reader.refused, reader.report);
+        let problems = match report.clone().finish() {
+            Ok(warnings) => warnings,
+            Err(ConfigErrors(problems)) => {
+                let concerns = |problem: &Problem| {
+                    let is_here =
+                        problem.section.as_deref().is_none_or(|it| [name, DEFAULT].contains(&it));
+                    is_here && problem.key.as_deref().is_some_and(|key| needed.contains(&key))
+                };
+                if problems.iter().any(concerns) {
+                    return Err(ConfigErrors(problems));
+                }
+                problems
+            }
+        };
+        let settings = match settings {
+            Some(settings) => Some(settings),
+            None => {
+                let rows = SETTINGS.iter().filter(|row| refused.contains(row.name));
+                rows.for_each(|row| merged.reset(row.name, row.default));
+                self.read_values(&merged, name, Report::default()).1
+            }
+        };
+        // A default that does not fit here is no default.
+        let settings = settings.ok_or_else(|| ConfigErrors(problems.clone()))?;
+        Ok(Loaded { settings, warnings: problems })
+    }
+
     /// What is wrong with each value by itself, as a section of this name sees it, be there one or
     /// not. An edit asks this, which has to judge a value also where no section takes it.
     pub(crate) fn judge(&self, name: &str) -> Vec<Problem> {
@@ -110,7 +158,8 @@ impl Configuration {
         report: Report,
     ) -> (Reader<'m>, Option<Settings>) {
         let (expanded, folders) = (BTreeMap::new(), Folders::default());
-        let mut reader = Reader { merged, section: name, expanded, folders, report };
+        let refused = BTreeSet::new();
+        let mut reader = Reader { merged, section: name, expanded, folders, refused, report };
         let app = reader.expand_all(&self.here, &self.environment);
         let tolerant = reader.expanded.get("extra_keys").is_some_and(|text| {
             (EXTRA_KEYS.parse)(text.trim(), &Folders::default()) == Ok(ExtraKeys::Allow)
@@ -176,6 +225,8 @@ pub(crate) struct Reader<'a> {
     expanded: BTreeMap<&'static str, Cow<'a, str>>,
     /// Known once `base_path` is.
     folders: Folders,
+    /// Keys whose values cannot be read.
+    refused: BTreeSet<String>,
     report: Report,
 }
 
@@ -238,6 +289,7 @@ impl<'a> Reader<'a> {
     }
 
     fn refuse(&mut self, key: &str, error: &ValueError, text: Option<&str>) {
+        self.refused.insert(key.to_owned());
         let mut problem = refused(key, self.merged.get(key), error, text);
         match &problem.origin {
             // All sections share these, but only one is loaded.

@@ -20,13 +20,16 @@ use std::time::{Duration, SystemTime};
 use ph_config::{LogTarget, Settings};
 use ph_log::{Found, LogReader, MergedReader, Wake};
 
-use super::config::Opened;
+use super::config::{Complaint, Opened};
 use crate::args::{Lines, Logs};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use filter::Filter;
 pub(crate) use last::of_pid as last_lines_of;
 use show::{Ended, Show};
+
+/// What has to be known of a service to find its logs.
+const TO_FIND: [&str; 4] = ["base_path", "log_path", "log_file", "worker_log_file"];
 
 /// How many lines are shown unless something else is asked for.
 const LINES: usize = 50;
@@ -100,7 +103,7 @@ fn open(args: &Logs) -> Result<Vec<Log>, Failure> {
     let names = opened.sections(&args.sections)?;
     let mut logs: Vec<Log> = Vec::new();
     let mut without = None;
-    for settings in opened.load(&names, &args.source)? {
+    for settings in opened.salvage(&names, &args.source, &TO_FIND, Complaint::Here)? {
         let found = files(&settings).unwrap_or_else(|failure| {
             without.get_or_insert(failure);
             Vec::new()

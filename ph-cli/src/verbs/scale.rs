@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ph_core::control::Request;
 
+use super::config::Complaint;
 use super::tell;
 use crate::args::{Change, Scale};
 use crate::client::{self, Follow, Told};
@@ -21,7 +22,7 @@ pub(crate) fn scale(args: &Scale) -> Result<ExitCode, Failure> {
         None => (&[][..], ""),
     };
     let change: Change = number.parse().map_err(|why| Failure::new(Exit::Usage, why))?;
-    let services = client::services(targets, &args.reach, &args.source)?;
+    let services = client::services(targets, &args.reach, &args.source, Complaint::Here)?;
     let [service] = &services[..] else {
         let why = format!("the configuration has {} sections", services.len());
         let failure = Failure::new(Exit::Usage, why).attempt("cannot scale all of them");

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use ph_core::control::{Client, EventKind, Reply, Request};
 
+use super::config::Complaint;
 use crate::args::Status;
 use crate::client::{self, Service};
 use crate::exit::Exit;
@@ -27,7 +28,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// Shows the services that are meant.
 pub(crate) fn status(args: &Status) -> Result<ExitCode, Failure> {
-    let services = client::services(&args.targets, &args.reach, &args.source)?;
+    let services = client::services(&args.targets, &args.reach, &args.source, Complaint::Here)?;
     if args.watch {
         return watch(args, &services);
     }

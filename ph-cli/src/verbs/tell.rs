@@ -7,6 +7,7 @@ use std::time::Duration;
 use ph_core::control::{Event, Request};
 use serde_json::{Value, json};
 
+use super::config::Complaint;
 use crate::args::{ReachArgs, Reload, Reopen, SourceArgs, Stop, Upgrade};
 use crate::client::{self, Answer, Follow, Master, Order, Service, Told};
 use crate::exit::Exit;
@@ -77,7 +78,9 @@ impl Call<'_> {
         limit: impl Fn(&Service) -> Duration,
     ) -> Result<ExitCode, Failure> {
         let Self { verb, targets, reach, source, no_wait, json } = *self;
-        let services = client::services(targets, reach, source)?;
+        let is_read_by_master = matches!(request, Request::Reload { .. });
+        let complaint = if is_read_by_master { Complaint::ByMaster } else { Complaint::Here };
+        let services = client::services(targets, reach, source, complaint)?;
         for service in &services {
             service.target.whole(verb)?;
         }

@@ -5,6 +5,7 @@
 //! wanted change `UPDATE_EXPECT=1 cargo test -p ph-cli --test e2e` writes it anew.
 
 mod bad_files;
+mod broken_file;
 mod cgroups;
 mod check;
 mod check_many;

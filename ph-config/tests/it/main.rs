@@ -17,6 +17,7 @@ mod properties;
 mod random;
 mod reference;
 mod report;
+mod salvage;
 mod sample;
 mod toml;
 mod trust;

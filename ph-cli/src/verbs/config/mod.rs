@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use ph_config::{ConfigErrors, Configuration, Problem, Settings};
 
 use crate::args::{Config, ConfigVerb, SectionsArgs, SourceArgs};
+use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output;
 use crate::source::{self, Place};
@@ -22,6 +23,18 @@ pub(crate) fn config(args: &Config) -> Result<ExitCode, Failure> {
         ConfigVerb::Set(args) => set::set(args),
         ConfigVerb::Unset(args) => set::unset(args),
     }
+}
+
+/// Said of a configuration that does not hold and is looked at all the same.
+const IS_BROKEN: &str = "the configuration is broken, and nothing could be started with it; what runs is found all the same";
+
+/// Who says what is wrong with a configuration that is looked at all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Complaint {
+    /// This process.
+    Here,
+    /// The master, which is asked to read it.
+    ByMaster,
 }
 
 /// A configuration as the arguments mean it.
@@ -100,10 +113,34 @@ impl Opened {
         Ok(all)
     }
 
+    /// The same for whoever looks for something that is there: what is wrong with the configuration is
+    /// told, and hides it only if one of the `needed` keys is concerned.
+    pub(crate) fn salvage(
+        &self,
+        sections: &[&str],
+        args: &SourceArgs,
+        needed: &[&str],
+        complaint: Complaint,
+    ) -> Result<Vec<Settings>, Failure> {
+        let failure = match self.load(sections, args) {
+            Err(failure) if failure.code == Exit::Config => failure,
+            loaded => return loaded,
+        };
+        let overrides = source::overrides(args);
+        let one = |section: &&str| self.configuration.salvage(Some(section), &overrides, needed);
+        let salvaged = sections.iter().map(one).collect::<Result<Vec<_>, _>>();
+        // What keeps one of them from being found is part of what is wrong with all.
+        let Ok(salvaged) = salvaged else { return Err(failure) };
+        if complaint == Complaint::Here {
+            output::note(&format!("warning: {IS_BROKEN}:\n{failure}"));
+        }
+        Ok(salvaged.into_iter().map(|it| it.settings).collect())
+    }
+
     /// The settings of one section.
     pub(crate) fn load_one(&self, section: &str, args: &SourceArgs) -> Result<Settings, Failure> {
         let mut all = self.load(&[section], args)?;
         // One section, one answer.
-        all.pop().ok_or_else(|| Failure::new(crate::exit::Exit::NoSection, section))
+        all.pop().ok_or_else(|| Failure::new(Exit::NoSection, section))
     }
 }
