@@ -356,7 +356,7 @@ impl Cli {
     /// misspelt verb for a misplaced argument.
     fn of_words(name: &'static str, words: &[OsString]) -> Result<Self, clap::Error> {
         let parse = |words: &[OsString]| {
-            let command = Self::command().name(name).bin_name(name);
+            let command = start::described(Self::command()).name(name).bin_name(name);
             let usage = format!("{name} <COMMAND>\n       {name} [OPTIONS] [-- <CMD>...]");
             let command = command.override_usage(usage);
             Self::from_arg_matches(&command.try_get_matches_from(words)?)

@@ -4,7 +4,9 @@
 //! still be one who may ask; then the socket decides.
 
 mod follow;
+mod former;
 mod signal;
+mod status;
 mod target;
 mod tell;
 
@@ -22,12 +24,13 @@ use crate::failure::Failure;
 use crate::verbs::config::{Complaint, Opened};
 use crate::wire;
 
-pub(crate) use follow::{Answer, Follow, follow, refusal};
+use follow::refusal;
+pub(crate) use follow::{Answer, Follow, follow};
 pub(crate) use target::Target;
 pub(crate) use tell::{Order, Told, stop_waves};
 
 /// A service that somebody asks about.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Service {
     /// Its section; of a master that is reached by its socket alone, not known before it answers.
     pub(crate) name: String,
@@ -90,11 +93,18 @@ fn of_file(
     let names: Vec<_> = names.collect::<Result<_, _>>()?;
     let all = opened.salvage(&names, source, &TO_FIND, complaint)?;
     let file = opened.file();
-    Ok(all.iter().zip(targets).map(|(it, target)| Service::of(it, target, file)).collect())
+    let found = all.iter().zip(targets).map(|(it, target)| {
+        let service = Service::of(it, target, file);
+        match opened.made_from(it) {
+            Some(made_from) => service.where_it_runs(it, &made_from),
+            None => service,
+        }
+    });
+    Ok(found.collect())
 }
 
 impl Service {
-    fn of(settings: &Settings, target: Target, config: Option<&Path>) -> Self {
+    pub(crate) fn of(settings: &Settings, target: Target, config: Option<&Path>) -> Self {
         // Several may run from a time when that was allowed.
         let pidfile = Pidfile { single_instance: false, ..wire::pidfile(settings) };
         Self {
@@ -122,6 +132,12 @@ impl Service {
             pidfile: pidfile.map(|path| Pidfile { path, single_instance: false }),
             socket: Some(ControlSocket { path: reach.socket.clone(), allow: Vec::new() }),
         }
+    }
+
+    /// One of its instances.
+    pub(crate) fn only(&self, instance: u32) -> Self {
+        let target = Target { instance: Some(instance), ..self.target.clone() };
+        Self { target, ..self.clone() }
     }
 
     /// Its masters that run, as far as that can be told.

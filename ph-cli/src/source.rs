@@ -4,7 +4,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
-use ph_config::{Environment, ForeignWriters, Override, Source};
+use ph_config::{Environment, ForeignWriters, Origin, Override, Settings, Source};
 
 use crate::args::SourceArgs;
 use crate::exit::Exit;
@@ -12,6 +12,7 @@ use crate::failure::Failure;
 use crate::find;
 
 /// Where the configuration is looked for.
+#[derive(Clone)]
 pub(crate) struct Place {
     /// The current directory.
     pub(crate) folder: PathBuf,
@@ -41,6 +42,18 @@ impl Place {
             (true, false) => ForeignWriters::Refuse,
         };
         Ok(Self { folder, file: None, foreign_writers })
+    }
+
+    /// By which the master of a section of the file can be told from that of another service. One that
+    /// was given a place of its own beside the file is another.
+    pub(crate) fn made_from(&self, settings: &Settings) -> Option<String> {
+        let file: PathBuf = self.folder.join(self.file.as_ref()?).components().collect();
+        let section = format!("{} [{}]", file.display(), settings.name());
+        let is_beside = |key| matches!(settings.origin(key), Origin::Variable(_) | Origin::Flag(_));
+        Some(match ["base_path", "pidfile"].into_iter().any(is_beside) {
+            true => format!("{section}, {}", settings.pidfile.display()),
+            false => section,
+        })
     }
 
     /// The source, with the variables of this process.

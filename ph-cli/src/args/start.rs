@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-use clap::{ArgAction, Args};
+use clap::{Arg, ArgAction, Args, Command};
 
 use super::{Run, SectionArgs, SectionsArgs, SourceArgs};
 
@@ -108,6 +108,24 @@ impl Bare {
     }
 }
 
+/// Says of both verbs whom they mean, which is not the same.
+pub(super) fn described(command: Command) -> Command {
+    let of_start = |arg: Arg| match arg.get_id() == "sections" {
+        true => arg.help("Sections of the configuration file [default: all with `autostart`]"),
+        false => arg,
+    };
+    let of_restart = |arg: Arg| match arg.get_id().as_str() {
+        "sections" => arg
+            .value_name("TARGET")
+            .help("NAME or NAME@INSTANCE [default: all with `autostart`, and all that run]"),
+        "section_flags" => arg.help("The same as TARGET; repeatable"),
+        _ => arg,
+    };
+    // Of one argument alone it would change its place among them.
+    let command = command.mut_subcommand("start", |it| it.mut_args(of_start));
+    command.mut_subcommand("restart", |it| it.mut_args(of_restart))
+}
+
 fn run(
     section: Option<&str>,
     source: &SourceArgs,
@@ -145,10 +163,13 @@ Exit codes: 0 ready, 1 failed, 2 usage, 3 or 4 the first worker cannot boot, 5 n
 152 not in time, 154 already running; of several sections the highest.";
 
 pub(super) const RESTART_HELP: &str = "\
-All is looked at first, as `check` does: what would keep any section from starting stops nobody. Then
-all masters of the sections are stopped, those that depend on others first, and waited for; then they
-are started as by `start`. Those that did not run are started too.
+All is looked at first, as `check` does: what would keep any section from starting stops nobody.
+Then the masters that are meant are stopped, those that depend on others first, and waited for;
+then as many are started as by `start`, each with its number. Sections of which none ran are
+started too. A command after `--` restarts the masters that run this very command in this folder,
+and no others of its name.
 
-Exit codes: 0 ready, 1 failed, 2 usage, 3 or 4 the first worker cannot boot (4 also: the one that runs
-may not be stopped), 5 no such section, 6 configuration missing or bad, 70 bug in ph, 126 or 127 the
-command cannot be executed or found, 152 not in time; of several sections the highest.";
+Exit codes: 0 ready, 1 failed, 2 usage, 3 or 4 the first worker cannot boot (4 also: the master
+that runs may not be stopped), 5 no such section, 6 configuration missing or bad, 7 the instance
+that was named does not run, 70 bug in ph, 126 or 127 the command cannot be executed or found,
+152 not in time; of several sections the highest.";

@@ -24,6 +24,8 @@ pub(crate) struct Answer {
     pub(crate) text: String,
     /// Whether it was waited for.
     pub(crate) is_final: bool,
+    /// Whether it took so long that progress was told.
+    pub(crate) was_slow: bool,
     /// Workers that became ready meanwhile.
     pub(crate) ready: Vec<Event>,
     /// Workers that had to be killed. Progress does not tell of them: what came of it does.
@@ -33,7 +35,7 @@ pub(crate) struct Answer {
 impl Answer {
     pub(super) fn new(code: Exit, text: String) -> Self {
         let (ready, killed) = (Vec::new(), Vec::new());
-        Self { code, text, is_final: true, ready, killed }
+        Self { code, text, is_final: true, was_slow: false, ready, killed }
     }
 
     /// It was heard, and that is all.
@@ -155,7 +157,8 @@ impl Heard {
     }
 
     fn into_answer(self, code: Exit, text: String) -> Answer {
-        Answer { ready: self.ready, killed: self.killed, ..Answer::new(code, text) }
+        let was_slow = self.kept.is_none();
+        Answer { was_slow, ready: self.ready, killed: self.killed, ..Answer::new(code, text) }
     }
 }
 

@@ -76,7 +76,8 @@ impl Service {
             Ok::<_, Failure>(waited != Some(false))
         };
         let mut has_ended = wait(limit.min(AT_ONCE))?;
-        if !has_ended {
+        let was_slow = !has_ended;
+        if was_slow {
             if is_told {
                 let name = self.name_of(master.instance);
                 output::note(&Escaped(&format!("{name}: told by a signal to stop")).to_string());
@@ -88,7 +89,7 @@ impl Service {
             return Err(Failure::new(Exit::TimedOut, why).attempt(self.attempt("stop")));
         }
         let text = format!("stopped by a signal: {}", Escaped(why));
-        Ok(Answer::new(Exit::Ok, text))
+        Ok(Answer { was_slow, ..Answer::new(Exit::Ok, text) })
     }
 
     fn not_told(&self, error: &io::Error, verb: &str) -> Failure {

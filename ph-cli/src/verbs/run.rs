@@ -1,12 +1,12 @@
 //! `run`: a master in the foreground.
 
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 
-use ph_config::{Configuration, Loaded, Override, Source};
+use ph_config::{Configuration, Loaded, Override, Settings, Source};
 use ph_core::{BootReporter, Command, ExitWith, Hooks, LoadRequest, Master, Outcome};
 
 use crate::args::Run;
@@ -25,6 +25,7 @@ pub(crate) fn run(app: &App, args: &Run) -> Result<ExitCode, Failure> {
 }
 
 /// What a start was told, and each reload is told again.
+#[derive(Clone)]
 pub(super) struct Start {
     program: &'static str,
     forked: Option<Forked>,
@@ -33,6 +34,8 @@ pub(super) struct Start {
     place: Place,
     /// That of the start, even if it was the only one and is not now.
     section: Option<String>,
+    /// Which of several masters it is to be, if that is not its own choice.
+    instance: Option<u32>,
 }
 
 /// Who waits for the start, and how long the workers may take.
@@ -50,12 +53,29 @@ impl Start {
             args: args.clone(),
             place,
             section: None,
+            instance: None,
         })
+    }
+
+    /// The same of the master that is to have this number.
+    pub(super) fn with_instance(self, instance: Option<u32>) -> Self {
+        Self { instance, ..self }
     }
 
     /// Whether there is no file.
     pub(super) fn is_adhoc(&self) -> bool {
         self.place.file.is_none()
+    }
+
+    /// The main file, as it was named.
+    pub(super) fn file(&self) -> Option<&Path> {
+        self.place.file.as_deref()
+    }
+
+    /// By which its master can be told from that of another service that has its name.
+    pub(super) fn made_from(&self, settings: &Settings) -> String {
+        let of_file = self.place.made_from(settings);
+        of_file.unwrap_or_else(|| adhoc::made_from(&self.args.command, &self.place.folder))
     }
 
     /// Runs the master until it is told to stop.
@@ -74,6 +94,8 @@ impl Start {
         }
         let exit_with = self.args.exit_with.map(ExitWith::from);
         let master = service.master(log, exit_with)?;
+        let master = master.made_from(self.made_from(&service.settings));
+        let master = self.instance.into_iter().fold(master, Master::instance);
         self.see_trust(service, &master)?;
         // With several sections in one command line a successor has to know which it is to run.
         let master = match self.is_adhoc() {

@@ -4,7 +4,7 @@
 //! wrong with any section is said before the first is started. A successor of such a master is started with the
 //! same command line; it is in the background already, and runs the one section it was told.
 
-mod stop;
+mod restart;
 mod tell;
 mod watch;
 
@@ -19,10 +19,12 @@ use super::config::Opened;
 use super::run;
 use crate::App;
 use crate::args::{Bare, Start, WaitArgs};
+use crate::client;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output;
 use crate::wire::Service;
+pub(crate) use restart::restart;
 use tell::{Started, Tell};
 use watch::Watch;
 
@@ -31,30 +33,11 @@ pub(crate) fn start(app: &App, args: &Start) -> Result<ExitCode, Failure> {
     if ph_core::is_successor() {
         return succeed(app, args);
     }
-    let services = Prepared::all(app, args)?;
+    let services = Prepared::all(app, args, &args.sections.names(), |it| it.settings.autostart)?;
     match refuse(app, args, &services, &[])? {
         Some(code) => Ok(code),
-        None => start_all(app, services, &args.wait),
+        None => start_all(app, &services, &args.wait),
     }
-}
-
-/// The same, for services that may run.
-pub(crate) fn restart(app: &App, args: &Start) -> Result<ExitCode, Failure> {
-    if ph_core::is_successor() {
-        return succeed(app, args);
-    }
-    let services = Prepared::all(app, args)?;
-    // Where that cannot be looked up, the stop says so.
-    let running = services.iter().filter_map(|it| it.service.pidfile().running().ok()).flatten();
-    let leaving: Vec<_> = running.filter_map(|it| it.pid).collect();
-    if let Some(code) = refuse(app, args, &services, &leaving)? {
-        output::note("nothing was stopped");
-        return Ok(code);
-    }
-    for prepared in services.iter().rev() {
-        stop::stop(&prepared.service, args.wait.timeout)?;
-    }
-    start_all(app, services, &args.wait)
 }
 
 /// What the original's `run.py` did: in the background if the section has `daemonize`, else here.
@@ -82,26 +65,30 @@ struct Prepared {
     start: run::Start,
     service: Service,
     warnings: Vec<String>,
+    /// The masters that it is to have, by their numbers; one of any number if it is not said.
+    instances: Vec<Option<u32>>,
 }
 
 impl Prepared {
-    /// Those that are meant, in the order in which they are started.
-    fn all(app: &App, args: &Start) -> Result<Vec<Self>, Failure> {
-        let mut names = args.sections.names();
+    /// Those that are named, or else those of which `is_meant` is true, in the order in which they are started.
+    fn all(
+        app: &App,
+        args: &Start,
+        names: &[&str],
+        is_meant: impl Fn(&Service) -> bool,
+    ) -> Result<Vec<Self>, Failure> {
         let is_named = !names.is_empty();
         let is_adhoc = !args.command.is_empty() && args.source.config.is_none() && !is_named;
         if is_adhoc {
             return Ok(vec![Self::new(app, args, None)?]);
         }
         let opened = Opened::new(&args.source)?;
-        if !is_named {
-            names = opened.sections(&args.sections)?;
-        }
+        let names = if is_named { names.to_vec() } else { opened.sections(&args.sections)? };
         let mut all = Vec::new();
         for name in names {
             opened.section(Some(name))?;
             let prepared = Self::new(app, args, Some(name))?;
-            if is_named || prepared.service.settings.autostart {
+            if is_named || is_meant(&prepared.service) {
                 all.push(prepared);
             }
         }
@@ -118,7 +105,31 @@ impl Prepared {
     fn new(app: &App, args: &Start, section: Option<&str>) -> Result<Self, Failure> {
         let start = run::Start::new(app, &args.of_section(section))?;
         let (service, warnings) = start.service()?;
-        Ok(Self { start, service, warnings })
+        Ok(Self { start, service, warnings, instances: vec![None] })
+    }
+
+    /// The service as clients see it: all of it, or one instance.
+    fn asked(&self, instance: Option<u32>) -> client::Service {
+        let target = client::Target { instance, ..client::Target::of(self.name()) };
+        client::Service::of(&self.service.settings, target, self.start.file())
+    }
+
+    /// By which its masters can be told from others that have its name.
+    fn made_from(&self) -> String {
+        self.start.made_from(&self.service.settings)
+    }
+
+    /// A master that runs although none may run beside it, and has another pidfile.
+    fn former(&self) -> Option<Failure> {
+        let settings = &self.service.settings;
+        if !settings.single_instance {
+            return None;
+        }
+        let (there, master) = self.asked(None).former(settings, &self.made_from())?;
+        let (pid, path) = (master.pid.unwrap_or_default(), there.pidfile()?.display());
+        let why = format!("it is running already (pid {pid}), with another pidfile: {path}");
+        let failure = self.service.failure(Exit::Code(tell::ALREADY_RUNNING), &why, "pidfile");
+        Some(failure.remedy("ph restart, which stops that one first"))
     }
 
     fn name(&self) -> &str {
@@ -159,22 +170,27 @@ fn refuse(
     is_refused.then(|| tell.finish()).transpose()
 }
 
-fn start_all(app: &App, services: Vec<Prepared>, wait: &WaitArgs) -> Result<ExitCode, Failure> {
+fn start_all(app: &App, services: &[Prepared], wait: &WaitArgs) -> Result<ExitCode, Failure> {
     let mut tell = Tell::new(app.name, wait.json);
     for prepared in services {
         let wanted = &prepared.service.settings.depends_on;
-        if let Some(missing) = wanted.iter().find(|it| tell.has_failed(it)) {
+        let missing = wanted.iter().find(|it| tell.has_failed(it)).map(|missing| {
             let why = format!("{missing}, which it depends on, is not ready");
-            let settings = &prepared.service.settings;
-            let failure = prepared.service.failure(Exit::Failed, &why, "depends_on");
-            tell.tell(settings.name(), &Started::Failed(Box::new(failure), Vec::new()))?;
+            prepared.service.failure(Exit::Failed, &why, "depends_on")
+        });
+        if let Some(failure) = missing.or_else(|| prepared.former()) {
+            tell.tell(prepared.name(), &Started::Failed(Box::new(failure), Vec::new()))?;
             continue;
         }
-        let name = prepared.name().to_owned();
-        match launch(prepared, wait)? {
-            Launched::Here(started) => tell.tell(&name, &started)?,
-            // This is the master, and it has ended.
-            Launched::InBackground(exit) => return Ok(exit.into()),
+        for warning in &prepared.warnings {
+            output::note(&format!("warning: {}", ph_config::Escaped(warning)));
+        }
+        for instance in &prepared.instances {
+            match launch(prepared, *instance, wait)? {
+                Launched::Here(started) => tell.tell(prepared.name(), &started)?,
+                // This is the master, and it has ended.
+                Launched::InBackground(exit) => return Ok(exit.into()),
+            }
         }
     }
     tell.finish()
@@ -188,21 +204,24 @@ enum Launched {
     InBackground(Exit),
 }
 
-fn launch(prepared: Prepared, wait: &WaitArgs) -> Result<Launched, Failure> {
-    let Prepared { start, service, warnings } = prepared;
-    for warning in &warnings {
-        output::note(&format!("warning: {}", ph_config::Escaped(warning)));
-    }
-    let keeps_stderr = keeps_stderr(&service);
+fn launch(
+    prepared: &Prepared,
+    instance: Option<u32>,
+    wait: &WaitArgs,
+) -> Result<Launched, Failure> {
+    let Prepared { start, service, warnings, .. } = prepared;
+    let keeps_stderr = keeps_stderr(service);
     let detached = ph_core::detach().map_err(|error| service.run_failure(&error))?;
     match detached {
         Detached::Caller(watch) => {
-            let watch = Watch::new(watch, &service, wait);
+            let watch = Watch::new(watch, service, wait);
             Ok(Launched::Here(watch.watch()))
         }
         Detached::Background(reporter) => {
             let limit = wait.timeout;
-            let exit = in_background(start, &service, warnings, (reporter, limit), keeps_stderr);
+            let start = start.clone().with_instance(instance);
+            let warnings = warnings.clone();
+            let exit = in_background(start, service, warnings, (reporter, limit), keeps_stderr);
             Ok(Launched::InBackground(exit))
         }
     }

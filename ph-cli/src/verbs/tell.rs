@@ -44,7 +44,7 @@ pub(crate) fn stop(args: &Stop) -> Result<ExitCode, Failure> {
 }
 
 /// How long the stop of a service is waited for.
-fn longest_stop(service: &Service) -> Duration {
+pub(super) fn longest_stop(service: &Service) -> Duration {
     service.graceful_timeout.unwrap_or(UNKNOWN_GRACE).saturating_add(BEYOND_GRACE)
 }
 
@@ -150,6 +150,16 @@ pub(super) fn print(service: &Service, master: &Master, answer: &Answer) -> Resu
         }
     }
     Ok(())
+}
+
+/// The same of a stop that is but the first half: who was killed, and that it has ended if that took its time.
+pub(super) fn print_to_stderr(service: &Service, master: &Master, answer: &Answer) {
+    let name = service.name_of(master.instance);
+    let killed = answer.killed.iter().map(|event| event.text.as_str());
+    let is_news = answer.was_slow || answer.code != Exit::Ok;
+    for line in killed.chain(answer.text.lines().filter(|_| is_news)) {
+        output::note(&ph_config::Escaped(&format!("{name}: {line}")).to_string());
+    }
 }
 
 /// All answers as one object.

@@ -34,6 +34,7 @@ mod reload_chaos;
 mod reload_failures;
 mod reload_log;
 mod reload_verb;
+mod restart;
 mod rotate;
 mod rotation;
 mod scale_stop;

@@ -45,6 +45,10 @@ fn a_stop_takes_the_way_back() {
     );
     assert_eq!(told(&stage, &["start", "-c", "config.ini"]).0, 0);
     assert_eq!(told(&stage, &["start", "-c", "config.ini", "tool"]).0, 0);
+    let old = master_of(&stage, "tool.pid");
+    // What runs is restarted, also if it does not start by itself.
+    assert_eq!(told(&stage, &["restart", "-c", "config.ini"]).0, 0);
+    assert!(!old.is_alive() && master_of(&stage, "tool.pid").is_alive());
     let (code, stdout, stderr) = told(&stage, &["stop", "-c", "config.ini"]);
     assert_eq!((code, stderr.as_str()), (0, ""));
     let mut order: Vec<_> =
@@ -196,22 +200,6 @@ fn masters_that_are_restarted_together_may_change_places() {
     assert_eq!((code, stderr.as_str()), (0, ""));
     stop(&stage, "db.pid");
     stop(&stage, "web.pid");
-}
-
-#[test]
-fn a_restart_stops_all_instances() {
-    let stage = ph();
-    stage.configure("min_uptime = 0.1\ncommand = sleep 1001\nsingle_instance = no");
-    for wanted in ["\n", ", instance 2\n"] {
-        let (code, stdout, _) = told(&stage, &["start", "-c", "config.ini"]);
-        assert_eq!(code, 0);
-        assert!(stdout.ends_with(wanted), "{stdout}");
-    }
-    let (code, _, stderr) = told(&stage, &["restart", "-c", "config.ini"]);
-    assert_eq!((code, stderr.as_str()), (0, ""));
-    assert!(!stage.path("ph.2.pid").exists());
-    assert_eq!(stage.titled("ph: master [web]"), [master_of(&stage, "ph.pid")]);
-    stop(&stage, "ph.pid");
 }
 
 #[test]

@@ -55,6 +55,11 @@ impl Opened {
         self.place.file.as_deref()
     }
 
+    /// By which the master of a section can be told from others.
+    pub(crate) fn made_from(&self, settings: &Settings) -> Option<String> {
+        self.place.made_from(settings)
+    }
+
     /// The section asked for, or the only one.
     pub(crate) fn section<'s>(&'s self, wanted: Option<&'s str>) -> Result<&'s str, Failure> {
         self.configuration.section(wanted).map_err(|errors| Failure::no_section(&errors, wanted))

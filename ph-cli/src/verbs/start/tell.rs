@@ -95,7 +95,8 @@ impl Tell {
     }
 }
 
-const ALREADY_RUNNING: u8 = 154;
+/// What a start that finds a master ends with.
+pub(super) const ALREADY_RUNNING: u8 = 154;
 
 fn object(name: &str, started: &Started) -> Value {
     match started {

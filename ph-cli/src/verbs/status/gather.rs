@@ -1,14 +1,13 @@
 //! What is known of a service: from its master, from its files where there is none, and from the system.
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ph_core::control::{self, Reply, Request, ServiceState};
+use ph_core::control::{self, ServiceState};
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
-use crate::client::{Master, Service, refusal};
+use crate::client::{Master, Service};
 use crate::exit::Exit;
 use crate::failure::Failure;
 
@@ -127,28 +126,7 @@ fn ask(
     master: &Master,
     limit: Duration,
 ) -> Result<(control::Service, Vec<Row>), Failure> {
-    let failed = |code, why: String| {
-        Failure::new(code, why).attempt(format!("cannot ask {}", service.name_of(master.instance)))
-    };
-    let mut client = service.ask(master, &Request::Status, "ask")?.within(Some(limit));
-    let (mut status, mut workers) = (None, Vec::new());
-    loop {
-        match client.next(None) {
-            Ok(Some(Reply::Service(service))) => status = Some(*service),
-            Ok(Some(Reply::Workers(some))) => workers.extend(some),
-            Ok(Some(Reply::Event(_))) => {}
-            Ok(Some(Reply::Error(why))) => return Err(failed(refusal(&why), why)),
-            Ok(Some(Reply::Done(_))) => break,
-            Ok(None) => {
-                return Err(failed(Exit::Failed, "it has closed the connection".to_owned()));
-            }
-            Err(error) if error.kind() == ErrorKind::TimedOut => {
-                return Err(failed(Exit::TimedOut, format!("no answer within {limit:?}")));
-            }
-            Err(error) => return Err(failed(Exit::Failed, error.to_string())),
-        }
-    }
-    let status = status.ok_or_else(|| failed(Exit::Failed, "its answer is empty".to_owned()))?;
+    let (status, mut workers) = service.status_of(master, limit)?;
     workers.retain(|it| service.target.slot.is_none_or(|slot| slot == it.slot));
     workers.sort_by_key(|it| it.slot);
     Ok((status, measured(workers)))
