@@ -1,16 +1,18 @@
 //! The masters of a service, for those who want something of them: by their locks, not by a number
 //! that somebody wrote into a pidfile.
 
+use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
 use super::pidfile::{MAX_INSTANCES, Pidfile, Running};
-use crate::sys::Signal;
 use crate::sys::lock::{Lock, Sight};
 use crate::sys::process::Held;
+use crate::sys::{Signal, folder};
 
 impl Pidfile {
     /// The masters that run, as their locks tell. Nothing is made, changed or locked.
@@ -19,14 +21,42 @@ impl Pidfile {
     ///
     /// A lock file cannot be looked at.
     pub fn running(&self) -> io::Result<Vec<Running>> {
-        let last = if self.single_instance { 1 } else { MAX_INSTANCES };
         let mut running = Vec::new();
-        for instance in 1..=last {
+        for instance in self.instances() {
             if let Sight::Held(pid) = Lock::look(&self.path_of(instance, "lock"))? {
                 running.push(Running { instance, pid });
             }
         }
         Ok(running)
+    }
+
+    /// The numbers of which there can be a master: those that have a lock file, as far as the folder can be
+    /// listed. To try all of them takes a thousand times as long.
+    fn instances(&self) -> Vec<u32> {
+        if self.single_instance {
+            return vec![1];
+        }
+        let first = self.path_of(1, "lock");
+        let (folder, name) = (folder::of(&first), first.with_extension(""));
+        let name = name.file_name().unwrap_or_default().as_bytes();
+        let number = |file: &OsStr| {
+            let rest = file.as_bytes().strip_prefix(name)?.strip_prefix(b".")?;
+            let digits = std::str::from_utf8(rest.strip_suffix(b".lock")?).ok()?;
+            let number = digits.parse().ok().filter(|number| (2..=MAX_INSTANCES).contains(number));
+            number.filter(|number: &u32| number.to_string() == digits)
+        };
+        let entries = match std::fs::read_dir(folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return vec![1],
+            Err(_) => return (1..=MAX_INSTANCES).collect(),
+            Ok(entries) => entries,
+        };
+        let mut numbers = vec![1];
+        for entry in entries {
+            let Ok(entry) = entry else { return (1..=MAX_INSTANCES).collect() };
+            numbers.extend(number(&entry.file_name()));
+        }
+        numbers.sort_unstable();
+        numbers
     }
 
     /// Waits until a master has ended; says whether that came in time. One that does not hold its lock any more
@@ -92,5 +122,23 @@ mod tests {
         drop(held);
         assert!(pidfile.wait_ended(own, Duration::from_secs(60)).unwrap());
         assert_eq!(pidfile.running().unwrap(), []);
+    }
+    #[test]
+    fn only_numbers_with_a_lock_file_are_looked_at() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["web.lock", "web.12.lock", "web.2.lock", "web.03.lock", "web.1.lock"] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        for name in ["web.1025.lock", "web.x.lock", "web.2.pid", "webb.5.lock", "web.4.5.lock"] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        let of = |name: &str, single_instance| {
+            let path = folder.path().join(name);
+            Pidfile { path, single_instance }.instances()
+        };
+        assert_eq!(of("web.pid", false), [1, 2, 12]);
+        assert_eq!(of("web.pid", true), [1]);
+        assert_eq!(of("web.4.pid", false), [1, 5]);
+        assert_eq!(of("no/web.pid", false), [1]);
     }
 }
