@@ -97,11 +97,14 @@ impl Call<'_> {
         for wave in waves {
             let mut masters = Vec::new();
             for service in wave {
-                let found = service.masters()?;
-                if found.is_empty() && (is_named || services.len() == 1) {
-                    absent.push(service.not_running(verb));
+                match service.masters() {
+                    // The others are told all the same.
+                    Err(failure) => absent.push(failure),
+                    Ok(found) if found.is_empty() && (is_named || services.len() == 1) => {
+                        absent.push(service.not_running(verb));
+                    }
+                    Ok(found) => masters.extend(found.into_iter().map(|it| (service, it))),
                 }
-                masters.extend(found.into_iter().map(|master| (service, master)));
             }
             let mut printed = Ok(());
             told.extend(order.carry_out(masters, |told| {
