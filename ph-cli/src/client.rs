@@ -22,6 +22,7 @@ use crate::args::{ReachArgs, SourceArgs};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::verbs::config::{Complaint, Opened};
+use crate::verbs::logs;
 use crate::wire;
 
 use follow::refusal;
@@ -40,6 +41,8 @@ pub(crate) struct Service {
     pub(crate) graceful_timeout: Option<Duration>,
     /// The services that it needs while it runs.
     pub(crate) depends_on: Vec<String>,
+    /// All of its settings, if its section was read whole.
+    settings: Option<Box<Settings>>,
     pidfile: Option<Pidfile>,
     socket: Option<ControlSocket>,
     /// What of it is meant.
@@ -112,6 +115,7 @@ impl Service {
             config: config.map(Path::to_owned),
             graceful_timeout: Some(settings.graceful_timeout),
             depends_on: settings.depends_on.clone(),
+            settings: Some(Box::new(settings.clone())),
             pidfile: Some(pidfile),
             socket: wire::control::place(settings),
             target,
@@ -129,6 +133,7 @@ impl Service {
             config: None,
             graceful_timeout: None,
             depends_on: Vec::new(),
+            settings: None,
             pidfile: pidfile.map(|path| Pidfile { path, single_instance: false }),
             socket: Some(ControlSocket { path: reach.socket.clone(), allow: Vec::new() }),
         }
@@ -173,6 +178,12 @@ impl Service {
                 Err(failure.attempt(self.attempt(verb)).remedy(remedy))
             }
         }
+    }
+
+    /// The last that one of its workers printed, if there is one.
+    fn last_lines_of(&self, worker: Option<u32>) -> Vec<String> {
+        let found = self.settings.as_ref().zip(worker);
+        found.map(|(settings, pid)| logs::last_lines_of(settings, pid)).unwrap_or_default()
     }
 
     /// Its lock file.

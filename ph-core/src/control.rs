@@ -140,8 +140,11 @@ impl Reply {
 pub struct Done {
     /// The exit code of the verb: 0 done, 1 not, 6 a bad configuration, 151 everything is as it was before.
     pub code: u8,
-    /// One sentence for people.
+    /// For people: one sentence, and perhaps lines that say more.
     pub text: String,
+    /// The worker at which it failed, if there is one; what it printed may say more still.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker_pid: Option<u32>,
 }
 
 /// Something that happened while a client waited.
@@ -269,7 +272,8 @@ mod tests {
         let line = r#"{"event":{"kind":"danced","text":"a","beat":4}}"#;
         let Ok(Reply::Event(event)) = serde_json::from_str(line) else { panic!("an event") };
         assert_eq!(event.kind, EventKind::Other);
-        let line = Reply::Done(Done { code: 0, text: "x\ny".to_owned() }).to_line();
+        let line =
+            Reply::Done(Done { code: 0, text: "x\ny".to_owned(), worker_pid: None }).to_line();
         assert_eq!(line, "{\"done\":{\"code\":0,\"text\":\"x\\ny\"}}\n");
     }
 }

@@ -208,7 +208,7 @@ fn what_a_successor_that_is_given_up_has_begun_is_finished() {
     let settings = format!("number_workers = 2\nbind = {port}\nupgrade_timeout = 2");
     let first = start(&stage, &settings);
     stage.log().wait_ready(2);
-    stage.expect_error("the successor was not ready in time");
+    stage.expect_error("the successor was not ready within upgrade_timeout");
     let slow = "app_behaviour = boot_slow:100\napp_from_slot = 1\ngraceful_timeout = 4";
     stage.configure(&format!("{settings}\n{slow}"));
     first.send(Signal::SIGUSR2);
@@ -218,7 +218,7 @@ fn what_a_successor_that_is_given_up_has_begun_is_finished() {
     let old = first.process.children();
     let is_other = |client: &Client| !old.contains(&client.worker);
     let mut client = clients.remove(clients.iter().position(is_other).expect("one of three"));
-    stage.log().wait_for("the successor was not ready in time");
+    stage.log().wait_for("the successor was not ready within upgrade_timeout");
     stage.log().wait_for("stop; a second one: at once");
     assert!(client.ask("environment").is_some(), "it is heard to the end");
     drop((client, clients));

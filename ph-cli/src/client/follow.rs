@@ -28,6 +28,8 @@ pub(crate) struct Answer {
     pub(crate) was_slow: bool,
     /// Workers that became ready meanwhile.
     pub(crate) ready: Vec<Event>,
+    /// The last that the worker printed at which it failed.
+    pub(crate) last_lines: Vec<String>,
     /// Workers that had to be killed. Progress does not tell of them: what came of it does.
     pub(crate) killed: Vec<Event>,
 }
@@ -35,7 +37,8 @@ pub(crate) struct Answer {
 impl Answer {
     pub(super) fn new(code: Exit, text: String) -> Self {
         let (ready, killed) = (Vec::new(), Vec::new());
-        Self { code, text, is_final: true, was_slow: false, ready, killed }
+        let last_lines = Vec::new();
+        Self { code, text, is_final: true, was_slow: false, ready, last_lines, killed }
     }
 
     /// It was heard, and that is all.
@@ -87,7 +90,8 @@ pub(crate) fn follow(
                     6 => Exit::Config,
                     code => Exit::Code(code),
                 };
-                return Ok(heard.into_answer(code, done.text));
+                let last_lines = service.last_lines_of(done.worker_pid);
+                return Ok(Answer { last_lines, ..heard.into_answer(code, done.text) });
             }
             Ok(Some(Reply::Service(_) | Reply::Workers(_))) => continue,
             Ok(Some(Reply::Error(why))) => failed(refusal(&why), &why),

@@ -25,7 +25,7 @@ use crate::args::{Lines, Logs};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use filter::Filter;
-pub(crate) use last::of_pid as last_lines_of;
+pub(crate) use last::{of_pid as last_lines_of, print as print_last_lines};
 use show::{Ended, Show};
 
 /// What has to be known of a service to find its logs.

@@ -8,6 +8,7 @@ use ph_core::control::{Event, Request};
 use serde_json::{Value, json};
 
 use super::config::Complaint;
+use super::logs;
 use crate::args::{ReachArgs, Reload, Reopen, SourceArgs, Stop, Upgrade};
 use crate::client::{self, Answer, Follow, Master, Order, Service, Told};
 use crate::exit::Exit;
@@ -152,6 +153,7 @@ pub(super) fn print(service: &Service, master: &Master, answer: &Answer) -> Resu
             false => output::note(&ph_config::Escaped(&line).to_string()),
         }
     }
+    logs::print_last_lines(&answer.last_lines);
     Ok(())
 }
 
@@ -195,6 +197,7 @@ fn object(service: &Service, master: &Master, answer: &Answer) -> Value {
         "text": answer.text,
         "ready": workers(&answer.ready),
         "killed": workers(&answer.killed),
+        "last_lines": answer.last_lines,
     })
 }
 

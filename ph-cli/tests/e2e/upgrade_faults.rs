@@ -33,7 +33,7 @@ fn fault_48_a_program_that_cannot_be_executed_changes_nothing() {
     stage.configure("number_workers = 2\nmin_uptime = 0.1\nunix_socket = web.sock");
     let first = place.run(&["sleep", "1000"]);
     let before = facts(&place, 2);
-    stage.expect_error("cannot upgrade: ");
+    stage.expect_error("the upgrade fails: ");
     let good = std::fs::read(env!("CARGO_BIN_EXE_ph")).expect("the program");
     let broken: [(&str, Maker<'_>); 7] = [
         ("missing", &|_| {}),
@@ -93,7 +93,7 @@ fn fault_50_a_bad_configuration_is_told_by_the_master_that_runs() {
     let first = place.run(&["sleep", "1000"]);
     let before = facts(&place, 2);
     stage.configure("number_workers = many");
-    stage.expect_error("the successor: ");
+    stage.expect_error("the upgrade fails: ");
     stage.expect_error("upgrade failed");
     first.send(Signal::SIGUSR2);
     let said = stage.log().wait_for("many");
@@ -111,16 +111,30 @@ fn fault_50_workers_that_cannot_boot_leave_the_old_ones_at_work() {
     let place = Place::new();
     let stage = &place.stage;
     stage.configure("number_workers = 2\nmin_uptime = 0.2");
-    let script = "[ -e broken ] && exit 9; exec sleep 1000";
+    let script = "[ -e broken ] && { echo no database; exit 9; }; exec sleep 1000";
     let first = place.run(&["sh", "-c", script]);
     let before = facts(&place, 2);
     std::fs::write(stage.path("broken"), "").expect("a file");
-    stage.expect_error("the worker of every slot has died: giving up");
-    stage.expect_error("upgrade failed");
+    for expected in ["the worker of every slot has died", "the upgrade fails: ", "upgrade failed"] {
+        stage.expect_error(expected);
+    }
     stage.allow_error("keeps dying");
-    first.send(Signal::SIGUSR2);
-    stage.log().wait_for("upgrade failed");
-    is_whole(&place, &before);
+    stage.expect_error("reload failed");
+    for (verb, told) in [
+        ("upgrade", "upgrade failed: the successor exited with code 1; everything is as it was"),
+        ("reload", "reload rolled back: worker 0 exited with code 9 before it had proved itself"),
+    ] {
+        let asked = stage.launch(&[], &[verb, "-c", "config.ini"]);
+        let (code, stderr) = asked.wait_with_stderr();
+        assert_eq!(code, 151, "{stderr}");
+        assert!(stderr.contains(told), "{stderr}");
+        assert!(stderr.ends_with("\n    the last it said:\n    | no database\n"), "{stderr}");
+        is_whole(&place, &before);
+    }
+    let status = stage.launch(&[], &["status", "-c", "config.ini", "--json"]);
+    let told = format!("stdout.{}", stage.starts() - 1);
+    assert_eq!(status.wait(), 0);
+    assert!(stage.read(&told).contains("reload rolled back: worker 0 exited with code 9"));
     std::fs::remove_file(stage.path("broken")).expect("removed");
     place.upgrade();
     assert_eq!(first.wait(), 0);
@@ -138,7 +152,7 @@ fn fault_49_a_successor_that_hangs_is_given_up_and_a_stop_meanwhile_ends_both() 
     let hangs = "#!/bin/sh\ntrap '' TERM HUP USR2\nwhile :; do sleep 0.1; done\n";
     place.put(|path| executable(path, hangs.as_bytes()));
     first.send(Signal::SIGUSR2);
-    stage.log().wait_for("the successor was not ready in time");
+    stage.log().wait_for("the successor was not ready within upgrade_timeout");
     eventually("its end", || (stage.processes().len() == 4).then_some(()));
     place.put_good();
     is_whole(&place, &before);
@@ -154,8 +168,8 @@ fn an_upgrade_is_refused_with_a_terminal_and_as_pid_1() {
     let place = Place::new();
     let stage = &place.stage;
     stage.configure("min_uptime = 0.1");
-    stage.expect_error("cannot upgrade: this master has a controlling terminal");
-    stage.expect_error("cannot upgrade: this master is pid 1");
+    stage.expect_error("the upgrade fails: this master has a controlling terminal");
+    stage.expect_error("the upgrade fails: this master is pid 1");
     stage.expect_error("upgrade failed");
     let words = ["run", "-c", "config.ini", "--", "sleep", "1000"];
     let on_terminal = "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)";
@@ -182,7 +196,7 @@ fn an_upgrade_is_refused_with_a_terminal_and_as_pid_1() {
 fn a_successor_that_has_not_taken_over_starts_none_of_its_own() {
     let place = Place::new();
     place.stage.configure("min_uptime = 1");
-    place.stage.expect_error("cannot upgrade: this master has yet to take over from pid");
+    place.stage.expect_error("the upgrade fails: this master has yet to take over from pid");
     place.stage.expect_error("upgrade failed");
     let first = place.run(&["sleep", "1000"]);
     place.wait_one_tree(1);
@@ -207,7 +221,7 @@ fn a_successor_that_cannot_take_over_leaves_its_files_to_the_master_that_runs() 
     let in_the_way = stage.path("ph.sock.new");
     std::fs::create_dir(&in_the_way).expect("a folder");
     stage.expect_error("cannot take over: ");
-    stage.expect_error("the successor: ");
+    stage.expect_error("the upgrade fails: ");
     stage.expect_error("upgrade failed");
     first.send(Signal::SIGUSR2);
     stage.log().wait_for("upgrade failed");

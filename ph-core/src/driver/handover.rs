@@ -41,6 +41,9 @@ pub(super) enum FromSuccessor {
     /// Why it gives up.
     Failed {
         why: String,
+        /// The worker that is to blame, by its pid.
+        #[serde(default)]
+        worker: Option<u32>,
     },
 }
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::report;
-use crate::arbiter::{ExitStatus, Notice, Slot, StopReason, Time};
+use crate::arbiter::{ExitStatus, Notice, Slot, StopReason, Time, WorkerId};
 use crate::control::{ExitReason, Reloads};
 
 /// How many ends are kept of each slot.
@@ -14,6 +14,10 @@ const ENDS_A_SLOT: usize = 10;
 
 /// The most of a refusal that is kept, in bytes: every client that waits is sent all of it.
 const REFUSAL_MAX: usize = 64 * 1024;
+
+/// The most lines, and bytes of each, that are kept of why an upgrade failed.
+const FAULTS: usize = 40;
+const FAULT_MAX: usize = 512;
 
 /// The past of a master's workers.
 #[derive(Debug, Default)]
@@ -25,6 +29,12 @@ pub(super) struct History {
     pub(super) reloads: Reloads,
     /// Why the last configuration was refused, as its loader said it, or why there was none.
     pub(super) refusal: String,
+    /// Why the last upgrade failed, as far as it was told, line by line.
+    pub(super) upgrade_faults: Vec<String>,
+    /// The pid of the worker at which the last reload or upgrade failed.
+    pub(super) culprit: Option<u32>,
+    /// The last worker that ended unasked: its pid, and how.
+    pub(super) last_death: Option<(u32, String)>,
     /// What it would have changed, if it was only to be judged, or that it changes nothing; and the exit code
     /// of those who asked.
     pub(super) outlook: (u8, String),
@@ -61,11 +71,28 @@ impl History {
         self.refusal = why;
     }
 
+    /// A line of why the upgrade fails that is under way.
+    pub(super) fn blame_successor(&mut self, line: &str) {
+        if self.upgrade_faults.len() < FAULTS {
+            let end = line.floor_char_boundary(FAULT_MAX);
+            self.upgrade_faults.push(line[..end].to_owned());
+        }
+    }
+
     /// Takes note of what happened. `why` is what a failed start had to say.
-    pub(super) fn note(&mut self, notice: Notice, why: Option<&str>, now: Time) {
+    pub(super) fn note(
+        &mut self,
+        notice: Notice,
+        why: Option<&str>,
+        pid_of: impl Fn(WorkerId) -> Option<u32>,
+        now: Time,
+    ) {
         match notice {
-            Notice::WorkerExited { slot, status, reason, life, .. } => {
+            Notice::WorkerExited { worker, slot, status, reason, life, .. } => {
                 let is_own = reason.is_none_or(StopReason::is_fault);
+                if let (Some(pid), true) = (pid_of(worker), is_own) {
+                    self.last_death = Some((pid, report::describe_status(status)));
+                }
                 let reason = reason_of(reason, status);
                 self.keep(slot, End { status: Some(status), reason, life, at: now }, is_own);
             }
@@ -93,14 +120,21 @@ impl History {
                 self.last_error = Some(format!("reload refused: {why}"));
             }
             Notice::Reloaded { .. } => self.reloads.ok += 1,
-            Notice::RollFailed { slot, cause, .. } => {
+            Notice::RollFailed { worker, slot, cause, .. } => {
+                self.culprit = pid_of(worker);
                 self.reloads.rolled_back += 1;
                 let how = report::describe_fault(cause);
                 self.last_error = Some(format!("reload rolled back: worker {slot} {how}"));
             }
             Notice::UpgradeFailed { fault } => {
                 let how = report::describe_upgrade_fault(fault);
-                self.last_error = Some(format!("upgrade failed: {how}"));
+                let why = self.upgrade_faults.first();
+                let why = why.map_or_else(String::new, |why| format!(": {why}"));
+                self.last_error = Some(format!("upgrade failed: {how}{why}"));
+            }
+            Notice::Upgrading => {
+                self.upgrade_faults.clear();
+                self.culprit = None;
             }
             Notice::Loading { .. }
             | Notice::LoadUnneeded { .. }
@@ -108,7 +142,6 @@ impl History {
             | Notice::CanaryProven { .. }
             | Notice::RolledBack { .. }
             | Notice::Draining
-            | Notice::Upgrading
             | Notice::Upgraded { .. }
             | Notice::Booted { .. }
             | Notice::NotBooted { .. }
@@ -178,10 +211,10 @@ mod tests {
     fn the_last_ten_ends_of_a_slot_are_kept_and_all_restarts_counted() {
         let mut history = History::default();
         for code in 0..25 {
-            history.note(exited(1, ExitStatus::Code(code), None), None, Time::ZERO);
+            history.note(exited(1, ExitStatus::Code(code), None), None, |_| None, Time::ZERO);
         }
         let scaled = exited(1, ExitStatus::Code(0), Some(StopReason::ScaleDown));
-        history.note(scaled, None, Time::from_nanos(7));
+        history.note(scaled, None, |_| None, Time::from_nanos(7));
         let past = history.of(Slot(1)).unwrap();
         assert_eq!((past.ends.len(), past.restarts), (10, 25));
         assert_eq!(past.ends[0].status, Some(ExitStatus::Code(16)));
@@ -196,12 +229,12 @@ mod tests {
         let fault = SpawnFault::NotFound;
         let failed =
             Notice::SpawnFailed { worker: WorkerId(1), slot: Slot(0), fault, retry_in: None };
-        history.note(failed, Some("exec /x: ENOENT"), Time::ZERO);
+        history.note(failed, Some("exec /x: ENOENT"), |_| None, Time::ZERO);
         let text = "worker 0 was not started: exec /x: ENOENT";
         assert_eq!(history.last_error.as_deref(), Some(text));
         let status = ExitStatus::Signal { number: libc::SIGSEGV, core: false };
-        history.note(exited(0, status, None), None, Time::ZERO);
-        history.note(Notice::CrashLoop { slot: Slot(0), deaths: 5 }, None, Time::ZERO);
+        history.note(exited(0, status, None), None, |_| None, Time::ZERO);
+        history.note(Notice::CrashLoop { slot: Slot(0), deaths: 5 }, None, |_| None, Time::ZERO);
         let text =
             "worker 0 is in a crash loop, 5 deaths in a row: the last one was ended by SIGSEGV";
         assert_eq!(history.last_error.as_deref(), Some(text));

@@ -110,7 +110,11 @@ impl Driver<'_> {
                 let who = report::People { children: &self.children, helpers: names };
                 report::report(notice, &who, self.eras.current().spec.stop_signal);
                 let why = self.spawn_failure.as_ref().map(|(_, why)| why.as_str());
-                self.history.note(notice, why, now());
+                let pid_of = |worker| {
+                    let child = self.children.get(worker)?;
+                    Some(child.pid.as_raw().unsigned_abs())
+                };
+                self.history.note(notice, why, pid_of, now());
                 self.tell_clients(notice, now());
                 self.tell_boot(notice);
                 self.follow(notice);
@@ -130,6 +134,8 @@ impl Driver<'_> {
         self.note_occasion(&notice);
         if let Notice::Booted { .. } = notice {
             self.on_booted();
+        } else if let Notice::NotBooted { is_timeout } = notice {
+            self.on_not_booted(is_timeout);
         } else if let Notice::Scaled { from, to } = notice {
             let hooks = &self.settings.hooks;
             worker::call("nworkers_changed", || hooks.nworkers_changed(from, to));

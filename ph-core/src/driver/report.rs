@@ -209,7 +209,7 @@ pub(super) fn describe_upgrade_fault(fault: UpgradeFault) -> String {
     match fault {
         UpgradeFault::NotStarted => "there is no successor".to_owned(),
         UpgradeFault::Ended(status) => format!("the successor {}", describe_status(status)),
-        UpgradeFault::TimedOut => "the successor was not ready in time".to_owned(),
+        UpgradeFault::TimedOut => "the successor was not ready within upgrade_timeout".to_owned(),
     }
 }
 

@@ -137,7 +137,7 @@ pub fn tell_predecessor(why: &str) {
     if let Some(channel) = channel {
         // The exit code tells as well.
         let why = why.chars().take(REASON_MAX).collect();
-        let _ = say(&channel, &FromSuccessor::Failed { why });
+        let _ = say(&channel, &FromSuccessor::Failed { why, worker: None });
     }
 }
 
@@ -164,6 +164,20 @@ impl Driver<'_> {
         let has_pidfile = self.pidfile.is_some_and(|held| held.borrow().is_shared());
         // If that master is gone, the end of the channel says so.
         let _ = say(&predecessor.channel, &FromSuccessor::Ready { listeners, has_pidfile });
+    }
+
+    /// Not all workers are ready, so this successor gives up: the master that runs learns why.
+    pub(super) fn on_not_booted(&self, is_timeout: bool) {
+        let Some(predecessor) = &self.predecessor else { return };
+        let what = match is_timeout {
+            true => "not all workers of the successor were ready in time",
+            false => "the worker of every slot of the successor has died",
+        };
+        let (why, worker) = match &self.history.last_death {
+            Some((pid, how)) => (format!("{what}; the last one, pid {pid}, {how}"), Some(*pid)),
+            None => (what.to_owned(), None),
+        };
+        let _ = say(&predecessor.channel, &FromSuccessor::Failed { why, worker });
     }
 
     /// The master that runs has said something, or is gone.
@@ -205,7 +219,8 @@ impl Driver<'_> {
         let Some(predecessor) = &self.predecessor else { return };
         if let Err(error) = taken {
             error!("cannot take over: {error}");
-            let _ = say(&predecessor.channel, &FromSuccessor::Failed { why: error.to_string() });
+            let failed = FromSuccessor::Failed { why: error.to_string(), worker: None };
+            let _ = say(&predecessor.channel, &failed);
             return self.step(now, Event::Ordered(Order::Stop));
         }
         if say(&predecessor.channel, &FromSuccessor::TakenOver).is_err() {

@@ -76,16 +76,16 @@ impl Driver<'_> {
     pub(super) fn spawn_successor(&mut self) -> Option<Event> {
         let never = Some(Event::SuccessorEnded { status: None });
         if self.succession.is_some() {
-            error!("cannot upgrade: the last successor has not ended yet");
+            self.blame_successor("the last successor has not ended yet");
             return never;
         }
         if let Some(why) = no_place_for_a_successor() {
-            error!("cannot upgrade: {why}");
+            self.blame_successor(why);
             return never;
         }
         if let Some(predecessor) = &self.predecessor {
             let pid = predecessor.pid();
-            error!("cannot upgrade: this master has yet to take over from pid {pid}");
+            self.blame_successor(&format!("this master has yet to take over from pid {pid}"));
             return never;
         }
         match self.with_signals_blocked(Self::fork_successor) {
@@ -96,7 +96,7 @@ impl Driver<'_> {
                 None
             }
             Err(why) => {
-                error!("cannot upgrade: cannot start a successor: {why}");
+                self.blame_successor(&format!("cannot start a successor: {why}"));
                 never
             }
         }
@@ -139,7 +139,8 @@ impl Driver<'_> {
         succession.report = None;
         if let SpawnOutcome::Failed(failure) = outcome {
             let why = std::io::Error::from_raw_os_error(failure.errno);
-            error!("cannot upgrade: {}", describe(&failure.tried(), path, &why));
+            let why = describe(&failure.tried(), path, &why);
+            self.blame_successor(&why);
         }
     }
 
@@ -153,8 +154,7 @@ impl Driver<'_> {
                 Ok((length @ 1.., _)) => match read(&message[..length]) {
                     Some(said) => self.on_successor_said(said, now),
                     None => {
-                        error!("the successor speaks another language than this master");
-                        self.kill_successor();
+                        self.give_up_successor("it speaks another language than this master");
                     }
                 },
                 Err(Errno::EAGAIN) => return,
@@ -172,13 +172,13 @@ impl Driver<'_> {
         match said {
             FromSuccessor::Hello { version: VERSION } => {
                 if let Err(why) = self.hand_over() {
-                    error!("cannot hand over to the successor: {why}");
-                    self.kill_successor();
+                    self.give_up_successor(&format!("nothing can be handed over to it: {why}"));
                 }
             }
             FromSuccessor::Hello { version } => {
-                error!("the successor wants version {version} of the handover, this is {VERSION}");
-                self.kill_successor();
+                self.give_up_successor(&format!(
+                    "it wants version {version} of the handover, and this master has {VERSION}"
+                ));
             }
             FromSuccessor::Ready { listeners, has_pidfile } => {
                 if let Some(succession) = &mut self.succession {
@@ -192,12 +192,24 @@ impl Driver<'_> {
                     self.step(now, Event::TakenOver);
                 }
             }
-            FromSuccessor::Failed { why } => {
+            FromSuccessor::Failed { why, worker } => {
+                self.history.culprit = worker;
                 for line in why.lines().take(REASON_LINES) {
-                    error!("the successor: {line}");
+                    self.blame_successor(line);
                 }
             }
         }
+    }
+
+    /// A line of why the upgrade fails: for the log, and for the verdict that follows.
+    fn blame_successor(&mut self, line: &str) {
+        error!("the upgrade fails: {line}");
+        self.history.blame_successor(line);
+    }
+
+    fn give_up_successor(&mut self, why: &str) {
+        self.blame_successor(why);
+        self.kill_successor();
     }
 
     /// Gives the successor the lock and the listeners.
@@ -231,8 +243,7 @@ impl Driver<'_> {
         let commit = Commit { configured, target: self.arbiter.target() };
         let Some(succession) = &self.succession else { return };
         if let Err(why) = succession.say(&FromMaster::Commit(commit), None) {
-            error!("the successor cannot be told to take over: {why}");
-            self.kill_successor();
+            self.give_up_successor(&format!("it cannot be told to take over: {why}"));
         }
     }
 

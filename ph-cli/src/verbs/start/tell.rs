@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use ph_config::Escaped;
 use serde_json::{Value, json};
 
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{self, SCHEMA};
+use crate::verbs::logs;
 
 /// What came of the start of one section.
 pub(super) enum Started {
@@ -75,12 +75,7 @@ impl Tell {
             }
             Started::Failed(failure, lines) => {
                 failure.print(self.program);
-                if !lines.is_empty() {
-                    output::note("    the last it said:");
-                }
-                for line in lines {
-                    output::note(&format!("    | {}", Escaped(line)));
-                }
+                logs::print_last_lines(lines);
                 Ok(())
             }
         }

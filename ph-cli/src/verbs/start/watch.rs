@@ -23,9 +23,6 @@ const QUIET: Duration = Duration::from_millis(500);
 /// What the master may take beyond its limits.
 const MARGIN: Duration = Duration::from_secs(15);
 
-/// How many of the last lines of a worker are shown.
-const LAST_LINES: usize = 10;
-
 /// Ends of workers told of as they come.
 const ENDS_TOLD: u32 = 20;
 
@@ -188,7 +185,7 @@ impl<'a> Watch<'a> {
     /// The master has ended, and it was not ready.
     fn failed(self) -> Started {
         let settings = &self.service.settings;
-        let last = |trouble: &Trouble| logs::last_lines_of(settings, trouble.pid, LAST_LINES);
+        let last = |trouble: &Trouble| logs::last_lines_of(settings, trouble.pid);
         let lines = self.trouble.as_ref().map(last).unwrap_or_default();
         let has_lines = !lines.is_empty();
         let failure = match self.ending {

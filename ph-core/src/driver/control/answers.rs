@@ -6,13 +6,13 @@
 use nix::sys::epoll::EpollFlags;
 use tracing::info;
 
-use super::super::report::span;
+use super::super::report::{describe_upgrade_fault, span};
 use super::super::{CONTROL_FROM, Driver};
 use super::client::{Client, OUTPUT_MAX, Stage};
 use super::events::event_of;
 use super::status::Cursor;
 use crate::arbiter::{Event, Generation, Notice, Order, Outcome, Readiness, Time};
-use crate::control::{self, EventKind, Reply, Request};
+use crate::control::{self, Done, EventKind, Reply, Request};
 
 /// What a client waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,8 +27,8 @@ pub(super) enum Wish {
     },
     /// The verdict of a reload: of the generation that was read after the order, once that is known.
     Reload(Option<Generation>),
-    /// The verdict of an upgrade.
-    Upgrade,
+    /// The verdict of an upgrade, of one that began after the order.
+    Upgrade { is_begun: bool },
     /// The end of the master.
     Stop,
     /// Whatever happens.
@@ -40,7 +40,11 @@ impl Wish {
     fn takes_events(self) -> bool {
         match self {
             Self::Status(_) => false,
-            Self::Scale { .. } | Self::Reload(_) | Self::Upgrade | Self::Stop | Self::Watch => true,
+            Self::Scale { .. }
+            | Self::Reload(_)
+            | Self::Upgrade { .. }
+            | Self::Stop
+            | Self::Watch => true,
         }
     }
 }
@@ -107,7 +111,9 @@ impl Driver<'_> {
                 let what = if *dry_run { "judge the configuration" } else { "reload" };
                 self.order(token, Wish::Reload(None), what, now);
             }
-            Request::Upgrade => self.order(token, Wish::Upgrade, "upgrade", now),
+            Request::Upgrade => {
+                self.order(token, Wish::Upgrade { is_begun: false }, "upgrade", now);
+            }
         }
     }
 
@@ -117,7 +123,8 @@ impl Driver<'_> {
             return self.finish(token, 1, "the master stops", now);
         }
         self.accept(token, wish, what, now);
-        let order = if wish == Wish::Upgrade { Order::Upgrade } else { Order::Reload };
+        let is_upgrade = matches!(wish, Wish::Upgrade { .. });
+        let order = if is_upgrade { Order::Upgrade } else { Order::Reload };
         self.step(now, Event::Ordered(order));
     }
 
@@ -132,12 +139,19 @@ impl Driver<'_> {
                 | Notice::RolledBack { generation, .. },
                 Wish::Reload(Some(wanted)),
             ) => generation == wanted,
-            (_, Wish::Upgrade) => {
-                matches!(notice, Notice::Upgraded { .. } | Notice::UpgradeFailed { .. })
-            }
+            (Notice::Upgrading, Wish::Upgrade { is_begun: false }) => true,
+            (
+                Notice::Upgraded { .. } | Notice::UpgradeFailed { .. },
+                Wish::Upgrade { is_begun },
+            ) => is_begun,
             (
                 _,
-                Wish::Reload(_) | Wish::Status(_) | Wish::Scale { .. } | Wish::Stop | Wish::Watch,
+                Wish::Reload(_)
+                | Wish::Upgrade { .. }
+                | Wish::Status(_)
+                | Wish::Scale { .. }
+                | Wish::Stop
+                | Wish::Watch,
             ) => false,
         };
         let told: Vec<u64> = self
@@ -149,9 +163,14 @@ impl Driver<'_> {
         for token in told {
             if let Notice::Loading { generation } = notice {
                 self.wait_for(token, Wish::Reload(Some(generation)));
+            } else if notice == Notice::Upgrading {
+                self.wait_for(token, Wish::Upgrade { is_begun: true });
             } else {
                 let (code, text) = self.verdict(notice);
-                self.finish(token, code, &text, now);
+                let worker_pid = self.history.culprit.filter(|_| code == ROLLED_BACK);
+                if let Some(client) = self.control.client(token) {
+                    client.end(&Reply::Done(Done { code, text, worker_pid }), now);
+                }
             }
         }
     }
@@ -176,6 +195,12 @@ impl Driver<'_> {
         if let Notice::LoadRefused { is_timeout: false, .. } = notice {
             let why = self.history.refusal.trim_end();
             return (BAD_CONFIGURATION, format!("refused; nothing has changed\n{why}"));
+        }
+        if let Notice::UpgradeFailed { fault } = notice {
+            let how = describe_upgrade_fault(fault);
+            let why = self.history.upgrade_faults.iter().map(|line| format!("\n{line}"));
+            let why: String = why.collect();
+            return (ROLLED_BACK, format!("upgrade failed: {how}; everything is as it was{why}"));
         }
         (ROLLED_BACK, format!("{}; everything is as it was", last_error()))
     }
@@ -268,7 +293,7 @@ impl Driver<'_> {
             let Some(client) = self.control.client(token) else { continue };
             let Stage::Waiting(wish) = client.stage else { continue };
             match wish {
-                Wish::Reload(_) | Wish::Upgrade | Wish::Stop | Wish::Watch => {}
+                Wish::Reload(_) | Wish::Upgrade { .. } | Wish::Stop | Wish::Watch => {}
                 Wish::Scale { target, ready_since } => {
                     self.judge_scale(token, target, ready_since, now);
                 }
@@ -346,12 +371,13 @@ impl Driver<'_> {
                 (Stage::Waiting(Wish::Stop | Wish::Watch), Some(outcome)) => {
                     (Some(code), describe(outcome))
                 }
-                (Stage::Waiting(Wish::Upgrade), Some(Outcome::Upgraded)) => {
+                (Stage::Waiting(Wish::Upgrade { is_begun: true }), Some(Outcome::Upgraded)) => {
                     (Some(0), describe(Outcome::Upgraded))
                 }
-                (Stage::Waiting(Wish::Reload(_) | Wish::Scale { .. }), Some(Outcome::Upgraded)) => {
-                    (Some(1), "a successor has taken over; ask it again".to_owned())
-                }
+                (
+                    Stage::Waiting(Wish::Reload(_) | Wish::Upgrade { .. } | Wish::Scale { .. }),
+                    Some(Outcome::Upgraded),
+                ) => (Some(1), "a successor has taken over; ask it again".to_owned()),
                 (Stage::Waiting(_) | Stage::Asking(_), _) => {
                     (Some(1), "the master has stopped".to_owned())
                 }

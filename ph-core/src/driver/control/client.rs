@@ -119,7 +119,7 @@ impl Client {
 
     /// Queues the last line, which has always a place.
     pub(super) fn finish(&mut self, code: u8, text: impl Into<String>, now: Time) {
-        self.end(&Reply::Done(Done { code, text: text.into() }), now);
+        self.end(&Reply::Done(Done { code, text: text.into(), worker_pid: None }), now);
     }
 
     /// Queues the last line, whichever it is.
