@@ -24,6 +24,7 @@ mod life;
 mod log_process;
 mod logs;
 mod machine;
+mod manager;
 mod notify;
 mod place;
 mod probe;

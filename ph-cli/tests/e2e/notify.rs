@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
+use crate::manager::Manager;
 use crate::ph;
 use crate::support::{
     Master, Stage, WITHOUT_CGROUPS, Worker, eventually, let_pass, require, timed,
@@ -70,41 +71,6 @@ fn send_and_end(user: u32, address: &str, text: &str) {
     let mut command = Command::new("python3");
     command.args(["-c", code, address, text, &user.to_string()]).stdin(Stdio::null());
     assert!(command.status().expect("python3").success());
-}
-
-/// A service manager, which hears what it is told.
-struct Manager(UnixDatagram);
-
-impl Manager {
-    fn at(stage: &mut Stage, name: &str) -> Self {
-        let path = stage.path(name);
-        stage.variable("NOTIFY_SOCKET", path.to_str().expect("a path in UTF-8"));
-        let socket = UnixDatagram::bind(path).expect("a socket");
-        socket.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
-        Self(socket)
-    }
-
-    fn next(&self) -> String {
-        let mut buffer = [0; 4096];
-        let length = self.0.recv(&mut buffer).expect("a message");
-        String::from_utf8(buffer[..length].to_vec()).expect("text")
-    }
-
-    /// All up to the first that holds this.
-    fn until(&self, text: &str) -> Vec<String> {
-        let mut all = vec![self.next()];
-        while !all.last().is_some_and(|last| last.contains(text)) {
-            all.push(self.next());
-        }
-        all
-    }
-
-    fn is_silent(&self) -> bool {
-        self.0.set_nonblocking(true).expect("a flag");
-        let received = self.0.recv(&mut [0; 4096]);
-        self.0.set_nonblocking(false).expect("a flag");
-        received.is_err()
-    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The service manager above this master: systemd, or whoever set `NOTIFY_SOCKET` for it. It is told by
-//! `sd_notify` when all workers are ready, how things are, and that the master stops.
+//! `sd_notify` when all workers are ready, how things are, when a reload begins and when it has its verdict
+//! (as `Type=notify-reload` wants it), and that the master stops; and, with `WATCHDOG_USEC`, that the loop
+//! turns, twice in each period.
 //!
 //! What is to be told is compared with what was told, at the end of each turn; so nothing is told
 //! twice, the latest counts, and a master at rest sends nothing. A datagram never waits: where there is
@@ -9,14 +11,15 @@
 use std::collections::BTreeSet;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use nix::unistd::Pid;
 use tracing::warn;
 
-use super::{Driver, MANAGER};
-use crate::arbiter::{Notice, Slot};
+use super::{Driver, MANAGER, now};
+use crate::arbiter::{Notice, Slot, Time};
 use crate::sys::notify::{Destination, send_to};
 
 /// Slots in a crash loop that a status names.
@@ -36,24 +39,44 @@ pub(super) struct Manager {
     /// The successor that has taken over: all there is to say is where the service went.
     moved_to: Option<Pid>,
     crash_loops: BTreeSet<Slot>,
+    /// Reloads that began, and how many of these it knows of.
+    reloads: u64,
+    reloads_told: u64,
+    /// It waits for the verdict of one.
+    is_reload_open: bool,
+    watchdog: Option<Watchdog>,
+}
+
+/// Somebody who has to hear that the loop turns.
+#[derive(Clone, Copy, Debug)]
+struct Watchdog {
+    every: Duration,
+    due: Time,
 }
 
 /// How the service is.
 #[derive(Clone, Copy, Debug)]
 struct Facts {
+    now: Time,
     ready: u32,
     target: u32,
     is_stopping: bool,
+    is_reloading: bool,
+    is_upgrading: bool,
+    is_drained: bool,
 }
 
 impl Manager {
     /// The one that the environment names, if it names one.
-    pub(super) fn of_environment() -> Self {
+    pub(super) fn of_environment(is_successor: bool) -> Self {
         let Some(address) = std::env::var_os("NOTIFY_SOCKET").filter(|it| !it.is_empty()) else {
             return Self::default();
         };
         match Destination::parse(address.as_bytes()) {
-            Ok(destination) => Self { destination: Some(destination), ..Self::default() },
+            Ok(destination) => {
+                let watchdog = Watchdog::of_environment(is_successor);
+                Self { destination: Some(destination), watchdog, ..Self::default() }
+            }
             Err(error) => {
                 let address = address.display();
                 warn!("the service manager is told nothing: NOTIFY_SOCKET={address:?}: {error}");
@@ -67,7 +90,14 @@ impl Manager {
             self.crash_loops.insert(*slot);
         } else if let Notice::Recovered { slot } = notice {
             self.crash_loops.remove(slot);
+        } else if let Notice::Loading { .. } = notice {
+            self.reloads += 1;
         }
+    }
+
+    /// When the loop has to turn, whatever else there is.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        self.watchdog.filter(|_| self.destination.is_some()).map(|watchdog| watchdog.due)
     }
 
     /// There is room again.
@@ -87,28 +117,61 @@ impl Manager {
     }
 
     fn tell(&mut self, facts: Facts, epoll: &Epoll) {
-        let Some(destination) = &self.destination else { return };
-        let is_ready = !facts.is_stopping && facts.ready >= facts.target;
-        let is_ready_news = is_ready && !self.is_ready_told;
+        if self.destination.is_none() || self.full.is_some() {
+            return;
+        }
+        if let Some(successor) = self.moved_to {
+            if self.send(&format!("MAINPID={successor}\n"), epoll) {
+                self.destination = None;
+            }
+            return;
+        }
+        let is_reload_news = self.is_ready_told && self.reloads != self.reloads_told;
+        if is_reload_news && !facts.is_stopping {
+            let message = format!("RELOADING=1\nMONOTONIC_USEC={}\n", facts.now.as_nanos() / 1000);
+            if !self.send(&message, epoll) {
+                return;
+            }
+            (self.reloads_told, self.is_reload_open) = (self.reloads, true);
+        }
+        let is_first = !self.is_ready_told && facts.ready >= facts.target;
+        let is_verdict = self.is_reload_open && !facts.is_reloading;
+        let is_ready_news = (is_first || is_verdict) && !facts.is_stopping;
         let is_stopping_news = facts.is_stopping && !self.is_stopping_told;
         let status = self.status(facts);
-        let is_status_news = status != self.status_told;
-        let is_news = is_ready_news || is_stopping_news || is_status_news;
-        if self.full.is_some() || !(is_news || self.moved_to.is_some()) {
+        let is_pet = self.watchdog.is_some_and(|watchdog| watchdog.due <= facts.now);
+        let is_news = is_ready_news || is_stopping_news || status != self.status_told;
+        if !is_news && !is_pet {
             return;
         }
         let mut message = String::new();
-        if let Some(successor) = self.moved_to {
-            message += &format!("MAINPID={successor}\n");
-        } else if is_ready_news {
+        if is_ready_news {
             message += &format!("READY=1\nMAINPID={}\n", std::process::id());
         }
-        if is_stopping_news && self.moved_to.is_none() {
+        if is_stopping_news {
             message += "STOPPING=1\n";
         }
-        if self.moved_to.is_none() {
+        if is_news {
             message += &format!("STATUS={status}\n");
         }
+        if is_pet {
+            message += "WATCHDOG=1\n";
+        }
+        if let Some(watchdog) = self.watchdog.as_mut().filter(|_| is_pet) {
+            // Also if it cannot be said: the loop is not to spin.
+            watchdog.due = facts.now.after(watchdog.every);
+        }
+        if self.send(&message, epoll) {
+            self.is_ready_told |= is_ready_news;
+            self.is_reload_open &= !is_ready_news;
+            self.is_stopping_told |= is_stopping_news;
+            self.status_told = status;
+        }
+    }
+
+    /// Whether it was sent.
+    fn send(&mut self, message: &str, epoll: &Epoll) -> bool {
+        let Some(destination) = &self.destination else { return false };
         let sent = destination.connect().and_then(|socket| {
             let sent = send_to(&socket, message.as_bytes());
             if sent == Err(Errno::EAGAIN) {
@@ -120,13 +183,8 @@ impl Manager {
         });
         match sent {
             Ok(()) => {
-                self.is_ready_told |= is_ready_news;
-                self.is_stopping_told |= is_stopping_news;
-                self.status_told = status;
                 self.has_complained = false;
-                if self.moved_to.is_some() {
-                    self.destination = None;
-                }
+                return true;
             }
             Err(Errno::EAGAIN) => {}
             Err(errno) if !std::mem::replace(&mut self.has_complained, true) => {
@@ -134,13 +192,21 @@ impl Manager {
             }
             Err(_) => {}
         }
+        false
     }
 
-    fn status(&self, Facts { ready, target, is_stopping }: Facts) -> String {
-        if is_stopping {
+    fn status(&self, facts: Facts) -> String {
+        if facts.is_stopping {
             return "stopping".to_owned();
         }
-        let status = format!("{}/{target} ready", ready.min(target));
+        let Facts { ready, target, .. } = facts;
+        let doing = match facts {
+            Facts { is_reloading: true, .. } => ", reloading",
+            Facts { is_upgrading: true, .. } => ", upgrading",
+            Facts { is_drained: true, .. } => return "drained until the next reload".to_owned(),
+            _ => "",
+        };
+        let status = format!("{}/{target} ready{doing}", ready.min(target));
         let looping: Vec<_> = self.crash_loops.iter().filter(|slot| slot.0 < target).collect();
         if looping.is_empty() {
             return status;
@@ -153,17 +219,38 @@ impl Manager {
     }
 }
 
+impl Watchdog {
+    /// What sd_watchdog_enabled(3) reads. A successor has the variables of the first master, and its pid.
+    fn of_environment(is_successor: bool) -> Option<Self> {
+        let number = |name| std::env::var(name).ok()?.parse::<u64>().ok();
+        let is_meant = match std::env::var_os("WATCHDOG_PID") {
+            None => true,
+            Some(_) => is_successor || number("WATCHDOG_PID") == Some(std::process::id().into()),
+        };
+        let period = number("WATCHDOG_USEC").filter(|micros| is_meant && *micros > 0)?;
+        Some(Self { every: Duration::from_micros(period) / 2, due: Time::ZERO })
+    }
+}
+
 impl Driver<'_> {
+    /// Whether the manager hears of the service from this master, and not from the one before it.
+    pub(super) fn is_main(&self) -> bool {
+        self.predecessor.is_none() && self.departing.is_none()
+    }
+
     /// Tells the service manager what it does not know yet.
     pub(super) fn tell_manager(&mut self) {
-        if self.predecessor.is_some() {
-            // It hears of the service from another master.
+        if !self.is_main() {
             return;
         }
         let facts = Facts {
+            now: now(),
             ready: self.arbiter.counts().ready,
             target: self.arbiter.target(),
             is_stopping: self.arbiter.is_stopping(),
+            is_reloading: self.arbiter.is_reloading(),
+            is_upgrading: self.arbiter.is_upgrading(),
+            is_drained: self.arbiter.is_drained(),
         };
         self.manager.tell(facts, &self.epoll);
     }
@@ -176,7 +263,15 @@ mod tests {
     use nix::sys::epoll::{EpollCreateFlags, EpollTimeout};
 
     fn facts(ready: u32, target: u32) -> Facts {
-        Facts { ready, target, is_stopping: false }
+        Facts {
+            now: Time::from_nanos(7_000_000),
+            ready,
+            target,
+            is_stopping: false,
+            is_reloading: false,
+            is_upgrading: false,
+            is_drained: false,
+        }
     }
 
     fn next(socket: &NotifySocket) -> Option<String> {
@@ -214,6 +309,44 @@ mod tests {
         assert_eq!(next(&socket).unwrap(), "STOPPING=1\nSTATUS=stopping\n");
         manager.tell(Facts { is_stopping: true, ..facts(0, 2) }, &epoll);
         assert_eq!(next(&socket), None);
+    }
+
+    #[test]
+    fn each_reload_is_told_when_it_begins_and_when_it_has_its_verdict() {
+        let (mut manager, socket, epoll) = manager("reloads");
+        let loading = Notice::Loading { generation: crate::arbiter::Generation(2) };
+        let reloading = Facts { is_reloading: true, ..facts(2, 2) };
+        manager.tell(facts(2, 2), &epoll);
+        next(&socket).unwrap();
+        for _ in 0..2 {
+            // The second begins in the very turn in which the first ends.
+            manager.on_notice(&loading);
+            manager.tell(reloading, &epoll);
+            assert_eq!(next(&socket).unwrap(), "RELOADING=1\nMONOTONIC_USEC=7000\n");
+            let rest = next(&socket).unwrap_or_default();
+            assert!(!rest.contains("READY"), "{rest}");
+        }
+        manager.tell(facts(2, 2), &epoll);
+        assert!(next(&socket).unwrap().starts_with("READY=1\n"));
+        manager.on_notice(&loading);
+        manager.tell(facts(2, 2), &epoll);
+        assert!(next(&socket).unwrap().starts_with("RELOADING=1\n"), "it was over at once");
+        assert!(next(&socket).unwrap().starts_with("READY=1\n"));
+    }
+
+    #[test]
+    fn the_watchdog_hears_twice_in_a_period_that_the_loop_turns() {
+        let (mut manager, socket, epoll) = manager("watchdog");
+        let every = Duration::from_secs(5);
+        manager.watchdog = Some(Watchdog { every, due: Time::ZERO });
+        manager.tell(facts(1, 1), &epoll);
+        assert!(next(&socket).unwrap().ends_with("WATCHDOG=1\n"));
+        let due = manager.deadline().unwrap();
+        assert_eq!(due, facts(1, 1).now.after(every));
+        manager.tell(facts(1, 1), &epoll);
+        assert_eq!(next(&socket), None);
+        manager.tell(Facts { now: due, ..facts(1, 1) }, &epoll);
+        assert_eq!(next(&socket).unwrap(), "WATCHDOG=1\n");
     }
 
     #[test]

@@ -69,6 +69,7 @@ pub use pidfile::{Pidfile, Running};
 pub use rehearsal::{Finding, Rehearsal};
 
 use crate::arbiter::{Action, Arbiter, Event, Order, Outcome, Readiness, Time, WorkerId};
+use crate::sys::channel::Channel;
 use crate::sys::fds::NofileLimit;
 use crate::sys::oom::OomCounter;
 use crate::sys::seats::Seats;
@@ -137,6 +138,8 @@ struct Driver<'a> {
     origin: &'a Origin,
     /// The master that this one is to replace, until it has.
     predecessor: Option<Predecessor>,
+    /// It has been replaced, and has yet to say so to the service manager: then this channel ends.
+    departing: Option<Channel>,
     /// The one that is to replace this one.
     succession: Option<Succession>,
     signals: &'a SignalQueue,
@@ -280,8 +283,12 @@ impl Driver<'_> {
         if self.reap_pending || !self.to_weigh.is_empty() {
             return EpollTimeout::ZERO;
         }
-        let deadlines =
-            [self.arbiter.next_deadline(), self.control.deadline(), self.occasions.next_deadline()];
+        let deadlines = [
+            self.arbiter.next_deadline(),
+            self.control.deadline(),
+            self.occasions.next_deadline(),
+            self.manager.deadline().filter(|_| self.is_main()),
+        ];
         let Some(deadline) = deadlines.into_iter().flatten().min() else {
             return EpollTimeout::NONE;
         };
@@ -371,6 +378,7 @@ impl Driver<'_> {
         own.extend(self.occasions.raw_fds());
         own.extend(self.probes.raw_fds());
         own.extend(self.manager.raw_fd());
+        own.extend(self.departing.iter().map(|channel| channel.as_fd().as_raw_fd()));
         own.extend(self.pidfile.map(|held| held.borrow().raw_fd()));
         own.extend(self.recorder.raw_fd());
         own.extend(self.succession.iter().flat_map(Succession::raw_fds));

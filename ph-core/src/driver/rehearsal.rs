@@ -151,8 +151,20 @@ impl Settings {
     /// Whether the control socket could be made, or replaced.
     fn look_at_control(&self, running: &[Running]) -> Option<Finding> {
         let path = self.control.as_ref()?.path_of(self.pidfile.as_ref(), 1)?;
-        let masters: Vec<_> = running.iter().filter_map(|it| it.pid).map(Pid::from_raw).collect();
-        let source = match prospect(&Address::Unix(path.clone()), &masters) {
+        let address = Address::Unix(path.clone());
+        let pids = |running: &[Running]| -> Vec<_> {
+            running.iter().filter_map(|it| it.pid).map(Pid::from_raw).collect()
+        };
+        let mut found = prospect(&address, &pids(running));
+        for _ in 0..LOOKS {
+            if !matches!(found, Ok(Prospect::Taken(_))) {
+                break;
+            }
+            // As above: perhaps by a master that was not there before.
+            clock::pause(LOOK_PAUSE);
+            found = prospect(&address, &pids(&self.look_for_masters().0));
+        }
+        let source = match found {
             Ok(Prospect::Free | Prospect::Own | Prospect::Hidden | Prospect::Unseen) => {
                 return None;
             }

@@ -182,6 +182,9 @@ impl Driver<'_> {
 
     /// The master that runs has said something, or is gone.
     pub(super) fn on_predecessor(&mut self, now: Time) {
+        if let Some(channel) = self.departing.take_if(|channel| fds::is_hung_up(channel)) {
+            let _ = self.epoll.delete(channel);
+        }
         let Some(predecessor) = &mut self.predecessor else { return };
         let mut message = vec![0; MESSAGE_MAX];
         match predecessor.channel.receive(&mut message) {
@@ -227,7 +230,6 @@ impl Driver<'_> {
             // It died after it had said so: all it had is this one's.
             self.succeed_the_dead(now);
         } else if let Some(predecessor) = self.predecessor.take() {
-            let _ = self.epoll.delete(&predecessor.channel);
             self.own_pidfile();
             let kept = predecessor.kept(&self.eras.current().listeners);
             let kept = kept.into_iter().filter_map(|index| predecessor.listeners.get(index));
@@ -235,6 +237,7 @@ impl Driver<'_> {
                 opened.made.set(*made);
             }
             info!("took over from pid {}", predecessor.pid);
+            self.departing = Some(predecessor.channel);
             let reason = format!("took over from pid {}", predecessor.pid);
             self.tell_people(Occasion::new("upgraded", reason));
         }

@@ -251,16 +251,17 @@ impl Driver<'_> {
     pub(super) fn give_up_files(&mut self) {
         let Some(succession) = &mut self.succession else { return };
         succession.has_taken_over = true;
-        // That was the last word.
-        if let Some(channel) = succession.channel.take() {
-            let _ = self.epoll.delete(channel);
-        }
         self.manager.move_to(succession.pid);
         if let Some(held) = self.pidfile.filter(|_| succession.has_pidfile) {
             held.borrow_mut().hand_over();
         }
         for opened in succession.kept.iter().filter_map(|index| succession.handed.get(*index)) {
             opened.made.set(None);
+        }
+        // The successor is the main process before it says anything: it waits for the end of the channel.
+        self.tell_manager();
+        if let Some(channel) = self.succession.as_mut().and_then(|it| it.channel.take()) {
+            let _ = self.epoll.delete(channel);
         }
     }
 
