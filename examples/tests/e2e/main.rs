@@ -1,7 +1,8 @@
 //! The example programs as their users have them: real processes, real signals, real files.
 //!
 //! One file a subject; what they stand on is in `tests/support`. `misbehave` is the worker that
-//! does whatever is asked, `jobexecute` and `minimal` are examples as people read them.
+//! does whatever is asked, `jobexecute`, `minimal`, `rest_api`, `msgpack_rpc` and `job_queue` are examples as people
+//! read them.
 
 mod background;
 mod classes;
@@ -12,14 +13,17 @@ mod helpers;
 mod hooks;
 mod identity;
 mod instances;
+mod job_queue;
 mod listeners;
 mod log_process;
 mod log_troubles;
 mod logs;
 mod machine;
+mod msgpack_rpc;
 mod numbers;
 mod reload;
 mod reload_loader;
+mod rest_api;
 mod rotation;
 mod sample;
 mod stops;

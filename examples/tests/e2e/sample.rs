@@ -37,6 +37,25 @@ fn the_originals_sample_configuration_runs_unchanged() {
     assert!(errors.is_empty(), "{errors:?}");
 }
 
+/// The tests of the examples set paths and ports of their own, so this looks at the files as they stand.
+#[test]
+fn the_configurations_of_the_examples_hold_as_they_stand() {
+    for (program, name, text) in [
+        (env!("CARGO_BIN_EXE_rest_api"), "rest_api", include_str!("../../conf/rest_api.ini")),
+        (
+            env!("CARGO_BIN_EXE_msgpack_rpc"),
+            "msgpack_rpc",
+            include_str!("../../conf/msgpack_rpc.ini"),
+        ),
+        (env!("CARGO_BIN_EXE_job_queue"), "job_queue", include_str!("../../conf/job_queue.ini")),
+    ] {
+        let stage = Stage::of(program, name);
+        std::fs::write(stage.path("config.ini"), text).expect("the configuration");
+        let shown = stage.launch(&[], &["config", "show", "-c", "config.ini"]);
+        assert_eq!(shown.wait_with_stderr(), (0, String::new()), "{name}");
+    }
+}
+
 #[test]
 fn the_smallest_program_counts_in_two_workers_until_it_is_told_to_stop() {
     let stage = Stage::of(env!("CARGO_BIN_EXE_minimal"), "minimal");
