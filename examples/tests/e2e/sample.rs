@@ -25,7 +25,7 @@ fn the_originals_sample_configuration_runs_unchanged() {
         });
     }
     assert_eq!(stage.read("master.pid").trim(), master.process.0.to_string());
-    assert_eq!(stage.files(), ["master.lock", "master.log", "master.pid"]);
+    assert_eq!(stage.files(), ["master.lock", "master.log", "master.pid", "master.sock"]);
     master.send(Signal::SIGINT);
     // graceful_timeout is 3 s, and no worker needs it: it sleeps in `ctx.sleep`.
     let ((code, stderr), took) = timed(|| master.wait_with_stderr());
