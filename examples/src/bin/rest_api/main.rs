@@ -17,7 +17,6 @@ mod connection;
 mod notes;
 mod routes;
 
-use std::cell::OnceCell;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -39,7 +38,7 @@ struct RestApi {
     routes: Router,
     limits: Limits,
     /// Word of a stop, for all connections.
-    stop: OnceCell<watch::Receiver<()>>,
+    stop: Option<watch::Receiver<()>>,
 }
 
 impl RestApi {
@@ -54,7 +53,7 @@ impl RestApi {
             last_request: seconds("last_request", LAST_REQUEST),
         };
         let notes = Notes::in_folder(ctx.app("data").unwrap_or("notes"), ctx.worker_id());
-        Self { routes: routes::routes(ctx, notes, limits.patience), limits, stop: OnceCell::new() }
+        Self { routes: routes::routes(ctx, notes, limits.patience), limits, stop: None }
     }
 }
 
@@ -63,17 +62,17 @@ impl AsyncWorker for RestApi {
         Notes::make_folder(ctx.app("data").unwrap_or("notes"))?;
         let (told, stop) = watch::channel(());
         let ctx = ctx.clone();
-        tokio::task::spawn_local(async move {
+        tokio::spawn(async move {
             ctx.stopping().await;
             drop(told);
         });
-        self.stop.set(stop).map_err(|_| "init_process was called twice")?;
+        self.stop = Some(stop);
         Ok(())
     }
 
     async fn handle_request(&self, _: &Context, connection: Option<AsyncConnection>) -> Result {
         let connection = connection.ok_or("rest_api needs a listener: set bind")?;
-        let stop = self.stop.get().ok_or("init_process was not called")?.clone();
+        let stop = self.stop.clone().ok_or("init_process was not called")?;
         connection::serve(connection, self.routes.clone(), stop, self.limits).await;
         Ok(())
     }
