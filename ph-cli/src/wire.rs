@@ -4,10 +4,10 @@ use std::ffi::OsString;
 use std::str::FromStr as _;
 use std::time::Duration;
 
-use ph_config::{Amount, Bind, LogTarget, Origin, Ready, Settings, WorkerClass};
+use ph_config::{Amount, LogTarget, Origin, Ready, Settings, WorkerClass};
 use ph_core::{
-    Account, Address, Command, ExitWith, KillMode, Master, OnCrashLoop, Pidfile, Readiness,
-    RunError, Share, Signal,
+    Account, Command, ExitWith, KillMode, Master, OnCrashLoop, Pidfile, Readiness, RunError, Share,
+    Signal,
 };
 
 use crate::Forked;
@@ -19,6 +19,7 @@ pub(crate) use note::{Note, unapplied};
 
 mod conditions;
 pub(crate) mod control;
+mod listening;
 mod log_process;
 mod log_settings;
 mod note;
@@ -51,8 +52,9 @@ impl Service {
         exit_with: Option<ExitWith>,
     ) -> Result<Master, Failure> {
         let account = conditions::account(self)?;
+        let owner = self.socket_owner()?;
         let control = control::socket(self)?;
-        let master = self.silent_master(account).logging(log);
+        let master = self.silent_master(account, owner).logging(log);
         let master = control.into_iter().fold(master, Master::control);
         Ok(master.policy(|policy| policy.exit_with = exit_with))
     }
@@ -67,25 +69,19 @@ impl Service {
         if let LogTarget::File(path) = &self.settings.log_file {
             ph_log::probe(path).map_err(|error| self.log_failure(&error))?;
         }
-        Ok(self.silent_master(conditions::account(self)?))
+        Ok(self.silent_master(conditions::account(self)?, self.socket_owner()?))
     }
 
     /// The master without its log.
-    fn silent_master(&self, account: Option<Account>) -> Master {
+    fn silent_master(&self, account: Option<Account>, owner: Option<Account>) -> Master {
         let master = conditions::apply(self, self.plain_master(), account)
+            .sockets(self.socket_options(owner))
             .note(Note::of(&self.settings).text())
             .log_settings(LogSettings::of(&self.settings).text());
         match self.settings.on_event.as_slice() {
             [] => master,
             words => master.on_event(Command::new(words)),
         }
-    }
-
-    /// Where it listens.
-    pub(crate) fn addresses(&self) -> Vec<Address> {
-        let mut addresses: Vec<_> = self.settings.bind.iter().map(address).collect();
-        addresses.extend(self.settings.unix_socket.clone().map(Address::Unix));
-        addresses
     }
 
     /// Where its pid goes.
@@ -206,6 +202,7 @@ impl Service {
             let text = format!("ready_interval = {ready_interval:?} has no effect: {why}");
             useless.push(("ready_interval", text));
         }
+        useless.extend(self.useless_of_sockets());
         useless
     }
 
@@ -298,15 +295,6 @@ impl Service {
     }
 }
 
-impl Service {
-    /// The key that an address was set by.
-    fn listen_key(&self, address: &str) -> &'static str {
-        let of_key = self.settings.unix_socket.clone().map(Address::Unix);
-        let is_of_key = of_key.is_some_and(|socket| socket.to_string() == address);
-        if is_of_key { "unix_socket" } else { "bind" }
-    }
-}
-
 /// What the workers execute: the words after `--` as they stand, else the setting.
 pub(crate) fn command(settings: &Settings, words: &[OsString]) -> Option<Command> {
     let words: Vec<OsString> = match words {
@@ -330,13 +318,6 @@ fn share(amount: Amount) -> Share {
     match amount {
         Amount::Count(count) => Share::Count(count),
         Amount::Percent(percent) => Share::Percent(percent.into()),
-    }
-}
-
-fn address(bind: &Bind) -> Address {
-    match bind {
-        Bind::Tcp { host, port } => Address::Tcp { host: host.clone(), port: *port },
-        Bind::Unix(path) => Address::Unix(path.clone()),
     }
 }
 

@@ -88,8 +88,8 @@ pub use settings::{SETTINGS, Settings};
 pub use source::{Configuration, Source};
 pub use trust::{ForeignWriter, ForeignWriters, foreign_writer};
 pub use value::{
-    AbortSignal, Allow, Amount, Bind, ControlTarget, CpuAffinity, EnvFile, ExtraKeys, Id, KillMode,
-    LogCompress, LogFormat, LogLevel, LogOverflow, LogRotate, LogTarget, OnCrashLoop, ProbeTarget,
-    Ready, Rlimit, Schema, StopSignal, UserSpec, ValueError, WorkerClass, WorkerCount,
-    parse_boolean, parse_duration, parse_size,
+    AbortSignal, Allow, Amount, Bind, ControlTarget, CpuAffinity, EnvFile, ExtraKeys, Id,
+    KeepAlive, KillMode, LogCompress, LogFormat, LogLevel, LogOverflow, LogRotate, LogTarget,
+    OnCrashLoop, ProbeTarget, Ready, Rlimit, Schema, StopSignal, UserSpec, ValueError, WorkerClass,
+    WorkerCount, parse_boolean, parse_duration, parse_size,
 };

@@ -106,6 +106,7 @@ fn toml_default(row: &SettingInfo) -> String {
         | Schema::Integer { .. }
         | Schema::Octal { .. }
         | Schema::Duration { .. }
+        | Schema::SwitchOrDuration
         | Schema::Size
         | Schema::Share
         | Schema::Name

@@ -24,16 +24,16 @@ use crate::layers::Overridden;
 use crate::load::Reader;
 use crate::row::{Apply, Change, SettingInfo, info};
 use crate::value::{
-    ABORT_SIGNAL, ADDRESSES, ALLOWED, AMOUNT, AbortSignal, Allow, Amount, BASE_PATH, BOOLEAN, Bind,
-    COMMAND, CONNECTION_COUNT, CONTROL_SOCKET, COUNT, COUNT_U64, CPUS, ControlTarget, CpuAffinity,
-    DURATION, DURATION_ABOVE_ZERO, ENV_FILES, ENVIRONMENT, EXTRA_KEYS, EnvFile, ExtraKeys, FILE,
-    FOLDER, GLOBS, GROUP, Id, KILL_MODE, KillMode, LIMIT_COUNT, LIMIT_MICROSECONDS, LIMIT_NICE,
-    LIMIT_PRIORITY, LIMIT_SECONDS, LIMIT_SIZE, LINE_SIZE, LOG_COMPRESS, LOG_FORMAT, LOG_LEVEL,
-    LOG_OVERFLOW, LOG_ROTATE, LOG_TARGET, LogCompress, LogFormat, LogLevel, LogOverflow, LogRotate,
-    LogTarget, NAME, NICE, ON_CRASH_LOOP, OOM_SCORE, OPTIONAL_BOOLEAN, OPTIONAL_DURATION,
-    OPTIONAL_FILE, OPTIONAL_FOLDER, OnCrashLoop, READY, Ready, Rlimit, SECTIONS, SIZE, STOP_SIGNAL,
-    StopSignal, THREAD_COUNT, UMASK, USER, UserSpec, WORKER_CLASS, WORKER_COUNT, WORKER_LIMIT,
-    WorkerClass, WorkerCount,
+    ABORT_SIGNAL, ADDRESSES, ALLOWED, AMOUNT, AbortSignal, Allow, Amount, BACKLOG, BASE_PATH,
+    BOOLEAN, Bind, COMMAND, CONNECTION_COUNT, CONTROL_SOCKET, COUNT, COUNT_U64, CPUS,
+    ControlTarget, CpuAffinity, DURATION, DURATION_ABOVE_ZERO, ENV_FILES, ENVIRONMENT, EXTRA_KEYS,
+    EnvFile, ExtraKeys, FILE, FOLDER, GLOBS, GROUP, Id, KEEPALIVE, KILL_MODE, KeepAlive, KillMode,
+    LIMIT_COUNT, LIMIT_MICROSECONDS, LIMIT_NICE, LIMIT_PRIORITY, LIMIT_SECONDS, LIMIT_SIZE,
+    LINE_SIZE, LOG_COMPRESS, LOG_FORMAT, LOG_LEVEL, LOG_OVERFLOW, LOG_ROTATE, LOG_TARGET,
+    LogCompress, LogFormat, LogLevel, LogOverflow, LogRotate, LogTarget, NAME, NICE, ON_CRASH_LOOP,
+    OOM_SCORE, OPTIONAL_BOOLEAN, OPTIONAL_DURATION, OPTIONAL_FILE, OPTIONAL_FOLDER, OnCrashLoop,
+    READY, Ready, Rlimit, SECTIONS, SIZE, SOCKET_MODE, STOP_SIGNAL, StopSignal, THREAD_COUNT,
+    UMASK, USER, UserSpec, WORKER_CLASS, WORKER_COUNT, WORKER_LIMIT, WorkerClass, WorkerCount,
 };
 
 /// The row of a key, if it is in the table.
@@ -215,6 +215,16 @@ settings! {
         "The sockets to listen on, shared by all workers.";
     unix_socket: Option<PathBuf> = "", Roll, OPTIONAL_FILE,
         "One Unix socket to listen on, as `bind = unix:PATH`.";
+    backlog: u32 = "2048", Roll, BACKLOG,
+        "How many connections the kernel queues while all workers are busy; the system's `net.core.somaxconn` may allow fewer.";
+    socket_mode: u32 = "0600", Roll, SOCKET_MODE,
+        "The permissions of Unix sockets: who may write may connect.";
+    socket_owner: Option<UserSpec> = "", Roll, USER,
+        "The owner of Unix sockets, and perhaps the group, as `user[:group]`; not set, it is `user`, else the master's own.";
+    keepalive: KeepAlive = "off", Roll, KEEPALIVE,
+        "Whether the kernel asks of an idle TCP connection if the client is still there: after the system's own time, or after this one.";
+    defer_accept: bool = "false", Roll, BOOLEAN,
+        "Whether a TCP connection reaches a worker only when the client has sent something, or after about a second.";
     "Command and environment":
     command: Vec<String> = "", Roll, COMMAND,
         "The program each worker executes and its arguments; split into words as a shell does, but never run by one.";

@@ -32,9 +32,9 @@ pub use arbiter::{ExitWith, OnCrashLoop, Outcome, Policy, Readiness, Share, Work
 #[cfg(feature = "driver")]
 pub use driver::{
     Address, Allowed, BootNews, BootReporter, BootWatch, Command, CommandError, ControlSocket,
-    CpuAffinity, Detached, Expand, Finding, Finished, Heard, Helper, HelperContext, KillMode,
-    LoadRequest, LogFeed, LogOrder, Master, Pidfile, Rehearsal, RunError, Running, detach,
-    is_successor, note_of_predecessor, tell_predecessor,
+    CpuAffinity, Detached, Expand, Finding, Finished, Heard, Helper, HelperContext, KeepAlive,
+    KillMode, LoadRequest, LogFeed, LogOrder, Master, Pidfile, Rehearsal, RunError, Running,
+    SocketOptions, detach, is_successor, note_of_predecessor, tell_predecessor,
 };
 #[cfg(feature = "driver")]
 pub use sys::{Account, AccountError, Resource, Signal, reopen_count, wiped_by_fork};

@@ -27,6 +27,9 @@ const RESOURCES: [(&str, Resource); 15] = [
     ("rlimit_stack", Resource::RLIMIT_STACK),
 ];
 
+/// What names the account of the workers.
+const KEYS: [&str; 2] = ["user", "group"];
+
 /// Who the workers are to be, if that is said.
 pub(super) fn account(service: &Service) -> Result<Option<Account>, Failure> {
     let settings = &service.settings;
@@ -36,14 +39,14 @@ pub(super) fn account(service: &Service) -> Result<Option<Account>, Failure> {
         return Ok(None);
     }
     let found = Account::find(user.as_deref(), group.as_deref());
-    found.map(Some).map_err(|error| not_found(service, &error))
+    found.map(Some).map_err(|error| not_found(service, &error, KEYS))
 }
 
 /// A group that is not there hides that the user is not there either: what else is wrong with the account.
 pub(super) fn hidden_by_group(service: &Service) -> Option<Failure> {
     let user = service.settings.user.as_ref()?.user.to_string();
     match Account::find(Some(&user), Some("0")) {
-        Err(error @ AccountError::NoUser(_)) => Some(not_found(service, &error)),
+        Err(error @ AccountError::NoUser(_)) => Some(not_found(service, &error, KEYS)),
         Ok(_)
         | Err(
             AccountError::NoGroup(_) | AccountError::NoEntry(_) | AccountError::Unanswered { .. },
@@ -90,20 +93,24 @@ pub(super) fn bind_late(word: &OsStr, slot: u32, generation: u32) -> OsString {
     }
 }
 
-/// There is no such user or group.
-fn not_found(service: &Service, error: &AccountError) -> Failure {
+/// There is no such user or group; the keys are those that name them.
+pub(super) fn not_found(
+    service: &Service,
+    error: &AccountError,
+    [user_key, group_key]: [&str; 2],
+) -> Failure {
     let settings = &service.settings;
     let why = error.to_string();
     match error {
         AccountError::NoGroup(name) => {
-            let key = if settings.group.is_some() { "group" } else { "user" };
+            let key = if settings.group.is_some() { group_key } else { user_key };
             service.failure(Exit::Config, &why, key).remedy(format!("getent group {name}"))
         }
         AccountError::NoEntry(uid) => service
-            .failure(Exit::Config, &why, "user")
-            .remedy(format!("write the group too: user = {uid}:GROUP")),
+            .failure(Exit::Config, &why, user_key)
+            .remedy(format!("write the group too: {user_key} = {uid}:GROUP")),
         AccountError::NoUser(name) | AccountError::Unanswered { name, .. } => {
-            let key = if settings.user.is_some() { "user" } else { "group" };
+            let key = if settings.user.is_some() { user_key } else { group_key };
             service.failure(Exit::Config, &why, key).remedy(format!("getent passwd {name}"))
         }
     }

@@ -14,7 +14,7 @@ use crate::failure::Failure;
 impl Service {
     /// Each file of the service that is its program, or this one.
     pub(crate) fn overwritten_programs(&self) -> Vec<Failure> {
-        let found = self.silent_master(None).program().and_then(Result::ok);
+        let found = self.silent_master(None, None).program().and_then(Result::ok);
         let programs = [("the program of its workers", found), ("this program", this_program())];
         let programs = programs.map(|(name, path)| {
             (name, path.iter().flat_map(|path| Whereabouts::all_of(path)).collect::<Vec<_>>())

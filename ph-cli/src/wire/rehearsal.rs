@@ -45,13 +45,17 @@ impl Service {
                 Err(error) => outlook.problems.push(self.log_failure(&error)),
             }
         }
+        let owner = self.socket_owner().unwrap_or_else(|failure| {
+            outlook.problems.push(failure);
+            None
+        });
         outlook.warnings.extend(self.log_of_workers());
         outlook.problems.extend(self.overwritten_programs());
         let control = control::socket(self).unwrap_or_else(|failure| {
             outlook.problems.push(failure);
             None
         });
-        let master = control.into_iter().fold(self.silent_master(account), Master::control);
+        let master = control.into_iter().fold(self.silent_master(account, owner), Master::control);
         let rehearsal = master.rehearse();
         outlook.running = rehearsal.running;
         for finding in &rehearsal.findings {

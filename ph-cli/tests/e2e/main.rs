@@ -40,6 +40,7 @@ mod rotate;
 mod rotation;
 mod scale_stop;
 mod snapshot;
+mod sockets;
 mod start;
 mod start_many;
 mod status;

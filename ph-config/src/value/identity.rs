@@ -43,7 +43,7 @@ pub(crate) const UMASK: Kind<u32> = Kind {
     name: "octal number from 0 to 777",
     shape: Shape::Line,
     schema: Schema::Octal { most: MAX_UMASK },
-    parse: |text, _| umask(text),
+    parse: |text, _| octal(text, "022 or 0o077"),
     write: |mask| format!("{mask:03o}"),
 };
 
@@ -160,13 +160,13 @@ fn id(text: &str, what: &str) -> Result<Id, ValueError> {
     Err(ValueError::new(expected, mend))
 }
 
-/// As in a shell, or with the prefix of TOML and Python.
-fn umask(text: &str) -> Result<u32, ValueError> {
+/// Permission bits as in a shell, or with the prefix of TOML and Python.
+pub(super) fn octal(text: &str, example: &str) -> Result<u32, ValueError> {
     let digits = text.strip_prefix("0o").unwrap_or(text);
-    let octal = digits.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
-    let mask = u32::from_str_radix(digits, 8).ok().filter(|mask| octal && *mask <= MAX_UMASK);
+    let is_octal = digits.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
+    let mask = u32::from_str_radix(digits, 8).ok().filter(|mask| is_octal && *mask <= MAX_UMASK);
     mask.ok_or_else(|| {
-        let mend = "write octal digits (0 to 7), for example 022 or 0o077";
+        let mend = format!("write octal digits (0 to 7), for example {example}");
         ValueError::new("an octal number from 0 to 777", mend)
     })
 }
@@ -234,10 +234,10 @@ mod tests {
         for (text, mask) in
             [("022", 0o22), ("22", 0o22), ("0", 0), ("0777", 0o777), ("0o022", 0o22)]
         {
-            assert_eq!(umask(text), Ok(mask));
+            assert_eq!(octal(text, ""), Ok(mask));
         }
         for bad in ["", "8", "0o", "0o8", "0x12", "-1", "+22", "1000", "22 ", "77777777777777"] {
-            assert!(umask(bad).is_err(), "{bad}");
+            assert!(octal(bad, "").is_err(), "{bad}");
         }
     }
 }

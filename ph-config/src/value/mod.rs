@@ -20,6 +20,7 @@ mod ready;
 #[cfg(test)]
 mod round_trip;
 mod schema;
+mod socket;
 mod words;
 
 pub use address::Bind;
@@ -34,6 +35,7 @@ pub use number::{Amount, WorkerCount, parse_boolean, parse_duration, parse_size}
 pub use path::{ControlTarget, LogTarget};
 pub use ready::{ProbeTarget, Ready};
 pub use schema::Schema;
+pub use socket::KeepAlive;
 
 pub(crate) use address::ADDRESSES;
 pub(crate) use choice::{
@@ -57,6 +59,7 @@ pub(crate) use path::{
     OPTIONAL_FOLDER, clean,
 };
 pub(crate) use ready::READY;
+pub(crate) use socket::{BACKLOG, KEEPALIVE, SOCKET_MODE};
 pub(crate) use words::{COMMAND, NAME, SECTIONS, command_line};
 
 use std::fmt;

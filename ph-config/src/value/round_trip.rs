@@ -86,7 +86,9 @@ proptest! {
         check(&[AMOUNT], &Amount::Percent(share))?;
         check(&[NICE], &Some(nice))?;
         check(&[OOM_SCORE], &Some(score))?;
-        check(&[UMASK], &mask)?;
+        check(&[UMASK, SOCKET_MODE], &mask)?;
+        check(&[BACKLOG], &(small / 2).max(1))?;
+        check(&[KEEPALIVE], &KeepAlive::After(Duration::from_secs(u64::from(mask) + 1)))?;
     }
 
     #[test]
@@ -176,6 +178,8 @@ fn words_and_what_is_not_set() {
         LogCompress::ALL.iter().try_for_each(|word| check(&[LOG_COMPRESS], word))?;
         LogOverflow::ALL.iter().try_for_each(|word| check(&[LOG_OVERFLOW], word))?;
         check(&[OPTIONAL_BOOLEAN], &None)?;
+        check(&[KEEPALIVE], &KeepAlive::On)?;
+        check(&[KEEPALIVE], &KeepAlive::Off)?;
         check(&[WORKER_COUNT], &WorkerCount::Auto)?;
         check(&[CPUS], &Some(CpuAffinity::Spread))?;
         check(&[LOG_TARGET], &LogTarget::Stderr)?;

@@ -35,6 +35,8 @@ pub enum Schema {
         /// Whether 0 is refused.
         above_zero: bool,
     },
+    /// Yes or no, a number of seconds, or a number with a unit.
+    SwitchOrDuration,
     /// A number of bytes, or a whole number with a unit.
     Size,
     /// A whole number, or a share of 0% to 100%.

@@ -87,6 +87,7 @@ fn samples(schema: &Schema) -> Vec<String> {
         }
         Schema::Octal { .. } => &["7", "0027"],
         Schema::Duration { .. } => &["0", "1.5", "90s", "0.0015", "2m", "36h"],
+        Schema::SwitchOrDuration => &["on", "OFF", "0", "75", "2m"],
         Schema::Size => &["1536", "64k"],
         Schema::Share => &["3", "100%"],
         Schema::Name => &["a.b-c_D"],

@@ -164,6 +164,10 @@ impl Conditions {
         self.ids().is_some()
     }
 
+    pub(super) fn account(&self) -> Option<&Account> {
+        self.account.as_ref()
+    }
+
     /// Who the workers are to be, if that is somebody else.
     pub(super) fn ids(&self) -> Option<Ids> {
         self.account.as_ref()?.ids()

@@ -26,7 +26,7 @@ use nix::unistd::geteuid;
 use socket2::Socket;
 
 use super::RunError;
-use super::listeners::{open_unix, replace_unix};
+use super::listeners::{SocketOptions, open_unix, replace_unix};
 use super::pidfile::Pidfile;
 use crate::sys::{AccountError, privileges};
 
@@ -87,7 +87,7 @@ impl ControlSocket {
 
     /// Opens it. Whoever calls this holds the lock of the service, if it has one.
     fn open(&self, path: &Path) -> io::Result<Listening> {
-        self.listening(open_unix(path)?, path)
+        self.listening(open_unix(path, &SocketOptions::default())?, path)
     }
 
     fn listening(&self, socket: Socket, path: &Path) -> io::Result<Listening> {

@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use super::environment;
 use serde::{Deserialize, Serialize};
+use tracing::error;
 
-use super::error::RunError;
+use super::error::{RunError, named};
 use super::listeners::{Listeners, Opened};
 use super::probes::ProbeSource;
 use super::spec::Spec;
@@ -105,6 +106,16 @@ impl Era {
         };
         let (name, app) = (spec.name.as_str().into(), Arc::new(spec.app.clone()));
         Ok(Self { name, spec, app, listeners, source, probe })
+    }
+
+    /// Makes its listeners what its configuration says, also those that were opened for another.
+    pub(super) fn settle_listeners(&self) {
+        let options = self.spec.socket_options();
+        for opened in self.listeners.all() {
+            if let Err(error) = opened.settle(&options) {
+                error!("{} stays as it was made: {}", opened.shown, named(&error));
+            }
+        }
     }
 
     pub(super) fn is_forked(&self) -> bool {

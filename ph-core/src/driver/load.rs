@@ -17,7 +17,7 @@ use tracing::{error, info};
 
 use super::control::PARTLY_DONE;
 use super::era::{Era, Makings, Paths};
-use super::listeners::{Listeners, MadeSocket, Opened};
+use super::listeners::{Address, Listeners, MadeSocket, Opened};
 use super::master::Settings;
 use super::spec::Spec;
 use super::{Driver, LOADER, Master};
@@ -78,7 +78,7 @@ enum Place {
     /// The master has it, at this place of those it had.
     Kept(usize),
     /// It is the next of the descriptors that came.
-    New { shown: String, made: Option<MadeSocket> },
+    New { address: Address, shown: String, made: Option<MadeSocket> },
 }
 
 /// A configuration that is being read.
@@ -288,12 +288,14 @@ impl Driver<'_> {
         spec.adopt_code_of(&current.spec);
         let mut sockets = sockets.into_iter();
         let mut opened = Vec::new();
-        for (address, place) in spec.addresses.iter().zip(found.listeners) {
+        let options = spec.socket_options();
+        for place in found.listeners {
             opened.push(match place {
                 Place::Kept(index) => existing.get(index).map(Rc::clone),
-                Place::New { shown, made } => sockets.next().map(|socket| {
+                Place::New { address, shown, made } => sockets.next().map(|socket| {
                     info!("listening on {shown}");
-                    Rc::new(Opened::received(address.clone(), socket, made, shown))
+                    let options = Some(options.clone());
+                    Rc::new(Opened::received(address, socket, made, shown, options))
                 }),
             });
         }
@@ -360,14 +362,20 @@ impl Settings {
         existing: &[Rc<Opened>],
     ) -> Result<(Found, Listeners), super::RunError> {
         self.bad_app_keys().next().map_or(Ok(()), Err)?;
-        let listeners = Listeners::open(&self.spec.addresses, self.factory.is_some(), existing)?;
+        let (addresses, options) = (&self.spec.addresses, self.spec.socket_options());
+        let is_forked = self.factory.is_some();
+        let listeners = Listeners::open(addresses, &options, is_forked, existing)?;
         self.spec.conditions.setup(nofile, self.spec.name.as_ref())?;
         let paths = self.paths()?;
         let place =
             |opened: &Rc<Opened>| match existing.iter().position(|other| Rc::ptr_eq(other, opened))
             {
                 Some(index) => Place::Kept(index),
-                None => Place::New { shown: opened.shown.clone(), made: opened.made.get() },
+                None => Place::New {
+                    address: opened.address.clone(),
+                    shown: opened.shown.clone(),
+                    made: opened.made.get(),
+                },
             };
         let places = listeners.all().iter().map(place).collect();
         let mut spec = self.spec.clone();

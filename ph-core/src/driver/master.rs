@@ -12,7 +12,7 @@ use super::control::ControlSocket;
 use super::error::{Finished, RunError};
 use super::helpers::Helper;
 use super::launch::BootReporter;
-use super::listeners::Address;
+use super::listeners::{Address, SocketOptions};
 use super::load::{LoadRequest, Loader};
 use super::pidfile::Pidfile;
 use super::spec::Spec;
@@ -160,6 +160,13 @@ impl Master {
     /// `LISTEN_FDS` and `LISTEN_PID` set, as systemd does it.
     pub fn bind(mut self, address: Address) -> Self {
         self.0.spec.addresses.push(address);
+        self
+    }
+
+    /// How its listening sockets are made. A reload that brings other options changes the sockets that
+    /// stay, once its first worker has proven itself.
+    pub fn sockets(mut self, options: SocketOptions) -> Self {
+        self.0.spec.sockets = options;
         self
     }
 

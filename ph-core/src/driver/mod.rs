@@ -59,8 +59,8 @@ pub use control::{Allowed, ControlSocket};
 pub use error::{Finished, RunError};
 pub use helpers::{Helper, HelperContext};
 pub use launch::{BootNews, BootReporter, BootWatch, Detached, Heard, detach};
-pub use listeners::Address;
 pub(crate) use listeners::connect;
+pub use listeners::{Address, KeepAlive, SocketOptions};
 pub use load::LoadRequest;
 pub(crate) use log_process::Outputs;
 pub use log_process::{LogFeed, LogOrder};
@@ -397,6 +397,7 @@ impl Driver<'_> {
         if self.eras.set_current(self.arbiter.generation()) {
             title::set(&format!("ph: master [{}]", self.eras.current().name));
             self.configure_log();
+            self.eras.current().settle_listeners();
         }
         let (arbiter, children) = (&self.arbiter, &self.children);
         self.eras.keep(|it| arbiter.is_needed(it) || children.has_generation(it));

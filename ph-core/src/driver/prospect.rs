@@ -12,7 +12,7 @@ use std::path::Path;
 use nix::unistd::{AccessFlags, Pid, access};
 
 use super::listeners::{
-    Address, are_one, bind_tcp, first_that_works, resolve, see_socket, with_short_path,
+    Address, all_there_are, are_one, bind_tcp, resolve, see_socket, with_short_path,
 };
 use crate::sys::{folder, lock, procfs, sockets, unix_sockets};
 
@@ -38,7 +38,7 @@ pub(super) fn prospect(address: &Address, masters: &[Pid]) -> io::Result<Prospec
     match address {
         Address::Tcp { host, port } => {
             let addresses = resolve(host.as_deref(), *port)?;
-            match first_that_works(&addresses, bind_tcp) {
+            match all_there_are(&addresses, bind_tcp) {
                 Ok(_) => Ok(Prospect::Free),
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                     let is_there = |found: &SocketAddr| {

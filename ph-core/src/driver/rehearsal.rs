@@ -134,7 +134,10 @@ impl Settings {
             return Some(Finding::Twice { address: shown, other: other.to_string() });
         }
         let is_only_one = self.pidfile.as_ref().is_none_or(|pidfile| pidfile.single_instance);
-        match prospect(address, masters) {
+        let is_unix = matches!(address, Address::Unix(_));
+        let may_be_given = || if is_unix { self.spec.socket_options().try_owner() } else { Ok(()) };
+        let found = prospect(address, masters).and_then(|found| may_be_given().map(|()| found));
+        match found {
             Ok(Prospect::Free) => None,
             Ok(Prospect::Own) if is_only_one => None,
             Ok(Prospect::Own) => Some(Finding::SecondInstance { address: shown }),

@@ -87,7 +87,8 @@ impl Settings {
         };
         let pidfile = self.pidfile.as_ref().map(claim).transpose()?.map(RefCell::new);
         let existing = predecessor.as_ref().map(Predecessor::listeners).unwrap_or_default();
-        let listeners = Listeners::open(&self.spec.addresses, is_forked, &existing)?;
+        let options = self.spec.socket_options();
+        let listeners = Listeners::open(&self.spec.addresses, &options, is_forked, &existing)?;
         drop(existing);
         let nofile = fds::raise_limit().map_err(system("setrlimit"))?;
         let mask = signals::mask().map_err(system("sigprocmask"))?;

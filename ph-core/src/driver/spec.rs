@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::command::{Command, CommandError};
 use super::conditions::Conditions;
 use super::error::RunError;
-use super::listeners::Address;
+use super::listeners::{Address, SocketOptions};
 use crate::arbiter::{Jitter, Policy};
 
 /// All that may differ between two generations.
@@ -19,6 +19,7 @@ pub(super) struct Spec {
     pub(super) name: String,
     pub(super) policy: Policy,
     pub(super) addresses: Vec<Address>,
+    pub(super) sockets: SocketOptions,
     pub(super) conditions: Conditions,
     #[serde(with = "signal")]
     pub(super) stop_signal: Signal,
@@ -53,6 +54,7 @@ impl Spec {
             name,
             policy,
             addresses: Vec::new(),
+            sockets: SocketOptions::default(),
             conditions: Conditions::default(),
             stop_signal: Signal::SIGTERM,
             abort_signal: Signal::SIGABRT,
@@ -78,6 +80,12 @@ impl Spec {
             u128::from(self.max_requests_jitter) * u128::from(jitter.0) / u128::from(u32::MAX);
         let more = u64::try_from(wide).unwrap_or(u64::MAX);
         if self.max_requests == 0 { 0 } else { self.max_requests.saturating_add(more) }
+    }
+
+    /// How listening sockets are made: Unix sockets are the workers' if nobody else is named.
+    pub(super) fn socket_options(&self) -> SocketOptions {
+        let owner = self.sockets.owner.clone().or_else(|| self.conditions.account().cloned());
+        SocketOptions { owner, ..self.sockets.clone() }
     }
 
     /// Finds the program of `on_event`, where the master looks for programs.

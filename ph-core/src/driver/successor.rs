@@ -80,7 +80,7 @@ impl Predecessor {
         let mut listeners = Vec::new();
         for handed in handover.listeners {
             let socket = came.next().ok_or(Errno::EPROTO)?;
-            let opened = Opened::received(handed.address, socket, None, handed.shown);
+            let opened = Opened::received(handed.address, socket, None, handed.shown, None);
             listeners.push((Rc::new(opened), handed.made));
         }
         let Handover { pid, instance, .. } = handover;
@@ -236,6 +236,7 @@ impl Driver<'_> {
             for (opened, made) in kept {
                 opened.made.set(*made);
             }
+            self.eras.current().settle_listeners();
             info!("took over from pid {}", predecessor.pid);
             self.departing = Some(predecessor.channel);
             let reason = format!("took over from pid {}", predecessor.pid);
@@ -267,6 +268,7 @@ impl Driver<'_> {
         for (opened, made) in &predecessor.listeners {
             opened.made.set(*made);
         }
+        self.eras.current().settle_listeners();
         self.step(now, Event::PredecessorGone);
     }
 }

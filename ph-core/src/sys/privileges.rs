@@ -92,6 +92,13 @@ impl Account {
     }
 }
 
+impl Account {
+    /// Whose files are that belong to this account; without a user that stays who it is.
+    pub(crate) fn of_files(&self) -> (Option<Uid>, Gid) {
+        (self.user.map(Uid::from_raw), Gid::from_raw(self.group))
+    }
+}
+
 enum Found {
     Entry(Box<User>),
     Number(Uid),

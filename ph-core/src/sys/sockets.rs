@@ -5,7 +5,9 @@
 //! network namespace neither. Unix sockets are in [`unix_sockets`](super::unix_sockets).
 
 use std::collections::BTreeSet;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd as _};
 
 use nix::unistd::Pid;
 
@@ -76,6 +78,20 @@ pub(crate) fn holder(inodes: &BTreeSet<u64>) -> Option<Pid> {
     let mut left = LINKS_AT_MOST;
     let mut pids = pids.into_iter().take(PROCESSES_AT_MOST);
     pids.find(|pid| sockets_within(*pid, &mut left).is_some_and(|it| !it.is_disjoint(inodes)))
+}
+
+/// Whether a listener gives a connection out only when something has come over it; if nothing does, after
+/// about a second all the same (tcp(7)).
+pub(crate) fn set_defer_accept(socket: impl AsFd, is_deferred: bool) -> io::Result<()> {
+    let seconds = libc::c_int::from(is_deferred);
+    let number = socket.as_fd().as_raw_fd();
+    let length = size_of_val(&seconds).try_into().unwrap_or(0);
+    let value = (&raw const seconds).cast();
+    // SAFETY: the kernel reads one int, from a live variable.
+    let done = unsafe {
+        libc::setsockopt(number, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, value, length)
+    };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 #[cfg(test)]

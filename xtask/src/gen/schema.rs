@@ -75,6 +75,7 @@ fn default(row: &SettingInfo) -> Value {
         Schema::Integer { .. } => row.default.parse::<i64>().map(Value::from).ok(),
         Schema::Octal { .. }
         | Schema::Duration { .. }
+        | Schema::SwitchOrDuration
         | Schema::Size
         | Schema::Share
         | Schema::Name
@@ -131,6 +132,13 @@ fn forms(schema: &Schema) -> Forms {
             like(
                 vec![json!({ "type": "number", bound: 0 })],
                 r"[0-9]+(?:\.[0-9]{1,9})?(?:ms|s|m|h|d)?",
+            )
+        }
+        Schema::SwitchOrDuration => {
+            let words = any_case(&["true", "false", "yes", "no", "on", "off"]);
+            like(
+                vec![json!({ "type": "boolean" }), json!({ "type": "integer", "minimum": 0 })],
+                &format!(r"(?:{words}|[0-9]+(?:\.[0-9]{{1,9}})?(?:ms|s|m|h|d)?)"),
             )
         }
         Schema::Size => {

@@ -113,7 +113,7 @@ fn compare_instances(files: &[(Member<'_>, Files)], findings: &mut Findings) {
 
 /// Unix sockets are files, and compared as such. Names are looked up once.
 fn compare_addresses<'a>(services: impl Iterator<Item = Member<'a>>, findings: &mut Findings) {
-    let mut resolved: HashMap<String, Address> = HashMap::new();
+    let mut resolved: HashMap<String, Vec<Address>> = HashMap::new();
     let mut taken: HashMap<u16, Vec<(Member<'_>, Address, Address)>> = HashMap::new();
     for member in services {
         let mut own = Vec::new();
@@ -122,7 +122,8 @@ fn compare_addresses<'a>(services: impl Iterator<Item = Member<'a>>, findings: &
             let known = resolved.entry(address.to_string());
             let at = known.or_insert_with(|| address.resolved()).clone();
             let others = taken.get(&port).into_iter().flatten();
-            if let Some((other, theirs, _)) = others.into_iter().find(|it| it.2.overlaps(&at)) {
+            let overlaps = |theirs: &Address| at.iter().any(|own| theirs.overlaps(own));
+            if let Some((other, theirs, _)) = others.into_iter().find(|it| overlaps(&it.2)) {
                 let why = match address == *theirs {
                     true => format!("both listen on {address}"),
                     false => format!("{theirs} and {address} overlap"),
@@ -130,7 +131,7 @@ fn compare_addresses<'a>(services: impl Iterator<Item = Member<'a>>, findings: &
                 let failure = failure(*other, member, ["bind"; 2], &why, false);
                 findings.beside(member.section, other.service.settings.name(), failure, false);
             }
-            own.push((port, (member, address, at)));
+            own.extend(at.into_iter().map(|at| (port, (member, address.clone(), at))));
         }
         // The kernel chooses another instead of 0 each time.
         for (port, entry) in own.into_iter().filter(|(port, _)| *port != 0) {
