@@ -59,7 +59,7 @@ fn what_the_caller_waits_at_is_the_masters_alone() {
     assert_eq!(sockets("ph: worker "), [0, 0]);
     assert_eq!(sockets("ph: warden "), [0]);
     assert_eq!(sockets("ph: log "), [1], "by which the master tells it what there is to read");
-    assert_eq!(sockets("ph: master "), [1], "the other end of that");
+    assert_eq!(sockets("ph: master "), [2], "the other end of that, and the control socket");
     stop(&stage, "ph.pid");
 }
 

@@ -84,20 +84,16 @@ fn a_setup_that_fails_or_panics_ends_the_first_boot_with_3() {
 }
 
 #[test]
-fn a_panic_is_logged_with_place_and_words_and_the_worker_is_replaced() {
+fn a_panic_in_a_job_is_logged_with_place_and_words_and_the_worker_is_replaced() {
     let stage = misbehave();
     stage.expect_error("asked to panic");
-    let master = stage.start(&["bind=127.0.0.1:0"]);
-    stage.log().wait_ready(1);
-    let mut client = Client::tcp(&address(&stage.log()));
-    let dying = Worker { slot: client.slot, process: client.worker };
-    assert_eq!(client.ask("panic"), None);
+    let master = stage.start(&["app_behaviour=panic"]);
+    let dying = master.wait_workers(1)[0];
     master.wait_replaced(dying);
     let panic = stage.log().wait_for("asked to panic");
     assert_eq!((panic.level.as_str(), panic.pid), ("ERROR", dying.process.0));
     assert!(panic.message.contains("misbehave.rs:"), "{panic:?}");
     stage.log().wait_ends(0, "exited with code 101", 1);
-    stage.log().wait_ready(2);
     assert_eq!(master.stop(), 0);
 }
 

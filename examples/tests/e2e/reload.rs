@@ -184,7 +184,7 @@ fn a_forked_worker_has_the_listeners_of_its_generation_only() {
     eventually("the end of the others", || (!successor.process.is_alive()).then_some(()));
     eventually("their files", || {
         let files = stage.files().into_iter().filter(|name| name.ends_with(".sock"));
-        files.eq(["b.sock", "d.sock"]).then_some(())
+        files.eq(["b.sock", "d.sock", "ph.sock"]).then_some(())
     });
     assert_eq!(master.stop(), 0);
 }

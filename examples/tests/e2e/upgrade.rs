@@ -172,7 +172,8 @@ fn workers_and_helpers_of_a_successor_have_no_descriptor_of_its_predecessor() {
 fn fault_51_the_workers_of_a_killed_old_master_end_and_its_successor_serves() {
     let (stage, _programs) = upgradable();
     let port = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port");
-    let settings = "number_workers = 2";
+    // So slow that the old master is halted before they are ready.
+    let settings = "number_workers = 2\napp_behaviour = boot_slow:2";
     let first = start(&stage, &format!("{settings}\nbind = {port}"));
     stage.log().wait_ready(2);
     stage.expect_error("is gone: taking over");
