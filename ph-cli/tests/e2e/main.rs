@@ -29,6 +29,7 @@ mod notify;
 mod place;
 mod probe;
 mod probing;
+mod recipes;
 mod recycling;
 mod reload;
 mod reload_chaos;
