@@ -95,9 +95,24 @@ fn nginx() {
     require(&["nginx", "python3"]);
     let service = Service::start("nginx", WORKERS, None);
     serves_and_reloads(&service, Unanswered::Fails);
-    let alerts = service.stage.log().with("[alert]");
+    // Or whoever comes second would wait in `accept`, with all its other clients.
+    let children = service.master.process.children().into_iter();
+    let infos: Vec<_> = children
+        .filter(|child| child.title().starts_with("nginx"))
+        .map(|nginx| nginx.read("fdinfo/3").expect("a listener"))
+        .collect();
+    assert_eq!(infos.len(), WORKERS);
+    assert!(infos.iter().all(|info| is_nonblocking(info)), "{infos:?}");
+    let stage = service.stop();
+    let alerts = stage.log().with("[alert]");
     assert!(alerts.is_empty(), "{alerts:?}");
-    service.stop();
+}
+
+/// What the kernel says of a descriptor.
+fn is_nonblocking(info: &str) -> bool {
+    let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+    let flags = flags.and_then(|flags| i32::from_str_radix(flags.trim(), 8).ok()).expect("flags");
+    flags & nix::fcntl::OFlag::O_NONBLOCK.bits() != 0
 }
 
 #[test]
