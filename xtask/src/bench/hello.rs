@@ -14,16 +14,12 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use xtask::monotonic;
 
+use super::client::{PATIENCE, SECOND, await_first, request, whole};
 use super::subject::Programs;
 use super::table::{Goal, Row, Table};
 
 /// Requests under way at a time.
 const CLIENTS: usize = 64;
-
-/// How long a request or a start may take before the bench gives up.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-const SECOND: u64 = 1_000_000_000;
 
 /// Who serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,17 +192,7 @@ fn load(address: SocketAddr, connections: Connections, span: u64) -> u64 {
     served.into_inner()
 }
 
-/// A request, and the whole answer.
-fn request(address: SocketAddr) -> std::io::Result<()> {
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.write_all(b"GET / HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer)?;
-    whole(answer.ends_with(b"Hello, world!"))
-}
-
-/// The same over a connection that is kept.
+/// A request over a connection that is kept, and the whole answer.
 fn request_again(
     address: SocketAddr,
     kept: &mut Option<BufReader<TcpStream>>,
@@ -232,20 +218,5 @@ fn request_again(
     reader.read_exact(&mut body)?;
     whole(body == *b"Hello, world!")?;
     *kept = Some(reader);
-    Ok(())
-}
-
-fn whole(is_whole: bool) -> std::io::Result<()> {
-    if is_whole { Ok(()) } else { Err(std::io::ErrorKind::UnexpectedEof.into()) }
-}
-
-fn await_first(address: SocketAddr) -> Result<()> {
-    let give_up = monotonic() + 10 * SECOND;
-    while request(address).is_err() {
-        if monotonic() > give_up {
-            bail!("the server does not serve");
-        }
-        std::thread::park_timeout(Duration::from_millis(10));
-    }
     Ok(())
 }

@@ -11,6 +11,7 @@
 //! The goals are those the project set itself from what its peers reach on this work. One is read in
 //! a fair way: "N=1000 within 1.2 of N=10" is judged by the ratio to the floor, which grows as well.
 
+mod client;
 mod config;
 mod hello;
 mod log;

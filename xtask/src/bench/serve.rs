@@ -5,8 +5,7 @@
 //! latency is counted from the moment at which the schedule has its connection. What the machine itself
 //! costs is seen in the row without orders, measured in the same run.
 
-use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -18,17 +17,13 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use xtask::monotonic;
 
+use super::client::{SECOND, await_first, request};
 use super::subject::Programs;
 use super::table::{Goal, Row, Table};
 
 /// New connections a second, and the clients that make them.
 const RATE: u64 = 1000;
 const CLIENTS: usize = 64;
-
-/// How long a request may take before it counts as failed.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-const SECOND: u64 = 1_000_000_000;
 
 /// What the master is told meanwhile.
 #[derive(Clone, Copy, Debug)]
@@ -152,30 +147,6 @@ fn serve(
         }
     });
     Ok((failed.into_inner(), Duration::from_nanos(worst.into_inner())))
-}
-
-/// A request, and the whole answer.
-fn request(address: SocketAddr) -> std::io::Result<()> {
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer)?;
-    match answer.ends_with(b"Hello, world!") {
-        true => Ok(()),
-        false => Err(std::io::ErrorKind::UnexpectedEof.into()),
-    }
-}
-
-fn await_first(address: SocketAddr) -> Result<()> {
-    let give_up = monotonic() + 10 * SECOND;
-    while request(address).is_err() {
-        if monotonic() > give_up {
-            bail!("bench-serve does not serve");
-        }
-        pause_until(monotonic() + SECOND / 100);
-    }
-    Ok(())
 }
 
 fn named(pidfile: &Path) -> Option<Pid> {
