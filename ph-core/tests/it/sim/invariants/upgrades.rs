@@ -6,7 +6,7 @@ use std::time::Duration;
 use ph_core::arbiter::{CLOSING_GRACE, LATE_TOLERANCE, Order, TAKEOVER_TIMEOUT, UpgradeFault};
 
 use super::reloads::Stage as Reload;
-use super::{Action, Event, Notice, Observer, Outcome, Time, Verdict, Violation, hold};
+use super::{Action, Event, Notice, Observer, Outcome, Policy, Time, Verdict, Violation, hold};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -14,6 +14,17 @@ enum Stage {
     Committing { give_up_at: Time },
     Stopping { kill_at: Time },
     Killed { at: Time },
+}
+
+impl Stage {
+    /// Until when the successor has to get on, and what a fresh period is.
+    fn limit(&mut self, policy: &Policy) -> Option<(&mut Time, Duration)> {
+        match self {
+            Self::Booting { give_up_at } => Some((give_up_at, policy.upgrade_timeout)),
+            Self::Committing { give_up_at } => Some((give_up_at, TAKEOVER_TIMEOUT)),
+            Self::Stopping { .. } | Self::Killed { .. } => None,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -119,14 +130,8 @@ impl Observer {
                 upgrades.due.orders.remove(place);
             }
             Action::StopSuccessor => {
-                let period = match upgrades.stage {
-                    Some(Stage::Booting { give_up_at }) => {
-                        Some((give_up_at, self.policy.upgrade_timeout))
-                    }
-                    Some(Stage::Committing { give_up_at }) => Some((give_up_at, TAKEOVER_TIMEOUT)),
-                    Some(Stage::Stopping { .. } | Stage::Killed { .. }) | None => None,
-                };
-                let Some((give_up_at, period)) = period else {
+                let limit = upgrades.stage.as_mut().and_then(|stage| stage.limit(&self.policy));
+                let Some((&mut give_up_at, period)) = limit else {
                     return Err(Violation::new(4, "a successor is told to stop and is not there"));
                 };
                 let is_timeout = now >= give_up_at && !is_excused(now.since(give_up_at), period);
@@ -189,20 +194,12 @@ impl Observer {
         hold!(14, due.orders.is_empty(), "{:?} were not forwarded", due.orders);
         hold!(19, *due == Due::default(), "not done: {due:?}");
         let deadline = next_deadline.unwrap_or(Time::from_nanos(u64::MAX));
-        let limit = match &mut upgrades.stage {
-            None | Some(Stage::Killed { .. }) => None,
-            Some(Stage::Booting { give_up_at }) => Some((give_up_at, self.policy.upgrade_timeout)),
-            Some(Stage::Committing { give_up_at }) => Some((give_up_at, TAKEOVER_TIMEOUT)),
-            Some(Stage::Stopping { kill_at }) => {
-                hold!(
-                    3,
-                    now < *kill_at || deadline <= now,
-                    "the successor is overdue for its SIGKILL"
-                );
-                hold!(13, deadline <= *kill_at, "the successor is due {kill_at:?}");
-                None
-            }
-        };
+        if let Some(Stage::Stopping { kill_at }) = upgrades.stage {
+            let is_due = now >= kill_at && deadline > now;
+            hold!(3, !is_due, "the successor is overdue for its SIGKILL");
+            hold!(13, deadline <= kill_at, "the successor is due {kill_at:?}");
+        }
+        let limit = upgrades.stage.as_mut().and_then(|stage| stage.limit(&self.policy));
         if let Some((give_up_at, period)) = limit {
             if *give_up_at <= now {
                 let is_fresh = is_excused(now.since(*give_up_at), period);
