@@ -136,8 +136,8 @@ impl History {
                 self.upgrade_faults.clear();
                 self.culprit = None;
             }
-            Notice::Loading { .. }
-            | Notice::LoadUnneeded { .. }
+            Notice::Loading { .. } => self.culprit = None,
+            Notice::LoadUnneeded { .. }
             | Notice::Rolling { .. }
             | Notice::CanaryProven { .. }
             | Notice::RolledBack { .. }
@@ -199,7 +199,7 @@ fn reason_of(reason: Option<StopReason>, status: ExitStatus) -> ExitReason {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arbiter::{SpawnFault, WorkerId};
+    use crate::arbiter::{Generation, RollFault, SpawnFault};
 
     fn exited(slot: u32, status: ExitStatus, reason: Option<StopReason>) -> Notice {
         let (worker, slot) = (WorkerId(1), Slot(slot));
@@ -238,6 +238,19 @@ mod tests {
         let text =
             "worker 0 is in a crash loop, 5 deaths in a row: the last one was ended by SIGSEGV";
         assert_eq!(history.last_error.as_deref(), Some(text));
+    }
+
+    #[test]
+    fn a_reload_that_fails_without_a_worker_names_none_of_an_earlier_one() {
+        let mut history = History::default();
+        let (worker, slot, generation) = (WorkerId(3), Slot(0), Generation(2));
+        let (back_to, cause) = (Generation(1), RollFault::Exited(ExitStatus::Code(9)));
+        let failed = Notice::RollFailed { generation, back_to, worker, slot, cause };
+        history.note(failed, None, |_| Some(77), Time::ZERO);
+        assert_eq!(history.culprit, Some(77));
+        let loading = Notice::Loading { generation: Generation(3) };
+        history.note(loading, None, |_| None, Time::ZERO);
+        assert_eq!(history.culprit, None);
     }
 
     #[test]
