@@ -274,10 +274,17 @@ impl Log {
         self.sink.is_waiting()
     }
 
-    /// Ends [`attach`](Log::attach): lines are written where they are logged, those that waited first.
-    /// With `is_file_avoided` they go to stderr alone: to be said if the log process could not write.
-    pub fn detach(&self, is_file_avoided: bool) {
-        self.sink.detach(is_file_avoided);
+    /// The log process is told to end, and may not look into the pipe again: lines wait in the queue
+    /// until [`detach`](Log::detach) writes them.
+    pub fn hold(&self) {
+        self.sink.hold();
+    }
+
+    /// Ends [`attach`](Log::attach): lines are written where they are logged, `unread` first, which was in
+    /// the pipe, then those that waited. With `is_file_avoided` they go to stderr alone: to be said if
+    /// the log process could not write.
+    pub fn detach(&self, unread: &[u8], is_file_avoided: bool) {
+        self.sink.detach(unread, is_file_avoided);
     }
 
     /// Starts compressing the backups that wait for it, in a thread with all signals blocked; what a

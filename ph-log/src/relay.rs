@@ -22,12 +22,14 @@ pub(crate) struct Relay {
     waiting: VecDeque<u8>,
     /// Lines lost since the last report of it.
     lost: u64,
+    /// Nobody reads what the pipe would take now.
+    is_held: bool,
 }
 
 impl Relay {
     /// Of a non-blocking pipe.
     pub(crate) fn new(pipe: OwnedFd) -> Relay {
-        Relay { pipe, waiting: VecDeque::new(), lost: 0 }
+        Relay { pipe, waiting: VecDeque::new(), lost: 0, is_held: false }
     }
 
     /// Sends one whole line, or queues it. Says how many lines were lost by that: none or one.
@@ -50,9 +52,14 @@ impl Relay {
         0
     }
 
+    /// Sends nothing more. What waits is for [`into_rest`](Self::into_rest).
+    pub(crate) fn hold(&mut self) {
+        self.is_held = true;
+    }
+
     /// Sends what waits, as far as there is room.
     pub(crate) fn resume(&mut self) {
-        while !self.waiting.is_empty() {
+        while !self.is_held && !self.waiting.is_empty() {
             let (first, _) = self.waiting.as_slices();
             match self.write(first) {
                 Some(written @ 1..) => drop(self.waiting.drain(..written)),
@@ -63,7 +70,7 @@ impl Relay {
 
     /// Whether anything waits for room.
     pub(crate) fn is_waiting(&self) -> bool {
-        !self.waiting.is_empty()
+        !self.is_held && !self.waiting.is_empty()
     }
 
     /// What the pipe has not taken: whole lines, but that the first may lack its beginning.
@@ -72,7 +79,8 @@ impl Relay {
     }
 
     fn put(&mut self, bytes: &[u8]) {
-        let written = if self.waiting.is_empty() { self.write(bytes).unwrap_or(0) } else { 0 };
+        let is_next = self.waiting.is_empty() && !self.is_held;
+        let written = if is_next { self.write(bytes).unwrap_or(0) } else { 0 };
         self.waiting.extend(&bytes[written..]);
     }
 
@@ -125,6 +133,19 @@ mod tests {
         let sent = usize::try_from(sent).expect("a number");
         let wanted: String = (0..sent).map(line).collect();
         assert_eq!(came, format!("{wanted}lost {}\n{}", 10_000 - sent, line(10_000)));
+    }
+
+    #[test]
+    fn what_is_sent_after_the_last_look_into_the_pipe_is_given_back() {
+        let (reader, writer) = pipe2(OFlag::O_NONBLOCK).expect("a pipe");
+        let mut relay = Relay::new(writer);
+        relay.send(b"master stopped\n", |_| String::new());
+        relay.hold();
+        relay.send(b"the command was killed\n", |_| String::new());
+        relay.resume();
+        assert!(!relay.is_waiting(), "nothing waits for room");
+        assert_eq!(everything(&reader), "master stopped\n");
+        assert_eq!(relay.into_rest(), b"the command was killed\n");
     }
 
     #[test]

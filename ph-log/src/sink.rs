@@ -128,6 +128,13 @@ impl Sink {
         }
     }
 
+    /// Sends nothing more: what is logged waits for [`detach`](Sink::detach).
+    pub(crate) fn hold(&self) {
+        if let Some(relay) = &mut *lock(&self.relay) {
+            relay.hold();
+        }
+    }
+
     /// Takes other options. Nothing is opened here: that does whoever writes next.
     pub(crate) fn configure(&self, options: LogOptions) {
         self.writer.configure(options);
@@ -139,13 +146,13 @@ impl Sink {
     }
 
     /// Writes directly from now on, what still waited first; to stderr alone if the file may hang.
-    pub(crate) fn detach(&self, is_file_avoided: bool) {
+    pub(crate) fn detach(&self, unread: &[u8], is_file_avoided: bool) {
         let Some(relay) = lock(&self.relay).take() else { return };
         let mut output = self.output.lock();
         if is_file_avoided {
             output.leave_file();
         }
-        let rest = relay.into_rest();
+        let rest = [unread, &relay.into_rest()].concat();
         if !rest.is_empty() {
             output.write(&rest);
         }

@@ -174,8 +174,12 @@ impl LogProcess for LogOfService {
         self.log.is_waiting()
     }
 
-    fn detach(&self, is_killed: bool) {
-        self.log.detach(is_killed);
+    fn hold(&self) {
+        self.log.hold();
+    }
+
+    fn detach(&self, unread: &[u8], is_killed: bool) {
+        self.log.detach(unread, is_killed);
     }
 }
 

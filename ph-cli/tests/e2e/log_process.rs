@@ -314,6 +314,8 @@ fn fault_35_a_log_that_hangs_holds_up_no_supervision() {
     let ((code, stderr), took) = timed(|| master.wait_with_stderr());
     assert!(code == 1 && took < STOP_LIMIT, "{code} {took:?}");
     assert!(stderr.contains("bytes are lost: the log process did not write them"), "{stderr}");
+    // What it did not take of the master's lines is shown where there is still somebody to read it.
+    assert!(stderr.contains("master stopped, exit code 0"), "{stderr}");
     log.wait_gone();
 }
 

@@ -331,7 +331,7 @@ impl Driver<'_> {
     /// as the arbiter is concerned: the place is not empty for a moment.
     pub(super) fn helper_ended(&mut self, helper: HelperId, status: ExitStatus) -> Option<Event> {
         let is_log = self.helpers.get(helper.0 as usize).is_some_and(HelperPlace::is_log);
-        let is_renewed = is_log && self.on_log_ended();
+        let is_renewed = is_log && self.on_log_ended(status);
         if let Some(place) = self.helpers.get_mut(helper.0 as usize) {
             (place.process, place.lifeline) = (None, None);
             if let Some(SpawnOutcome::Failed(failure)) = place.report.take().as_ref().map(outcome) {

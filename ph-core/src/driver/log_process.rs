@@ -23,7 +23,7 @@ use super::{Driver, LOG, LOG_PIPE};
 pub use feed::{LogFeed, LogOrder};
 use message::{ENDED_MAX, FINISH, RENEW, REOPEN, message_of};
 
-use crate::arbiter::Generation;
+use crate::arbiter::{ExitStatus, Generation};
 use crate::sys::channel::Channel;
 use crate::sys::process::{self, Fork};
 use crate::sys::{fds, mark};
@@ -97,6 +97,8 @@ pub(super) struct LogPipes {
     /// What the master writes its lines into.
     lines: Option<OwnedFd>,
     is_attached: bool,
+    /// The log process that ended last had written what it was to write.
+    has_done_all: bool,
 }
 
 impl LogPipes {
@@ -117,6 +119,7 @@ impl LogPipes {
             is_taken_back: false,
             lines: None,
             is_attached: false,
+            has_done_all: false,
         };
         if has_process {
             let (read_end, write_end) = fds::pipe()?;
@@ -376,11 +379,15 @@ impl Driver<'_> {
     /// The log process is to bring everything to the log and end.
     pub(super) fn finish_log(&mut self) {
         (self.log.is_finish_due, self.log.is_finish_wanted) = (true, true);
+        if let Some(process) = self.log_process() {
+            process.hold();
+        }
         self.tell_log();
     }
 
     /// The log process was reaped. Says whether it had been told to make room for another.
-    pub(super) fn on_log_ended(&mut self) -> bool {
+    pub(super) fn on_log_ended(&mut self, status: ExitStatus) -> bool {
+        self.log.has_done_all = status.shell_code() == 0;
         // A child forked meanwhile may still have a copy, so closing it is not enough.
         if let Some(channel) = self.log.channel.take() {
             let _ = self.epoll.delete(channel);
@@ -395,12 +402,17 @@ impl Driver<'_> {
     /// There will be no log process any more: what the master still has to say, it writes itself.
     pub(super) fn detach_log(&mut self) {
         self.log.hear();
+        let masters = self.log.sources.remove(&MASTERS_SOURCE);
+        let unread = masters.map(|source| fds::read_all_there_is(source.pipe)).unwrap_or_default();
         let left = self.log.left();
         if let Some(process) = self.log_process() {
-            process.detach(left > 0);
+            let is_any_left = left > 0 || !unread.is_empty();
+            process.detach(&unread, is_any_left && !self.log.has_done_all);
         }
+        // One that was killed between writing and taking them out has written some of them.
+        let most = if self.log.has_done_all { "" } else { "up to " };
         if left > 0 {
-            error!("{left} bytes are lost: the log process did not write them in time");
+            error!("{most}{left} bytes are lost: the log process did not write them in time");
         }
     }
 }

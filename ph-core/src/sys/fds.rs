@@ -223,6 +223,15 @@ pub(crate) fn wait_readable(fd: impl AsFd, limit: Duration) -> bool {
     poll(&mut asked, timeout(limit)) == Ok(1)
 }
 
+/// What is in a pipe now.
+pub(crate) fn read_all_there_is(pipe: impl AsFd) -> Vec<u8> {
+    let mut bytes = vec![0; bytes_in(&pipe)];
+    // Whoever else reads from it may have been faster.
+    let length = if bytes.is_empty() { 0 } else { read(&pipe, &mut bytes).unwrap_or(0) };
+    bytes.truncate(length);
+    bytes
+}
+
 /// Waits until nobody has the other end of a pipe any more, however long that is, and gives the last
 /// that was written to it.
 pub(crate) fn read_to_end(fd: impl AsFd) -> Vec<u8> {

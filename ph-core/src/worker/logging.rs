@@ -87,9 +87,14 @@ pub trait LogProcess {
     /// In the master: whether lines wait for room in the pipe.
     fn is_waiting(&self) -> bool;
 
-    /// In the master: the log process has ended, and there will be no other. What is logged from now on
-    /// must not wait for a disk if it was killed (`is_killed`), because then it waited for one itself.
-    fn detach(&self, is_killed: bool);
+    /// In the master: the log process is told to bring to the log what is there, and to end. What is
+    /// logged from now on must wait for [`detach`](Self::detach): it may not look again.
+    fn hold(&self);
+
+    /// In the master: the log process has ended, and there will be no other. `unread` is what it may not
+    /// have written of the master's lines. Neither these nor what is logged from now on must wait for a
+    /// disk if it was killed (`is_killed`), because then it waited for one itself.
+    fn detach(&self, unread: &[u8], is_killed: bool);
 }
 
 /// What a log process reads.
