@@ -93,7 +93,7 @@ pub(crate) struct Run {
     #[arg(short = 'n', long, value_name = "N")]
     pub(crate) number_workers: Option<String>,
 
-    /// Listen on HOST:PORT, [V6]:PORT, :PORT or unix:PATH; repeatable
+    /// Listen on HOST:PORT, [V6]:PORT, :PORT, unix:PATH, fd:N or sd:NAME; repeatable
     #[arg(short, long, value_name = "ADDR")]
     pub(crate) bind: Vec<String>,
 

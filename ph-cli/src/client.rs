@@ -37,8 +37,8 @@ pub(crate) struct Service {
     pub(crate) name: String,
     /// The configuration file, as it was named.
     pub(crate) config: Option<PathBuf>,
-    /// How long its workers have to stop, if that is known.
-    pub(crate) graceful_timeout: Option<Duration>,
+    /// How long its stop may take as it is configured, if that is known.
+    pub(crate) stop_limit: Option<Duration>,
     /// The services that it needs while it runs.
     pub(crate) depends_on: Vec<String>,
     /// All of its settings, if its section was read whole.
@@ -113,7 +113,7 @@ impl Service {
         Self {
             name: settings.name().to_owned(),
             config: config.map(Path::to_owned),
-            graceful_timeout: Some(settings.graceful_timeout),
+            stop_limit: Some(settings.drain_delay.saturating_add(settings.graceful_timeout)),
             depends_on: settings.depends_on.clone(),
             settings: Some(Box::new(settings.clone())),
             pidfile: Some(pidfile),
@@ -131,7 +131,7 @@ impl Service {
             target: target.unwrap_or_else(|| Target::of(&name)),
             name,
             config: None,
-            graceful_timeout: None,
+            stop_limit: None,
             depends_on: Vec::new(),
             settings: None,
             pidfile: pidfile.map(|path| Pidfile { path, single_instance: false }),

@@ -111,6 +111,7 @@ impl Service {
             .policy(|policy| {
                 policy.target = settings.workers();
                 policy.max_workers = settings.max_workers;
+                policy.drain_delay = settings.drain_delay;
                 policy.graceful_timeout = settings.graceful_timeout;
                 policy.timeout = timeout;
                 policy.boot_timeout = Some(settings.boot_timeout);

@@ -80,7 +80,7 @@ fn own_probe(settings: &Settings, report: &mut Report) {
             };
             targets.iter().any(|target| *port == target.port && is_host(target))
         }
-        Bind::Unix(_) => false,
+        Bind::Unix(_) | Bind::Descriptor(_) | Bind::Named(_) => false,
     };
     if let Some(shared) = settings.bind.iter().find(is_shared) {
         let message =

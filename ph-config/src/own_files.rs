@@ -46,7 +46,7 @@ impl Settings {
         files.extend(self.unix_socket.iter().map(|path| file("socket", "unix_socket", path)));
         files.extend(self.bind.iter().filter_map(|bind| match bind {
             Bind::Unix(path) => Some(file("socket", "bind", path)),
-            Bind::Tcp { .. } => None,
+            Bind::Tcp { .. } | Bind::Descriptor(_) | Bind::Named(_) => None,
         }));
         files.push(file("lock file", "pidfile", &lock(&self.pidfile)));
         let key = match self.control_socket {

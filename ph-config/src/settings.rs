@@ -212,7 +212,8 @@ settings! {
         "How often a worker that is not ready yet is probed.";
     "Listening":
     bind: Vec<Bind> = "", Roll, ADDRESSES,
-        "The sockets to listen on, shared by all workers.";
+        "The sockets to listen on, shared by all workers: `HOST:PORT`, `[IPV6]:PORT`, `:PORT`, `unix:PATH`, or passed \
+         by systemd or another parent: `sd:NAME`, `fd:NUMBER`.";
     unix_socket: Option<PathBuf> = "", Roll, OPTIONAL_FILE,
         "One Unix socket to listen on, as `bind = unix:PATH`.";
     backlog: u32 = "2048", Roll, BACKLOG,
@@ -280,6 +281,8 @@ settings! {
     rlimit_stack: Option<Rlimit> = "", Roll, LIMIT_SIZE,
         "The main thread's stack in a worker.";
     "Stopping":
+    drain_delay: Duration = "0s", Live, DURATION,
+        "How long workers go on serving after the order to stop, before they hear of it: time for those who send clients to learn of it. A second signal ends it.";
     graceful_timeout: Duration = "30s", Live, DURATION,
         "How long a worker has after a stop request before it is killed.";
     stop_signal: StopSignal = "TERM", Live, STOP_SIGNAL,

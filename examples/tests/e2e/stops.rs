@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
+use crate::deaths::address;
 use crate::misbehave;
-use crate::support::{eventually, timed};
+use crate::support::{Client, eventually, timed};
 
 #[test]
 fn a_worker_that_ignores_the_stop_is_killed_after_the_grace_and_the_exit_code_is_0() {
@@ -46,6 +47,47 @@ fn a_second_stop_ends_everything_at_once() {
         stage.log().wait_for("stopping at once, workers to kill: 2");
         assert_eq!(stage.log().with("killing worker").len(), 2);
     }
+}
+
+#[test]
+fn workers_serve_on_for_the_drain_delay() {
+    let stage = misbehave();
+    let bind = "bind=127.0.0.1:0";
+    let master = stage.start(&["number_workers=2", "drain_delay=3s", "min_uptime=0", bind]);
+    stage.log().wait_ready(2);
+    let is_leaving = || {
+        let status = stage.launch(&[], &["status", "-c", "config.ini", "--json"]);
+        assert!([0, 150].contains(&status.wait()));
+        let text = stage.read(&format!("stdout.{}", stage.starts() - 1));
+        text.contains("\"ready\":2,") && text.contains("\"state\":\"stopping\",\"target\":2,")
+    };
+    assert!(!is_leaving());
+    let before = master.workers();
+    let (code, took) = timed(|| {
+        master.send(Signal::SIGTERM);
+        stage.log().wait_for("stopping after 3.0s (drain_delay)");
+        assert!(is_leaving(), "it says so, and its workers serve");
+        let client = Client::tcp(&address(&stage.log()));
+        assert!(before.iter().any(|worker| worker.process == client.worker));
+        drop(client);
+        master.send(Signal::SIGHUP);
+        assert!(stage.log().with("the delay is over").is_empty());
+        stage.log().wait_for("the delay is over, workers to end: 2");
+        master.wait()
+    });
+    assert_eq!(code, 0);
+    assert!(took >= Duration::from_secs(3), "{took:?}");
+}
+
+#[test]
+fn a_second_stop_ends_the_drain_delay() {
+    let stage = misbehave();
+    let master = stage.start(&["drain_delay=10m"]);
+    stage.log().wait_ready(1);
+    master.send(Signal::SIGTERM);
+    stage.log().wait_for("stopping after 600s (drain_delay)");
+    assert_eq!(master.stop(), 0);
+    stage.log().wait_for("stopping at once, workers to kill: 1");
 }
 
 #[test]

@@ -53,7 +53,7 @@ pub(crate) struct ServiceArgs {
     #[arg(short = 'n', long, value_name = "N")]
     number_workers: Option<String>,
 
-    /// Listen on HOST:PORT, [V6]:PORT, :PORT or unix:PATH; repeatable
+    /// Listen on HOST:PORT, [V6]:PORT, :PORT, unix:PATH, fd:N or sd:NAME; repeatable
     #[arg(short, long, value_name = "ADDR")]
     bind: Vec<String>,
 

@@ -46,7 +46,7 @@ pub(crate) fn stop(args: &Stop) -> Result<ExitCode, Failure> {
 
 /// How long the stop of a service is waited for.
 pub(super) fn longest_stop(service: &Service) -> Duration {
-    service.graceful_timeout.unwrap_or(UNKNOWN_GRACE).saturating_add(BEYOND_GRACE)
+    service.stop_limit.unwrap_or(UNKNOWN_GRACE).saturating_add(BEYOND_GRACE)
 }
 
 /// Has services replace their workers by those of the configuration as it is now.

@@ -89,5 +89,7 @@ fn address(bind: &Bind) -> Address {
     match bind {
         Bind::Tcp { host, port } => Address::Tcp { host: host.clone(), port: *port },
         Bind::Unix(path) => Address::Unix(path.clone()),
+        Bind::Descriptor(number) => Address::Descriptor(*number),
+        Bind::Named(name) => Address::Named(name.clone()),
     }
 }

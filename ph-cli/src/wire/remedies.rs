@@ -66,6 +66,10 @@ pub(super) fn of_address(address: &str, why: &str) -> String {
                 false => format!("ls -l {path}"),
             }
         }
+        Some(("fd" | "sd", _)) => {
+            "look at what starts ph: a socket unit of systemd passes sockets by FileDescriptorName="
+                .to_owned()
+        }
         Some(_) if why.contains("EACCES") => {
             "choose a port that is not reserved for root, such as one above 1023".to_owned()
         }

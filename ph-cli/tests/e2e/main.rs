@@ -26,6 +26,7 @@ mod logs;
 mod machine;
 mod manager;
 mod notify;
+mod passed;
 mod place;
 mod probe;
 mod probing;

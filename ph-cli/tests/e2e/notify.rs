@@ -93,7 +93,7 @@ fn a_command_is_ready_when_it_says_so_and_the_manager_is_told_when_all_are() {
     stage.log().wait_for("says: at work");
     assert!(manager.is_silent());
     assert_eq!(master.stop(), 0);
-    assert_eq!(manager.next(), "STOPPING=1\nSTATUS=stopping\n");
+    assert_eq!(manager.next(), "STOPPING=1\nEXTEND_TIMEOUT_USEC=15000000\nSTATUS=stopping\n");
     assert!(manager.is_silent());
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use nix::sys::signal::Signal;
 
 use crate::place::{Place, facts, is_whole};
-use crate::support::{eventually, require, tell};
+use crate::support::{Process, eventually, require, tell};
 
 fn executable(path: &Path, content: &[u8]) {
     std::fs::write(path, content).expect("a file");
@@ -54,6 +54,7 @@ fn fault_48_a_program_that_cannot_be_executed_changes_nothing() {
         first.send(Signal::SIGUSR2);
         let told = stage.log().wait_for_count("upgrade failed", round + 1);
         tell(&format!("{what}: {}", told[round].message));
+        assert!(!told[round].message.contains("127"), "it never was the program: {told:?}");
         place.put_good();
         is_whole(&place, &before);
     }
@@ -152,7 +153,7 @@ fn fault_49_a_successor_that_hangs_is_given_up_and_a_stop_meanwhile_ends_both() 
     let hangs = "#!/bin/sh\ntrap '' TERM HUP USR2\nwhile :; do sleep 0.1; done\n";
     place.put(|path| executable(path, hangs.as_bytes()));
     first.send(Signal::SIGUSR2);
-    stage.log().wait_for("the successor was not ready within upgrade_timeout");
+    stage.log().wait_for("the successor was not ready within 2.0s (upgrade_timeout)");
     eventually("its end", || (stage.processes().len() == 4).then_some(()));
     place.put_good();
     is_whole(&place, &before);
@@ -238,4 +239,75 @@ fn a_successor_that_cannot_take_over_leaves_its_files_to_the_master_that_runs() 
     assert!(std::os::unix::net::UnixStream::connect(stage.path("ph.sock")).is_ok());
     drop(folder);
     place.stop();
+}
+
+#[test]
+fn fault_50_an_address_that_is_taken_is_told_by_the_master_that_runs() {
+    let place = Place::new();
+    let stage = &place.stage;
+    let good = "min_uptime = 0.1";
+    stage.configure(good);
+    let first = place.run(&["sleep", "1000"]);
+    let before = facts(&place, 1);
+    let other = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let taken = other.local_addr().expect("its address");
+    stage.configure(&format!("{good}\nbind = {taken}"));
+    stage.expect_error("the upgrade fails: ");
+    stage.expect_error("upgrade failed");
+    let asked = stage.launch(&[], &["upgrade", "-c", "config.ini"]);
+    let (code, stderr) = asked.wait_with_stderr();
+    assert_eq!(code, 151, "{stderr}");
+    assert!(
+        stderr.contains(&format!("cannot listen on tcp://{taken}: Address already in use")),
+        "{stderr}"
+    );
+    stage.configure(good);
+    is_whole(&place, &before);
+    first.send(Signal::SIGTERM);
+    let (code, stderr) = first.wait_with_stderr();
+    // With the place of the setting and the remedy, which only the successor knows.
+    assert!(code == 0 && stderr.contains("set by config.ini:"), "{code} {stderr}");
+}
+
+/// A successor that has taken over and ends before the other master looks: by its order to stop, or dead.
+#[test]
+fn a_stop_in_the_moment_of_taking_over_is_for_both_and_a_death_for_none() {
+    require(&["python3"]);
+    let place = Place::new();
+    let stage = &place.stage;
+    stage.configure("number_workers = 2\nmin_uptime = 0.1");
+    let first = place.run(&["sleep", "1000"]);
+    let before = facts(&place, 2);
+    let ends_with = |last_words: &str| {
+        format!(
+            "#!/usr/bin/env python3\n\
+             import json, os, signal, socket\n\
+             channel = socket.socket(fileno=int(os.environ['PH_SUCCESSOR']))\n\
+             channel.setblocking(True)\n\
+             say = lambda message: channel.send(json.dumps(message).encode())\n\
+             say({{'Hello': {{'version': 1}}}})\n\
+             while b'Handover' not in channel.recv(65536): pass\n\
+             say({{'Ready': {{'listeners': [], 'has_pidfile': False}}}})\n\
+             assert b'Commit' in channel.recv(65536)\n\
+             os.kill(os.getppid(), signal.SIGSTOP)\n\
+             say('TakenOver')\n\
+             {last_words}\n"
+        )
+    };
+    let upgrade = |program: String| {
+        place.put(|path| executable(path, program.as_bytes()));
+        first.send(Signal::SIGUSR2);
+        let is_over = |child: &Process| child.stat(3).as_deref() == Some("Z");
+        eventually("its end", || first.process.children().into_iter().find(is_over));
+        place.put_good();
+        first.send(Signal::SIGCONT);
+    };
+    stage.expect_error("upgrade failed: the successor was ended by SIGKILL");
+    upgrade(ends_with("os.kill(os.getpid(), signal.SIGKILL)"));
+    stage.log().wait_for("upgrade failed");
+    is_whole(&place, &before);
+    upgrade(ends_with("say('Stopped')"));
+    assert_eq!(first.wait(), 0);
+    stage.log().wait_for("told to stop when it had just taken over");
+    stage.wait_empty();
 }

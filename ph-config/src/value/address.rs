@@ -13,7 +13,13 @@ use super::{Folders, Kind, Schema, Shape, ValueError, listed};
 /// How many addresses one service may listen on.
 const MAX_ADDRESSES: usize = 128;
 
-const FORMS: &str = "write HOST:PORT, [IPV6]:PORT, :PORT or unix:PATH";
+const FORMS: &str = "write HOST:PORT, [IPV6]:PORT, :PORT, unix:PATH, fd:NUMBER or sd:NAME";
+
+/// The descriptors that a socket may be passed as: three are the standard streams.
+const DESCRIPTORS: std::ops::RangeInclusive<u32> = 3..=65_535;
+
+/// The longest name of a passed socket, as systemd has it.
+const MAX_NAME: usize = 255;
 
 pub(crate) const ADDRESSES: Kind<Vec<Bind>> = Kind {
     name: "list of addresses",
@@ -38,6 +44,11 @@ pub enum Bind {
     },
     /// A Unix socket, by its absolute path.
     Unix(PathBuf),
+    /// A listening socket that is passed to the program when it is started, by the number of its
+    /// descriptor.
+    Descriptor(u32),
+    /// Those that are passed by this name, as systemd does it (`LISTEN_FDS`, `FileDescriptorName=`).
+    Named(String),
 }
 
 impl fmt::Display for Bind {
@@ -49,6 +60,8 @@ impl fmt::Display for Bind {
             }
             Self::Tcp { host: Some(host), port } => write!(f, "{host}:{port}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Descriptor(number) => write!(f, "fd:{number}"),
+            Self::Named(name) => write!(f, "sd:{name}"),
         }
     }
 }
@@ -79,8 +92,26 @@ pub(super) fn one(item: &str, folders: &Folders) -> Result<Bind, ValueError> {
         let expected = format!("an address (this has {})", crate::error::shown(item));
         ValueError::new(expected, FORMS)
     };
-    if item.starts_with("fd:") || item.starts_with("sd:") {
-        return Err(ValueError::new("an address that can be opened by name", FORMS));
+    if let Some(number) = item.strip_prefix("fd:") {
+        let is_plain = number.bytes().all(|byte| byte.is_ascii_digit());
+        let number = number.parse().ok().filter(|it| is_plain && DESCRIPTORS.contains(it));
+        return number.map(Bind::Descriptor).ok_or_else(|| {
+            let (first, last) = DESCRIPTORS.into_inner();
+            let expected = format!("a descriptor from {first} to {last}");
+            ValueError::new(expected, "write fd:3 for the first that is passed")
+        });
+    }
+    if let Some(name) = item.strip_prefix("sd:") {
+        let is_name = !name.is_empty() && name.len() <= MAX_NAME && !name.contains(':');
+        let is_printable = name.bytes().all(|byte| byte.is_ascii_graphic());
+        return match is_name && is_printable {
+            true => Ok(Bind::Named(name.to_owned())),
+            false => {
+                let expected = "the name of a passed socket";
+                let mend = "write sd: and the FileDescriptorName= of the socket unit";
+                Err(ValueError::new(expected, mend))
+            }
+        };
     }
     let (host, port) = item.rsplit_once(':').ok_or_else(wrong)?;
     let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
@@ -114,11 +145,18 @@ mod tests {
     #[test]
     fn forms() {
         let folders = Folders { here: "/etc".into(), base: "/srv".into() };
-        let text = "localhost:80, [::1]:8080,\n:0\nunix:run/a.sock, [fe80::1%eth0]:1,";
+        let text = "localhost:80, [::1]:8080,\n:0\nunix:run/a.sock, [fe80::1%eth0]:1, fd:3, sd:web.socket,";
         let all = list(text, &folders).expect("all forms are known");
         let written: Vec<String> = all.iter().map(ToString::to_string).collect();
-        let expected =
-            ["localhost:80", "[::1]:8080", ":0", "unix:/srv/run/a.sock", "[fe80::1%eth0]:1"];
+        let expected = [
+            "localhost:80",
+            "[::1]:8080",
+            ":0",
+            "unix:/srv/run/a.sock",
+            "[fe80::1%eth0]:1",
+            "fd:3",
+            "sd:web.socket",
+        ];
         assert_eq!(written, expected);
         assert_eq!(all[2], Bind::Tcp { host: None, port: 0 });
         assert_eq!(list("", &folders), Ok(Vec::new()));
@@ -133,8 +171,13 @@ mod tests {
             ":+1",
             "a b:1",
             "http://x:80",
-            "fd:3",
-            "sd:web",
+            "fd:",
+            "fd:2",
+            "fd:+3",
+            "fd:99999999999",
+            "sd:",
+            "sd:a b",
+            "sd:a:b",
             "unix:",
             "*:80",
             ":80, :80",

@@ -103,7 +103,7 @@ impl FromStr for ProbeTarget {
         };
         match one(&address, &Folders::default()).map_err(|_| wrong())? {
             Bind::Tcp { host: Some(host), port } if port > 0 => Ok(Self { host, port, path }),
-            Bind::Tcp { .. } | Bind::Unix(_) => Err(wrong()),
+            Bind::Tcp { .. } | Bind::Unix(_) | Bind::Descriptor(_) | Bind::Named(_) => Err(wrong()),
         }
     }
 }

@@ -54,7 +54,12 @@ fn limit(most: u64) -> impl Strategy<Value = Option<Rlimit>> {
 fn bind() -> impl Strategy<Value = Bind> {
     let host = prop_oneof!["[a-z0-9._-]{1,9}", Just("::1".into()), Just("fe80::1%eth0".into())];
     let tcp = (prop::option::of(host), any::<u16>());
-    prop_oneof![tcp.prop_map(|(host, port)| Bind::Tcp { host, port }), path().prop_map(Bind::Unix),]
+    prop_oneof![
+        tcp.prop_map(|(host, port)| Bind::Tcp { host, port }),
+        path().prop_map(Bind::Unix),
+        (3..65_536_u32).prop_map(Bind::Descriptor),
+        "[a-z0-9._-]{1,9}".prop_map(Bind::Named),
+    ]
 }
 
 proptest! {

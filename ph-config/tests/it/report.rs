@@ -42,7 +42,10 @@ fn problems_carry_their_parts() {
     assert_eq!(problem.origin, Place::Value(origin));
     assert_eq!((problem.section.as_deref(), problem.key.as_deref()), (Some("web"), Some("bind")));
     assert_eq!(problem.message, "expected an address (this has \"80\"), got \"80\"");
-    assert_eq!(problem.mend, "write HOST:PORT, [IPV6]:PORT, :PORT or unix:PATH");
+    assert_eq!(
+        problem.mend,
+        "write HOST:PORT, [IPV6]:PORT, :PORT, unix:PATH, fd:NUMBER or sd:NAME"
+    );
 }
 
 #[test]

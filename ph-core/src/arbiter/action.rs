@@ -147,8 +147,13 @@ pub enum UpgradeFault {
     NotStarted,
     /// It ended.
     Ended(ExitStatus),
-    /// It was not ready, or did not take over, in time.
-    TimedOut,
+    /// It was not ready in time: `upgrade_timeout`.
+    NotReady {
+        /// That time.
+        within: Duration,
+    },
+    /// It was ready, and did not take over within [`TAKEOVER_TIMEOUT`](super::TAKEOVER_TIMEOUT).
+    NotTakenOver,
 }
 
 /// Why a worker was told to end. Every kill has one, and it reaches the log.
@@ -253,8 +258,10 @@ pub enum Notice {
     CrashLoop {
         /// Which one.
         slot: Slot,
-        /// Bad deaths in a row.
+        /// The deaths that make it one.
         deaths: u32,
+        /// In what time, if they were more than `max_restarts` allow; else they came in a row.
+        within: Option<Duration>,
     },
     /// A slot in a crash loop has a worker that lives.
     Recovered {
@@ -389,6 +396,13 @@ pub enum Notice {
     },
     /// The master stops.
     Stopping {
+        /// Workers that still live.
+        workers: u32,
+        /// How long they go on before they hear of it.
+        delay: Duration,
+    },
+    /// That time is over: workers are told to stop.
+    DelayOver {
         /// Workers that still live.
         workers: u32,
     },

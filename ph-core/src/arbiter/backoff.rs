@@ -87,9 +87,12 @@ impl Backoff {
         self.hasty || self.strikes >= CRASH_LOOP_STRIKES
     }
 
-    /// Bad deaths in a row.
-    pub(super) fn strikes(&self) -> u32 {
-        self.strikes
+    /// The deaths that make it one: so many in a row, or so many in this time.
+    pub(super) fn tally(&self, policy: &Policy) -> (u32, Option<Duration>) {
+        match self.hasty {
+            true => (self.deaths, Some(policy.restart_window)),
+            false => (self.strikes, None),
+        }
     }
 
     fn wait(&self, policy: &Policy, jitter: Jitter) -> Duration {

@@ -115,7 +115,7 @@ pub enum Event {
     TakenOver,
     /// The successor has ended, or there is none.
     SuccessorEnded {
-        /// How; `None`: it could not be started.
+        /// How; `None`: it could not be started, or was never the master's program.
         status: Option<ExitStatus>,
     },
     /// The master that this one is to replace is gone, however it ended, and has not said so. Nobody

@@ -208,8 +208,8 @@ impl Arbiter {
         let wait = place.backoff.on_death(self.now, ready_life, &policy, jitter);
         if place.backoff.is_crash_loop() && !place.looping {
             place.looping = true;
-            let deaths = place.backoff.strikes();
-            actions.push(Action::Notify(Notice::CrashLoop { slot, deaths }));
+            let (deaths, within) = place.backoff.tally(&policy);
+            actions.push(Action::Notify(Notice::CrashLoop { slot, deaths, within }));
             if policy.on_crash_loop == OnCrashLoop::Exit {
                 self.end(Outcome::CrashLoop);
             }

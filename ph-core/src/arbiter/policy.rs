@@ -48,6 +48,9 @@ pub struct Policy {
     /// Upper bound of every scale order. Twice as many processes exist at the very most, and as many
     /// again that were killed and that the kernel does not end.
     pub max_workers: u32,
+    /// Time from the order to stop to the stop signal, in which workers go on serving (HAProxy's `grace`,
+    /// the `preStop` hook of Kubernetes).
+    pub drain_delay: Duration,
     /// Time from the stop signal to SIGKILL (gunicorn's `graceful_timeout`).
     pub graceful_timeout: Duration,
     /// Silence after which a ready worker is stuck (gunicorn's `timeout`); `None`: never judged.
@@ -104,6 +107,7 @@ impl Default for Policy {
         Self {
             target: 1,
             max_workers: 1024,
+            drain_delay: Duration::ZERO,
             graceful_timeout: Duration::from_secs(30),
             timeout: None,
             boot_timeout: Some(Duration::from_secs(60)),

@@ -29,7 +29,7 @@ impl Arbiter {
         actions: &mut Vec<Action>,
     ) {
         let Some(record) = self.roster.worker(worker) else { return };
-        if record.recycle_due.is_some() || record.state.reason().is_some() {
+        if record.recycle_due.is_some() || record.state.reason().is_some() || self.is_stopping() {
             return;
         }
         let (slot, is_ready) = (record.slot, record.state.is_ready());

@@ -1,6 +1,7 @@
 //! How a master ends: what begins a stop, and the order in which everything below it goes.
 //!
-//! Workers first, within their grace; then what they left behind, when nobody can leave more; then the
+//! Workers first, within their grace, which an order begins only after `drain_delay`: until then they serve,
+//! and whoever sends them clients learns that they will not for long. Nobody new comes in that time; then what they left behind, when nobody can leave more; then the
 //! helpers that were needed so long, the warden among them, so that a master which is killed on the way
 //! is still survived by somebody who cleans up; and at the very end those who write down what all others
 //! had to say. Each part has its limit, and all of them together have one (I7).
@@ -22,6 +23,8 @@ use super::{Arbiter, Phase};
 pub(super) struct Stop {
     wanted: Pace,
     done: Option<Pace>,
+    /// When the workers are told, after a delay.
+    leave_at: Time,
     /// An operator said so; else the master stops of itself, and no operator has spoken yet.
     is_ordered: bool,
     outcome: Outcome,
@@ -33,6 +36,8 @@ pub(super) struct Stop {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Pace {
+    /// All go on with what they do, for a while.
+    Delayed,
     Graceful,
     AtOnce,
 }
@@ -63,6 +68,7 @@ impl Stop {
     /// master has overslept in all.
     pub(super) fn deadline(&self, asleep: Duration) -> Option<Time> {
         match self.closing {
+            Closing::Workers if self.wanted == Pace::Delayed => Some(self.leave_at),
             Closing::Workers => None,
             Closing::Strays { until, .. } => Some(until),
             Closing::Helpers { until, .. } => Some(until.min(self.end_by).after(asleep)),
@@ -83,9 +89,11 @@ impl Arbiter {
     }
 
     fn begin_stop(&mut self, is_ordered: bool, outcome: Outcome) {
+        let delay = if is_ordered { self.policy.drain_delay } else { Duration::ZERO };
         self.phase = Phase::Stopping(Stop {
-            wanted: Pace::Graceful,
+            wanted: if delay.is_zero() { Pace::Graceful } else { Pace::Delayed },
             done: None,
+            leave_at: self.now.after(delay),
             is_ordered,
             outcome,
             closing: Closing::Workers,
@@ -152,16 +160,23 @@ impl Arbiter {
 
     /// Carries out what is wanted of a stop, and leaves when everything has ended.
     pub(super) fn advance_stop(&mut self, mut stop: Stop, actions: &mut Vec<Action>) {
+        let counts = self.roster.counts();
+        let is_any_left = counts.live() > counts.unreaped;
+        if stop.wanted == Pace::Delayed && (stop.leave_at <= self.now || !is_any_left) {
+            (stop.wanted, stop.leave_at) = (Pace::Graceful, self.now);
+        }
         if stop.done < Some(stop.wanted) {
-            let is_first = stop.done.is_none();
-            stop.done = Some(stop.wanted);
+            let former = stop.done.replace(stop.wanted);
+            let delay = stop.leave_at.since(self.now);
             let grace = match stop.wanted {
+                Pace::Delayed => self.longest_grace().saturating_add(delay),
                 Pace::Graceful => self.longest_grace(),
                 Pace::AtOnce => Duration::ZERO,
             };
             let end_by = self.now.before(self.asleep).after(grace).after(REAP_GRACE);
-            stop.end_by = if is_first { end_by } else { stop.end_by.min(end_by) };
-            self.stop_all(stop.wanted, actions);
+            let is_shortened = stop.wanted == Pace::AtOnce && former.is_some();
+            stop.end_by = if is_shortened { stop.end_by.min(end_by) } else { end_by };
+            self.begin_pace(stop.wanted, former, delay, actions);
         }
         self.close(&mut stop, actions);
         self.helpers.expire(self.now, actions);
@@ -177,7 +192,14 @@ impl Arbiter {
         of_workers.max().unwrap_or_default().max(self.policy.graceful_timeout)
     }
 
-    fn stop_all(&mut self, pace: Pace, actions: &mut Vec<Action>) {
+    /// Says what comes now, and ends all that is no stop. In a delay the workers hear nothing of it.
+    fn begin_pace(
+        &mut self,
+        pace: Pace,
+        former: Option<Pace>,
+        delay: Duration,
+        actions: &mut Vec<Action>,
+    ) {
         self.dirty.clear();
         self.crowded.clear();
         self.recycling.clear();
@@ -187,14 +209,20 @@ impl Arbiter {
         self.end_upgrade(pace == Pace::AtOnce, actions);
         self.boot = None;
         let workers = self.roster.counts().live();
-        actions.push(Action::Notify(match pace {
-            Pace::Graceful => Notice::Stopping { workers },
-            Pace::AtOnce => Notice::Quitting { workers },
+        actions.push(Action::Notify(match (pace, former) {
+            (Pace::Graceful, Some(_)) => Notice::DelayOver { workers },
+            (Pace::Delayed | Pace::Graceful, _) => Notice::Stopping { workers, delay },
+            (Pace::AtOnce, _) => Notice::Quitting { workers },
         }));
         let grace = match pace {
+            Pace::Delayed => return,
             Pace::Graceful => CLOSING_GRACE,
             Pace::AtOnce => Duration::ZERO,
         };
+        self.stop_all(pace, grace, actions);
+    }
+
+    fn stop_all(&mut self, pace: Pace, grace: Duration, actions: &mut Vec<Action>) {
         self.helpers.stop(HelperEnd::WithWorkers, self.now.after(grace), actions);
         let mut last = None;
         while let Some(worker) = self.roster.next_worker(last) {
@@ -202,7 +230,9 @@ impl Arbiter {
             let Some(record) = self.roster.worker(worker) else { continue };
             let reason = record.state.reason().unwrap_or(StopReason::Shutdown);
             match (pace, record.state) {
-                (Pace::Graceful, _) => self.stop(worker, StopReason::Shutdown, actions),
+                (Pace::Delayed | Pace::Graceful, _) => {
+                    self.stop(worker, StopReason::Shutdown, actions);
+                }
                 (Pace::AtOnce, State::Killed { .. }) => {}
                 (
                     Pace::AtOnce,

@@ -86,9 +86,14 @@ impl Arbiter {
     /// The successor takes too long. A look that comes far too late proves nothing.
     pub(super) fn expire_upgrade(&mut self, actions: &mut Vec<Action>) {
         let Some(stage) = &mut self.upgrade.stage else { return };
-        let (give_up_at, period) = match stage {
-            Stage::Booting { give_up_at, .. } => (give_up_at, self.policy.upgrade_timeout),
-            Stage::Committing { give_up_at, .. } => (give_up_at, TAKEOVER_TIMEOUT),
+        let (give_up_at, period, fault) = match stage {
+            Stage::Booting { give_up_at, .. } => {
+                let within = self.policy.upgrade_timeout;
+                (give_up_at, within, UpgradeFault::NotReady { within })
+            }
+            Stage::Committing { give_up_at, .. } => {
+                (give_up_at, TAKEOVER_TIMEOUT, UpgradeFault::NotTakenOver)
+            }
             Stage::Stopping { kill_at } if *kill_at <= self.now => {
                 return self.kill_successor(actions);
             }
@@ -107,7 +112,7 @@ impl Arbiter {
             return self.tell_late_wake(late, actions);
         }
         self.stop_successor(actions);
-        actions.push(Action::Notify(Notice::UpgradeFailed { fault: UpgradeFault::TimedOut }));
+        actions.push(Action::Notify(Notice::UpgradeFailed { fault }));
     }
 
     /// The workers of the successor are ready.

@@ -86,6 +86,10 @@ pub struct Worker {
     pub panics: Option<u64>,
     /// Workers of this slot that ended unasked, were stuck, or could not be started.
     pub restarts: u64,
+    /// Workers of this slot that were replaced for `max_requests`, `kill_interval` or `max_memory`, or because
+    /// they asked for it.
+    #[serde(default)]
+    pub recycled: u64,
     /// How the slot's worker before this one ended.
     pub last_exit: Option<LastExit>,
     /// Since it was told to stop.

@@ -38,16 +38,15 @@ pub(super) fn common(
     variables
 }
 
-/// What tells a command how many listeners it has, and by what name; `LISTEN_PID` is added in the
+/// What tells a command how many listeners it has, and by what names; `LISTEN_PID` is added in the
 /// child. The convention is systemd's.
-pub(super) fn listening(name: &str, listeners: usize) -> Vec<(OsString, OsString)> {
-    if listeners == 0 {
+pub(super) fn listening(names: &[&str]) -> Vec<(OsString, OsString)> {
+    if names.is_empty() {
         return Vec::new();
     }
-    let names = vec![name; listeners].join(":");
     vec![
-        ("LISTEN_FDS".into(), listeners.to_string().into()),
-        ("LISTEN_FDNAMES".into(), names.into()),
+        ("LISTEN_FDS".into(), names.len().to_string().into()),
+        ("LISTEN_FDNAMES".into(), names.join(":").into()),
     ]
 }
 

@@ -78,7 +78,8 @@ impl Era {
             }
             (None, path) => {
                 let path = path.unwrap_or_default();
-                let listening = environment::listening(&spec.name, listeners.len());
+                let named = listeners.all().iter().map(|it| it.name().unwrap_or(&spec.name));
+                let listening = environment::listening(&named.collect::<Vec<_>>());
                 let watchdog = spec.policy.timeout.map(environment::watched);
                 let own_pid = [
                     (listeners.len() > 0).then_some("LISTEN_PID"),

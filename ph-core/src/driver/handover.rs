@@ -38,6 +38,8 @@ pub(super) enum FromSuccessor {
     },
     /// Pidfile and sockets are its own now.
     TakenOver,
+    /// It had taken over, and ends because an operator has told it to: the order was for the service.
+    Stopped,
     /// Why it gives up.
     Failed {
         why: String,

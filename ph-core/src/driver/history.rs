@@ -47,6 +47,8 @@ pub(super) struct Past {
     ends: VecDeque<End>,
     /// Ends that nobody had ordered, or that were the worker's fault.
     pub(super) restarts: u64,
+    /// Ends of workers that were replaced before they did harm.
+    pub(super) recycled: u64,
 }
 
 /// How a worker ended.
@@ -102,13 +104,13 @@ impl History {
                 let why = why.map_or_else(String::new, |why| format!(": {why}"));
                 self.last_error = Some(format!("worker {slot} was not started{why}"));
             }
-            Notice::CrashLoop { slot, deaths } => {
+            Notice::CrashLoop { slot, deaths, within } => {
                 let last = self.of(slot).and_then(Past::last).and_then(|end| end.status);
                 let how = last.map_or_else(String::new, |status| {
                     format!(": the last one {}", report::describe_status(status))
                 });
-                let text =
-                    format!("worker {slot} is in a crash loop, {deaths} deaths in a row{how}");
+                let deaths = report::describe_deaths(deaths, within);
+                let text = format!("worker {slot} is in a crash loop, {deaths}{how}");
                 self.last_error = Some(text);
             }
             Notice::LoadRefused { is_timeout, .. } => {
@@ -158,6 +160,7 @@ impl History {
             | Notice::EndsWithWorkers { .. }
             | Notice::StraysLeft { .. }
             | Notice::Stopping { .. }
+            | Notice::DelayOver { .. }
             | Notice::Quitting { .. }
             | Notice::Leaving { .. }
             | Notice::Bug(_) => {}
@@ -167,6 +170,7 @@ impl History {
     fn keep(&mut self, slot: Slot, end: End, is_own: bool) {
         let past = self.slots.entry(slot).or_default();
         past.restarts += u64::from(is_own);
+        past.recycled += u64::from(end.reason == ExitReason::Recycled);
         if past.ends.len() == ENDS_A_SLOT {
             past.ends.pop_front();
         }
@@ -221,6 +225,12 @@ mod tests {
         let last = past.last().unwrap();
         assert_eq!((last.reason, last.at), (ExitReason::ScaleDown, Time::from_nanos(7)));
         assert!(history.of(Slot(0)).is_none() && history.last_error.is_none());
+        for _ in 0..3 {
+            let recycled = exited(1, ExitStatus::Code(0), Some(StopReason::Recycle));
+            history.note(recycled, None, |_| None, Time::ZERO);
+        }
+        let past = history.of(Slot(1)).unwrap();
+        assert_eq!((past.recycled, past.restarts), (3, 25), "to be replaced is no fault");
     }
 
     #[test]
@@ -234,7 +244,12 @@ mod tests {
         assert_eq!(history.last_error.as_deref(), Some(text));
         let status = ExitStatus::Signal { number: libc::SIGSEGV, core: false };
         history.note(exited(0, status, None), None, |_| None, Time::ZERO);
-        history.note(Notice::CrashLoop { slot: Slot(0), deaths: 5 }, None, |_| None, Time::ZERO);
+        history.note(
+            Notice::CrashLoop { slot: Slot(0), deaths: 5, within: None },
+            None,
+            |_| None,
+            Time::ZERO,
+        );
         let text =
             "worker 0 is in a crash loop, 5 deaths in a row: the last one was ended by SIGSEGV";
         assert_eq!(history.last_error.as_deref(), Some(text));

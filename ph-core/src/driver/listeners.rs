@@ -14,7 +14,8 @@ use std::path::Path;
 use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
-use socket2::SockRef;
+use socket2::{Domain, SockRef};
+use tracing::warn;
 
 pub use address::Address;
 pub(super) use address::{are_one, resolve};
@@ -26,7 +27,7 @@ use open::{first_that_works, open_tcp};
 pub use options::{KeepAlive, SocketOptions};
 
 use super::RunError;
-use crate::sys::folder;
+use crate::sys::{folder, passed};
 use crate::worker::Listener;
 
 /// The listeners of one generation, which may share some with others.
@@ -151,7 +152,7 @@ fn open_address(
         Address::Unix(path) => {
             let is_there = |opened: &Rc<Opened>| match &opened.address {
                 Address::Unix(own) => folder::place(own) == folder::place(path),
-                Address::Tcp { .. } => false,
+                Address::Tcp { .. } | Address::Descriptor(_) | Address::Named(_) => false,
             };
             let found = left.iter().position(is_there).filter(|_| kept.is_empty());
             let kept = kept.pop().or_else(|| Some(left.remove(found?)));
@@ -163,6 +164,32 @@ fn open_address(
                 }
                 None => Rc::new(Opened::open_unix(path, options, is_nonblocking)?),
             }])
+        }
+        Address::Descriptor(_) | Address::Named(_) if !kept.is_empty() => Ok(kept),
+        Address::Descriptor(number) => {
+            let passed = passed::take().numbered(*number)?;
+            Ok(vec![Rc::new(Opened::passed(address, passed, is_nonblocking)?)])
+        }
+        Address::Named(name) => {
+            let passed = passed::take().named(name)?.into_iter();
+            passed.map(|it| Opened::passed(address, it, is_nonblocking).map(Rc::new)).collect()
+        }
+    }
+}
+
+/// Warns of sockets that were passed to this process and are listened on by nobody, if it listens at all.
+pub(super) fn tell_unused(addresses: &[Address]) {
+    for (number, name) in passed::take().announced() {
+        let is_it = |address: &Address| match address {
+            Address::Descriptor(own) => *own == number,
+            Address::Named(own) => own == name,
+            Address::Tcp { .. } | Address::Unix(_) => false,
+        };
+        if !addresses.iter().any(is_it) {
+            warn!(
+                "nobody accepts on descriptor {number}, which LISTEN_FDS has passed: listen on \
+                 sd:{name} or fd:{number}"
+            );
         }
     }
 }
@@ -200,6 +227,40 @@ impl Opened {
         })
     }
 
+    /// One that was there when this program was started.
+    fn passed(address: &Address, socket: OwnedFd, is_nonblocking: bool) -> io::Result<Self> {
+        let (shown, is_unix) = {
+            let socket = SockRef::from(&socket);
+            socket.set_nonblocking(is_nonblocking)?;
+            let own = socket.local_addr()?;
+            let shown = match (own.as_socket(), own.as_pathname()) {
+                (Some(at), _) => format!("tcp://{at}"),
+                (None, Some(path)) => Address::Unix(path.to_owned()).to_string(),
+                (None, None) => address.to_string(),
+            };
+            (shown, own.is_unix())
+        };
+        Ok(Self {
+            address: address.clone(),
+            socket: if is_unix {
+                Listener::Unix(socket.into())
+            } else {
+                Listener::Tcp(socket.into())
+            },
+            made: Cell::new(None),
+            shown,
+            applied: RefCell::new(None),
+        })
+    }
+
+    /// The name by which a command knows it, if it has one of its own.
+    pub(super) fn name(&self) -> Option<&str> {
+        match &self.address {
+            Address::Named(name) => Some(name),
+            Address::Tcp { .. } | Address::Unix(_) | Address::Descriptor(_) => None,
+        }
+    }
+
     /// One that another process has opened for this one; with these options, if they are known.
     pub(super) fn received(
         address: Address,
@@ -208,17 +269,18 @@ impl Opened {
         shown: String,
         options: Option<SocketOptions>,
     ) -> Self {
-        let socket = match &address {
-            Address::Tcp { .. } => Listener::Tcp(socket.into()),
-            Address::Unix(_) => Listener::Unix(socket.into()),
-        };
+        let is_unix = SockRef::from(&socket).domain().is_ok_and(|it| it == Domain::UNIX);
+        let socket =
+            if is_unix { Listener::Unix(socket.into()) } else { Listener::Tcp(socket.into()) };
         Self { address, socket, made: Cell::new(made), shown, applied: RefCell::new(options) }
     }
 
     /// Makes a socket that listens already what these options say, as far as it is not. No connection
     /// that waits is lost.
     pub(super) fn settle(&self, options: &SocketOptions) -> io::Result<()> {
-        if self.applied.borrow().as_ref() == Some(options) {
+        if self.applied.borrow().as_ref() == Some(options)
+            || matches!(self.address, Address::Descriptor(_) | Address::Named(_))
+        {
             return Ok(());
         }
         let former = self.applied.replace(Some(options.clone()));
@@ -227,6 +289,7 @@ impl Opened {
         socket.listen(options.backlog())?;
         match (&self.address, self.made.get()) {
             (Address::Tcp { .. }, _) => options.apply_to_tcp(&socket),
+            (Address::Descriptor(_) | Address::Named(_), _) => Ok(()),
             (Address::Unix(path), Some(made)) => {
                 let had_owner = former.is_some_and(|former| former.owner.is_some());
                 options.apply_to_file(path, Some(made), had_owner)

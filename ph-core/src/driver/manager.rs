@@ -25,6 +25,9 @@ use crate::sys::notify::{Destination, send_to};
 /// Slots in a crash loop that a status names.
 const NAMED: usize = 8;
 
+/// What a stop may take beyond the time of the workers: to end strays, to reap, to write the log.
+const STOP_MARGIN: Duration = Duration::from_secs(5);
+
 /// Who is told, and what has been.
 #[derive(Debug, Default)]
 pub(super) struct Manager {
@@ -42,6 +45,8 @@ pub(super) struct Manager {
     /// Reloads that began, and how many of these it knows of.
     reloads: u64,
     reloads_told: u64,
+    /// When the newest of them began.
+    reload_began: Time,
     /// It waits for the verdict of one.
     is_reload_open: bool,
     watchdog: Option<Watchdog>,
@@ -61,6 +66,8 @@ struct Facts {
     ready: u32,
     target: u32,
     is_stopping: bool,
+    /// How long a stop may take as it is configured.
+    stop_limit: Duration,
     is_reloading: bool,
     is_upgrading: bool,
     is_drained: bool,
@@ -85,13 +92,14 @@ impl Manager {
         }
     }
 
-    pub(super) fn on_notice(&mut self, notice: &Notice) {
+    pub(super) fn on_notice(&mut self, notice: &Notice, now: Time) {
         if let Notice::CrashLoop { slot, .. } = notice {
             self.crash_loops.insert(*slot);
         } else if let Notice::Recovered { slot } = notice {
             self.crash_loops.remove(slot);
         } else if let Notice::Loading { .. } = notice {
-            self.reloads += 1;
+            // An order that comes from now on is for another, whenever it is told of this one.
+            (self.reloads, self.reload_began) = (self.reloads + 1, now);
         }
     }
 
@@ -128,7 +136,8 @@ impl Manager {
         }
         let is_reload_news = self.is_ready_told && self.reloads != self.reloads_told;
         if is_reload_news && !facts.is_stopping {
-            let message = format!("RELOADING=1\nMONOTONIC_USEC={}\n", facts.now.as_nanos() / 1000);
+            let began = self.reload_began.as_nanos() / 1000;
+            let message = format!("RELOADING=1\nMONOTONIC_USEC={began}\n");
             if !self.send(&message, epoll) {
                 return;
             }
@@ -149,7 +158,8 @@ impl Manager {
             message += &format!("READY=1\nMAINPID={}\n", std::process::id());
         }
         if is_stopping_news {
-            message += "STOPPING=1\n";
+            let limit = facts.stop_limit.as_micros();
+            message += &format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={limit}\n");
         }
         if is_news {
             message += &format!("STATUS={status}\n");
@@ -243,11 +253,14 @@ impl Driver<'_> {
         if !self.is_main() {
             return;
         }
+        let policy = self.arbiter.policy();
+        let grace = policy.drain_delay.saturating_add(policy.graceful_timeout);
         let facts = Facts {
             now: now(),
             ready: self.arbiter.counts().ready,
             target: self.arbiter.target(),
             is_stopping: self.arbiter.is_stopping(),
+            stop_limit: grace.saturating_add(STOP_MARGIN),
             is_reloading: self.arbiter.is_reloading(),
             is_upgrading: self.arbiter.is_upgrading(),
             is_drained: self.arbiter.is_drained(),
@@ -268,6 +281,7 @@ mod tests {
             ready,
             target,
             is_stopping: false,
+            stop_limit: Duration::from_secs(32),
             is_reloading: false,
             is_upgrading: false,
             is_drained: false,
@@ -299,14 +313,20 @@ mod tests {
         manager.tell(facts(2, 2), &epoll);
         let wanted = format!("READY=1\nMAINPID={pid}\nSTATUS=2/2 ready\n");
         assert_eq!(next(&socket).unwrap(), wanted);
-        manager.on_notice(&Notice::CrashLoop { slot: Slot(1), deaths: 5 });
+        manager.on_notice(
+            &Notice::CrashLoop { slot: Slot(1), deaths: 5, within: None },
+            Time::from_nanos(7_000_000),
+        );
         manager.tell(facts(1, 2), &epoll);
         assert_eq!(next(&socket).unwrap(), "STATUS=1/2 ready, crash loop in slot 1\n");
-        manager.on_notice(&Notice::Recovered { slot: Slot(1) });
+        manager.on_notice(&Notice::Recovered { slot: Slot(1) }, Time::from_nanos(7_000_000));
         manager.tell(facts(3, 2), &epoll);
         assert_eq!(next(&socket).unwrap(), "STATUS=2/2 ready\n");
         manager.tell(Facts { is_stopping: true, ..facts(2, 2) }, &epoll);
-        assert_eq!(next(&socket).unwrap(), "STOPPING=1\nSTATUS=stopping\n");
+        assert_eq!(
+            next(&socket).unwrap(),
+            "STOPPING=1\nEXTEND_TIMEOUT_USEC=32000000\nSTATUS=stopping\n"
+        );
         manager.tell(Facts { is_stopping: true, ..facts(0, 2) }, &epoll);
         assert_eq!(next(&socket), None);
     }
@@ -320,7 +340,7 @@ mod tests {
         next(&socket).unwrap();
         for _ in 0..2 {
             // The second begins in the very turn in which the first ends.
-            manager.on_notice(&loading);
+            manager.on_notice(&loading, facts(2, 2).now);
             manager.tell(reloading, &epoll);
             assert_eq!(next(&socket).unwrap(), "RELOADING=1\nMONOTONIC_USEC=7000\n");
             let rest = next(&socket).unwrap_or_default();
@@ -328,7 +348,7 @@ mod tests {
         }
         manager.tell(facts(2, 2), &epoll);
         assert!(next(&socket).unwrap().starts_with("READY=1\n"));
-        manager.on_notice(&loading);
+        manager.on_notice(&loading, facts(2, 2).now);
         manager.tell(facts(2, 2), &epoll);
         assert!(next(&socket).unwrap().starts_with("RELOADING=1\n"), "it was over at once");
         assert!(next(&socket).unwrap().starts_with("READY=1\n"));
@@ -373,7 +393,10 @@ mod tests {
     fn many_crash_loops_make_no_long_status() {
         let mut manager = Manager::default();
         for slot in (0..20).map(Slot) {
-            manager.on_notice(&Notice::CrashLoop { slot, deaths: 5 });
+            manager.on_notice(
+                &Notice::CrashLoop { slot, deaths: 5, within: None },
+                Time::from_nanos(7_000_000),
+            );
         }
         let wanted = "0/10 ready, crash loop in slots 0, 1, 2, 3, 4, 5, 6, 7 and 2 more";
         assert_eq!(manager.status(facts(0, 10)), wanted);

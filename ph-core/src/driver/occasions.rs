@@ -148,8 +148,8 @@ impl Driver<'_> {
             return None;
         }
         Some(match *notice {
-            Notice::CrashLoop { slot, deaths } => {
-                let reason = format!("{deaths} deaths in a row");
+            Notice::CrashLoop { slot, deaths, within } => {
+                let reason = report::describe_deaths(deaths, within);
                 of_slot(slot.0, Occasion::new("crash_loop", reason))
             }
             Notice::Recovered { slot } => {
@@ -176,7 +176,7 @@ impl Driver<'_> {
             Notice::WorkerKilled { worker, reason } => {
                 self.of_worker(worker, "worker_killed", report::describe_reason(reason))
             }
-            Notice::Stopping { workers } | Notice::Quitting { workers } => {
+            Notice::Stopping { workers, .. } | Notice::Quitting { workers } => {
                 if self.occasions.is_upgraded {
                     return None;
                 }
@@ -205,6 +205,7 @@ impl Driver<'_> {
             | Notice::HelperEnded { .. }
             | Notice::EndsWithWorkers { .. }
             | Notice::StraysLeft { .. }
+            | Notice::DelayOver { .. }
             | Notice::Leaving { .. }
             | Notice::Bug(_) => return None,
         })

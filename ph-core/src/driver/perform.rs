@@ -105,7 +105,7 @@ impl Driver<'_> {
                 None
             }
             Action::Notify(notice) => {
-                self.manager.on_notice(&notice);
+                self.manager.on_notice(&notice, now());
                 let names = self.helpers.iter().map(HelperPlace::name).collect();
                 let who = report::People { children: &self.children, helpers: names };
                 report::report(notice, &who, self.eras.current().spec.stop_signal);
@@ -136,6 +136,8 @@ impl Driver<'_> {
             self.on_booted();
         } else if let Notice::NotBooted { is_timeout } = notice {
             self.on_not_booted(is_timeout);
+        } else if let Notice::Leaving { outcome } = notice {
+            self.tell_departing(outcome);
         } else if let Notice::Scaled { from, to } = notice {
             let hooks = &self.settings.hooks;
             worker::call("nworkers_changed", || hooks.nworkers_changed(from, to));

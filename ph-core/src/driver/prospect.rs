@@ -53,6 +53,8 @@ pub(super) fn prospect(address: &Address, masters: &[Pid]) -> io::Result<Prospec
             }
         }
         Address::Unix(path) => prospect_of_unix(path, masters),
+        // Whether it is passed is seen by the process that it is passed to.
+        Address::Descriptor(_) | Address::Named(_) => Ok(Prospect::Free),
     }
 }
 

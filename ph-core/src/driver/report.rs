@@ -11,7 +11,8 @@ use super::command::describe;
 use super::conditions::Conditions;
 use super::log_process::LOG_NAME;
 use crate::arbiter::{
-    ExitStatus, Notice, RecycleReason, RollFault, SpawnFault, StopReason, UpgradeFault, WorkerId,
+    ExitStatus, Notice, RecycleReason, RollFault, SpawnFault, StopReason, TAKEOVER_TIMEOUT,
+    UpgradeFault, WorkerId,
 };
 use crate::sys::setup::{Failure, Step};
 
@@ -72,8 +73,9 @@ pub(super) fn report(notice: Notice, people: &People<'_>, stop_signal: Signal) {
                 retry_in.map_or_else(String::new, |wait| format!(", next try {}", due(wait)));
             error!("worker {slot} was not started ({why}){next}");
         }
-        Notice::CrashLoop { slot, deaths } => {
-            error!("worker {slot} is in a crash loop: {deaths} deaths in a row, backing off");
+        Notice::CrashLoop { slot, deaths, within } => {
+            let deaths = describe_deaths(deaths, within);
+            error!("worker {slot} is in a crash loop: {deaths}, backing off");
         }
         Notice::Recovered { slot } => info!("worker {slot} has recovered from its crash loop"),
         Notice::Recycling { worker, reason } => {
@@ -124,7 +126,14 @@ pub(super) fn report(notice: Notice, people: &People<'_>, stop_signal: Signal) {
         Notice::StraysLeft { left } => {
             error!("processes that workers left behind do not end: {left}");
         }
-        Notice::Stopping { workers } => info!("stopping, workers to end: {workers}"),
+        Notice::Stopping { workers, delay } if delay.is_zero() => {
+            info!("stopping, workers to end: {workers}");
+        }
+        Notice::Stopping { workers, delay } => {
+            let delay = span(delay);
+            info!("stopping after {delay} (drain_delay), workers that serve until then: {workers}");
+        }
+        Notice::DelayOver { workers } => info!("the delay is over, workers to end: {workers}"),
         Notice::Quitting { workers } => warn!("stopping at once, workers to kill: {workers}"),
         Notice::Leaving { outcome } => {
             for child in children.iter().filter(|child| child.reaped.is_none()) {
@@ -184,6 +193,7 @@ fn report_reload(notice: Notice, children: &Children) {
         | Notice::EndsWithWorkers { .. }
         | Notice::StraysLeft { .. }
         | Notice::Stopping { .. }
+        | Notice::DelayOver { .. }
         | Notice::Quitting { .. }
         | Notice::Leaving { .. }
         | Notice::Upgrading
@@ -209,7 +219,21 @@ pub(super) fn describe_upgrade_fault(fault: UpgradeFault) -> String {
     match fault {
         UpgradeFault::NotStarted => "there is no successor".to_owned(),
         UpgradeFault::Ended(status) => format!("the successor {}", describe_status(status)),
-        UpgradeFault::TimedOut => "the successor was not ready within upgrade_timeout".to_owned(),
+        UpgradeFault::NotReady { within } => {
+            format!("the successor was not ready within {} (upgrade_timeout)", span(within))
+        }
+        UpgradeFault::NotTakenOver => {
+            let within = span(TAKEOVER_TIMEOUT);
+            format!("the successor was ready, and has not taken over within {within}")
+        }
+    }
+}
+
+/// The deaths that make a crash loop.
+pub(super) fn describe_deaths(deaths: u32, within: Option<Duration>) -> String {
+    match within {
+        Some(window) => format!("{deaths} deaths within {} (restart_window)", span(window)),
+        None => format!("{deaths} deaths in a row"),
     }
 }
 

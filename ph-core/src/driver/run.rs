@@ -9,7 +9,7 @@ use super::era::{Era, Eras, Makings, Paths};
 use super::error::{RunError, system};
 use super::helpers::{Helper, HelperPlace};
 use super::history::History;
-use super::listeners::Listeners;
+use super::listeners::{Listeners, tell_unused};
 use super::load::PendingLoad;
 use super::log_process::LogPipes;
 use super::manager::Manager;
@@ -27,7 +27,7 @@ use crate::sys::oom::OomCounter;
 use crate::sys::seats::Seats;
 use crate::sys::signals::{self, SignalQueue};
 use crate::sys::successor::Origin;
-use crate::sys::{fds, process, title};
+use crate::sys::{fds, passed, process, title};
 use crate::worker;
 use nix::sys::signal::SigSet;
 use std::cell::RefCell;
@@ -69,18 +69,34 @@ impl Settings {
         })
     }
 
-    /// Everything between taking the lock and giving it up. The pidfile is written once signals are
-    /// caught, because whoever reads it may send one at once; and they stay caught until the files
-    /// are gone, because one that came in between must not leave them behind.
+    /// Everything between taking the lock and giving it up. What keeps a successor from its loop, the
+    /// master that runs learns.
     pub(super) fn run(&self, signals: &mut Option<SignalQueue>) -> Result<Ran, RunError> {
+        let mut predecessor = None;
+        let ran = self.run_after(&mut predecessor, signals);
+        if let (Err(error), Some(predecessor)) = (&ran, &predecessor) {
+            predecessor.tell_failure(error);
+        }
+        ran
+    }
+
+    /// The pidfile is written once signals are caught, because whoever reads it may send one at once; and
+    /// they stay caught until the files are gone, because one that came in between must not leave them
+    /// behind. A predecessor belongs to the loop once there is one.
+    fn run_after(
+        &self,
+        predecessor: &mut Option<Predecessor>,
+        signals: &mut Option<SignalQueue>,
+    ) -> Result<Ran, RunError> {
         let is_forked = self.factory.is_some();
         worker::call("on_starting", || self.hooks.on_starting());
         let origin = Origin::of_process()
             .map_err(|source| RunError::System { call: "read /proc/self/cmdline", source })?;
         // Before the lock, so that its clients are let go after that: what they asked for is true then.
         let mut control = control::Server::default();
-        let mut predecessor = Predecessor::find()?;
-        let claim = |pidfile: &Pidfile| match (&mut predecessor, self.instance) {
+        passed::take();
+        *predecessor = Predecessor::find()?;
+        let claim = |pidfile: &Pidfile| match (predecessor.as_mut(), self.instance) {
             (Some(predecessor), _) => predecessor.claim(pidfile),
             (None, Some(instance)) => pidfile.claim_instance(instance),
             (None, None) => pidfile.claim(),
@@ -146,7 +162,7 @@ impl Settings {
         let roles: Vec<_> = self.all_helpers().map(|helper| helper.role()).collect();
         let policy = self.spec.policy;
         let arbiter = Arbiter::new(policy).with_helpers(&roles);
-        let verdict = match (&predecessor, &self.boot) {
+        let verdict = match (&*predecessor, &self.boot) {
             (Some(_), _) => (true, None),
             (None, Some((_, limit))) => (true, *limit),
             (None, None) => (false, None),
@@ -165,7 +181,7 @@ impl Settings {
             pidfile: pidfile.as_ref(),
             origin: &origin,
             manager: Manager::of_environment(predecessor.is_some()),
-            predecessor,
+            predecessor: predecessor.take(),
             departing: None,
             succession: None,
             signals,
@@ -218,6 +234,7 @@ impl Settings {
         for address in listeners.shown() {
             info!("listening on {address}");
         }
+        tell_unused(&self.spec.addresses);
         if let Some((reporter, _)) = &self.boot {
             reporter.running(instance, workers);
         }

@@ -20,7 +20,7 @@ use super::listeners::{Listeners, MadeSocket, Opened};
 use super::occasions::Occasion;
 use super::pidfile::{HeldPidfile, Pidfile};
 use super::{Driver, RunError};
-use crate::arbiter::{Event, Order, Time};
+use crate::arbiter::{Event, Order, Outcome, Time};
 use crate::sys::channel::Channel;
 use crate::sys::{fds, successor};
 
@@ -122,6 +122,15 @@ impl Predecessor {
     pub(super) fn channel(&self) -> &Channel {
         &self.channel
     }
+
+    /// Why this process does not become a master. The exit code tells as well.
+    pub(super) fn tell_failure(&self, error: &RunError) {
+        let _ = say(&self.channel, &failed(&error.to_string()));
+    }
+}
+
+fn failed(why: &str) -> FromSuccessor {
+    FromSuccessor::Failed { why: why.chars().take(REASON_MAX).collect(), worker: None }
 }
 
 fn say(channel: &Channel, message: &FromSuccessor) -> std::io::Result<()> {
@@ -136,8 +145,7 @@ pub fn tell_predecessor(why: &str) {
     let channel = successor::borrowed_channel().and_then(|fd| Channel::of(fd).ok());
     if let Some(channel) = channel {
         // The exit code tells as well.
-        let why = why.chars().take(REASON_MAX).collect();
-        let _ = say(&channel, &FromSuccessor::Failed { why, worker: None });
+        let _ = say(&channel, &failed(why));
     }
 }
 
@@ -222,8 +230,7 @@ impl Driver<'_> {
         let Some(predecessor) = &self.predecessor else { return };
         if let Err(error) = taken {
             error!("cannot take over: {error}");
-            let failed = FromSuccessor::Failed { why: error.to_string(), worker: None };
-            let _ = say(&predecessor.channel, &failed);
+            predecessor.tell_failure(&error);
             return self.step(now, Event::Ordered(Order::Stop));
         }
         if say(&predecessor.channel, &FromSuccessor::TakenOver).is_err() {
@@ -245,6 +252,15 @@ impl Driver<'_> {
         let configured = self.eras.current().spec.policy.target;
         if commit.configured == configured && commit.target != configured {
             self.step(now, Event::Ordered(Order::ScaleTo(commit.target)));
+        }
+    }
+
+    /// This master has done what it was told, to stop. The one before may not have heard yet that it is no
+    /// master any more: it finds this one dead, and must not take that for a failure.
+    pub(super) fn tell_departing(&self, outcome: Outcome) {
+        let is_ordered = matches!(outcome, Outcome::Stopped | Outcome::Unreaped { .. });
+        if let Some(channel) = self.departing.as_ref().filter(|_| is_ordered) {
+            let _ = say(channel, &FromSuccessor::Stopped);
         }
     }
 

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
-use tracing::error;
+use tracing::{error, info};
 
 use super::command::describe;
 use super::handover::{
@@ -42,6 +42,7 @@ pub(super) struct Succession {
     kept: Vec<usize>,
     has_pidfile: bool,
     has_taken_over: bool,
+    is_executed: bool,
     /// It has been reaped: whatever it said last, it does nothing of it.
     has_ended: bool,
 }
@@ -122,6 +123,7 @@ impl Driver<'_> {
             kept: Vec::new(),
             has_pidfile: false,
             has_taken_over: false,
+            is_executed: true,
             has_ended: false,
         })
     }
@@ -138,6 +140,7 @@ impl Driver<'_> {
         let _ = self.epoll.delete(report);
         succession.report = None;
         if let SpawnOutcome::Failed(failure) = outcome {
+            succession.is_executed = false;
             let why = std::io::Error::from_raw_os_error(failure.errno);
             let why = describe(&failure.tried(), path, &why);
             self.blame_successor(&why);
@@ -191,6 +194,13 @@ impl Driver<'_> {
                 if self.succession.as_ref().is_some_and(Succession::is_alive) {
                     self.step(now, Event::TakenOver);
                 }
+            }
+            // Whoever has heard of the taking over does not listen any more.
+            FromSuccessor::Stopped => {
+                info!(
+                    "the successor was told to stop when it had just taken over, so this master stops"
+                );
+                self.step(now, Event::Ordered(Order::Stop));
             }
             FromSuccessor::Failed { why, worker } => {
                 self.history.culprit = worker;
@@ -312,7 +322,8 @@ impl Driver<'_> {
                 error!("the upgrade has left this master without its file: {error}");
             }
         }
-        self.step(now, Event::SuccessorEnded { status: Some(status) });
+        let status = succession.is_executed.then_some(status);
+        self.step(now, Event::SuccessorEnded { status });
     }
 }
 

@@ -8,7 +8,7 @@ use nix::unistd::setsid;
 
 use super::channel::Channel;
 use super::process::{Fork, exit_now, fork, reap_now};
-use super::{fds, process, signals};
+use super::{fds, passed, process, signals};
 
 /// Which of the two processes this is, and its end of the channel between them.
 pub(crate) enum Side {
@@ -25,6 +25,8 @@ pub(crate) enum Side {
 /// environment.
 pub(crate) fn detach() -> io::Result<Side> {
     fds::fill_standard_streams()?;
+    // These are kept, and are told by a pid that is not that of the new process.
+    passed::take();
     let slipped = fds::inherited();
     let dev_null = fds::dev_null()?;
     let (caller, background) = Channel::pair()?;

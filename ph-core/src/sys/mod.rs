@@ -17,6 +17,7 @@ pub(crate) mod lock;
 pub(crate) mod mark;
 pub(crate) mod notify;
 pub(crate) mod oom;
+pub(crate) mod passed;
 pub(crate) mod peer;
 pub(crate) mod privileges;
 pub(crate) mod process;

@@ -40,7 +40,11 @@ impl Origin {
         let words: Vec<_> = words.map(CStr::to_owned).collect();
         let name = words.first().map(|word| OsStr::from_bytes(word.to_bytes()).to_owned());
         let path = found(&name.unwrap_or_default()).map_or_else(running_program, Ok)?;
-        let variables = std::env::vars_os().filter(|(name, _)| name != VARIABLE && name != NOTE);
+        // Sockets that were passed are handed over.
+        let is_spent = |name: &OsStr| {
+            name == VARIABLE || name == NOTE || name.as_bytes().starts_with(b"LISTEN_")
+        };
+        let variables = std::env::vars_os().filter(|(name, _)| !is_spent(name));
         let variables = variables.collect();
         Ok(Self { path, words, variables })
     }

@@ -181,6 +181,7 @@ fn changed(mut policy: Policy, changes: &[&str]) -> Policy {
             "surge" => policy.reload_surge = Share::Count(number()),
             "missing" => policy.max_unavailable = Share::Count(number()),
             "hold" => policy.canary_hold = span(),
+            "delay" => policy.drain_delay = span(),
             "grace" => policy.graceful_timeout = span(),
             "timeout" => policy.timeout = Some(span()),
             "age" => policy.max_age = Some(span()),
@@ -258,7 +259,10 @@ fn show_notice(notice: Notice) -> String {
             Some(wait) => format!("*failed {worker} {fault:?} again in {}", seconds(wait)),
             None => format!("*failed {worker} {fault:?}"),
         },
-        Notice::CrashLoop { slot, deaths } => format!("*crash loop @{slot} {deaths}"),
+        Notice::CrashLoop { slot, deaths, within: None } => format!("*crash loop @{slot} {deaths}"),
+        Notice::CrashLoop { slot, deaths, within: Some(_) } => {
+            format!("*crash loop @{slot} {deaths} in the window")
+        }
         Notice::Recovered { slot } => format!("*recovered @{slot}"),
         Notice::Recycling { worker, reason } => {
             let why = match reason {
@@ -293,7 +297,8 @@ fn show_notice(notice: Notice) -> String {
         Notice::UpgradeFailed { fault } => match fault {
             UpgradeFault::NotStarted => "*no successor".into(),
             UpgradeFault::Ended(_) => "*successor ended".into(),
-            UpgradeFault::TimedOut => "*successor late".into(),
+            UpgradeFault::NotReady { .. } => "*successor late".into(),
+            UpgradeFault::NotTakenOver => "*successor does not take over".into(),
         },
         Notice::Booted { took } => format!("*booted in {}", seconds(took)),
         Notice::NotBooted { is_timeout: true } => "*not booted in time".into(),
@@ -307,7 +312,11 @@ fn show_notice(notice: Notice) -> String {
         },
         Notice::EndsWithWorkers { code } => format!("*ends with {code}"),
         Notice::StraysLeft { left } => format!("*left behind {left}"),
-        Notice::Stopping { workers } => format!("*stopping {workers}"),
+        Notice::Stopping { workers, delay: Duration::ZERO } => format!("*stopping {workers}"),
+        Notice::Stopping { workers, delay } => {
+            format!("*stopping {workers} after {}", delay.as_secs_f64())
+        }
+        Notice::DelayOver { workers } => format!("*stopping {workers} now"),
         Notice::Quitting { workers } => format!("*quitting {workers}"),
         Notice::Leaving { outcome } => format!("*leaving with {}", outcome.code()),
         Notice::Bug(text) => format!("*bug {text}"),

@@ -113,23 +113,26 @@ fn past(worker: &Worker) -> String {
             format!("asked {} ago, killed in {}", span(asked), span(kill_in))
         }
         (_, _, Some(next_in)) => {
-            let how = last.map_or_else(|| "waiting".to_owned(), how);
+            let how = last.map_or_else(|| "waiting".to_owned(), |exit| how(exit, worker.recycled));
             format!("{how}, next in {}", span(next_in))
         }
         _ => last.map_or_else(
             || "-".to_owned(),
-            |exit| format!("{}, {} ago", how(exit), span(exit.ago_s)),
+            |exit| format!("{}, {} ago", how(exit, worker.recycled), span(exit.ago_s)),
         ),
     }
 }
 
-fn how(exit: &LastExit) -> String {
+fn how(exit: &LastExit, recycled: u64) -> String {
     let way = match (&exit.signal, exit.code) {
         (Some(signal), _) => signal.clone(),
         (None, Some(code)) => format!("exit {code}"),
         (None, None) => "not started".to_owned(),
     };
     let why = match exit.reason {
+        ExitReason::Recycled if recycled > 1 => {
+            return format!("{way} (recycled, {} times)", grouped(recycled));
+        }
         ExitReason::Stuck => " (stuck)",
         ExitReason::BootTimeout => " (did not boot)",
         ExitReason::Recycled => " (recycled)",
@@ -245,6 +248,7 @@ mod tests {
             requests: pid.map(|_| 48),
             panics: None,
             restarts: 0,
+            recycled: 0,
             last_exit: None,
             asked_s: None,
             kill_in_s: None,
@@ -308,6 +312,23 @@ mod tests {
                 row(third, None, None),
             ],
         }
+    }
+
+    #[test]
+    fn a_slot_that_is_recycled_again_and_again_is_seen() {
+        let exit = LastExit {
+            code: Some(0),
+            signal: None,
+            core: false,
+            uptime_s: 1.0,
+            ago_s: 2.0,
+            reason: ExitReason::Recycled,
+        };
+        let once =
+            Worker { recycled: 1, last_exit: Some(exit), ..worker(0, None, WorkerState::Ready) };
+        assert_eq!(past(&once), "exit 0 (recycled), 2s ago");
+        let often = Worker { recycled: 1200, ..once };
+        assert_eq!(past(&often), "exit 0 (recycled, 1 200 times), 2s ago");
     }
 
     #[test]

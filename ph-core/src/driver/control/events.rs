@@ -2,8 +2,8 @@
 
 use super::super::children::Children;
 use super::super::report::{
-    describe_fault, describe_reason, describe_recycling, describe_status, describe_upgrade_fault,
-    due, span,
+    describe_deaths, describe_fault, describe_reason, describe_recycling, describe_status,
+    describe_upgrade_fault, due, span,
 };
 use crate::arbiter::{Notice, Slot, WorkerId};
 use crate::control::{Event, EventKind};
@@ -38,8 +38,9 @@ pub(super) fn event_of(notice: Notice, children: &Children) -> Option<Event> {
                 retry_in.map_or_else(String::new, |wait| format!(", next try {}", due(wait)));
             return Some(of_slot(EventKind::SpawnFailed, slot, &format!("was not started{next}")));
         }
-        Notice::CrashLoop { slot, deaths } => {
-            let text = format!("is in a crash loop: {deaths} deaths in a row, backing off");
+        Notice::CrashLoop { slot, deaths, within } => {
+            let deaths = describe_deaths(deaths, within);
+            let text = format!("is in a crash loop: {deaths}, backing off");
             return Some(of_slot(EventKind::CrashLoop, slot, &text));
         }
         Notice::Recovered { slot } => {
@@ -61,8 +62,17 @@ pub(super) fn event_of(notice: Notice, children: &Children) -> Option<Event> {
             let text = format!("processes that workers left behind do not end: {left}");
             (EventKind::Other, None, text)
         }
-        Notice::Stopping { workers } => {
+        Notice::Stopping { workers, delay } if delay.is_zero() => {
             (EventKind::MasterStopping, None, format!("stopping, workers to end: {workers}"))
+        }
+        Notice::Stopping { workers, delay } => {
+            let delay = span(delay);
+            let text = format!("stopping after {delay}, workers that serve until then: {workers}");
+            (EventKind::MasterStopping, None, text)
+        }
+        Notice::DelayOver { workers } => {
+            let text = format!("the delay is over, workers to end: {workers}");
+            (EventKind::MasterStopping, None, text)
         }
         Notice::Quitting { workers } => {
             let text = format!("stopping at once, workers to kill: {workers}");

@@ -132,6 +132,7 @@ impl Driver<'_> {
             requests: None,
             panics: None,
             restarts: past.map_or(0, |past| past.restarts),
+            recycled: past.map_or(0, |past| past.recycled),
             last_exit: past.and_then(Past::last).map(|end| last_exit(end, now)),
             asked_s: None,
             kill_in_s: None,

@@ -23,6 +23,12 @@ pub enum Address {
     },
     /// A Unix socket; [`SocketOptions`](super::SocketOptions) say whose it is and who may connect.
     Unix(PathBuf),
+    /// A listening socket that this program was started with, by the number of its descriptor. It stays
+    /// as whoever has opened it has made it.
+    Descriptor(u32),
+    /// Those that were passed by this name, by the convention of `LISTEN_FDS` and `LISTEN_FDNAMES`
+    /// (`sd_listen_fds(3)`), which must mean this process by `LISTEN_PID`. They too stay as they are.
+    Named(String),
 }
 
 impl Address {
@@ -38,7 +44,9 @@ impl Address {
                     .collect(),
                 Ok(_) | Err(_) => vec![self.clone()],
             },
-            Self::Tcp { host: None, .. } | Self::Unix(_) => vec![self.clone()],
+            Self::Tcp { host: None, .. } | Self::Unix(_) | Self::Descriptor(_) | Self::Named(_) => {
+                vec![self.clone()]
+            }
         }
     }
 
@@ -60,6 +68,8 @@ impl Address {
                 host == another
                     || all(host).iter().any(|one| others.iter().any(|it| are_one(*one, *it)))
             }
+            (Self::Descriptor(_) | Self::Named(_), _)
+            | (_, Self::Descriptor(_) | Self::Named(_)) => self == other,
             (Self::Unix(_), Self::Tcp { .. }) | (Self::Tcp { .. }, Self::Unix(_)) => false,
         }
     }
@@ -68,7 +78,11 @@ impl Address {
     pub(super) fn is_several(&self) -> bool {
         match self {
             // Each would get a port of its own.
-            Self::Tcp { port: 0, .. } | Self::Tcp { host: None, .. } | Self::Unix(_) => false,
+            Self::Tcp { port: 0, .. }
+            | Self::Tcp { host: None, .. }
+            | Self::Unix(_)
+            | Self::Descriptor(_) => false,
+            Self::Named(_) => true,
             Self::Tcp { host: Some(host), .. } => {
                 let bare = host.split_once('%').map_or(host.as_str(), |(bare, _)| bare);
                 bare.parse::<IpAddr>().is_err()
@@ -107,6 +121,8 @@ impl fmt::Display for Address {
             }
             Self::Tcp { host: Some(host), port } => write!(f, "tcp://{host}:{port}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Descriptor(number) => write!(f, "fd:{number}"),
+            Self::Named(name) => write!(f, "sd:{name}"),
         }
     }
 }

@@ -134,7 +134,8 @@ impl Settings {
     /// The variables of one worker.
     fn variables(&self) -> Vec<(OsString, OsString)> {
         let common = environment::common(&self.spec.name, 1, &self.spec.app);
-        let listening = environment::listening(&self.spec.name, self.spec.addresses.len());
+        let listening =
+            environment::listening(&vec![self.spec.name.as_str(); self.spec.addresses.len()]);
         let all =
             self.spec.conditions.common_variables().into_iter().chain(common).chain(listening);
         all.chain(self.spec.conditions.own_variables(0, 1)).collect()

@@ -85,7 +85,7 @@ fn dying_just_above_min_uptime_again_and_again_waits_too() {
          2   | ready 2  | -
          4   | exit 2 1 | spawn 3@0
          4   | ready 3  | -
-         6   | exit 3 1 | *crash loop @0 2, *exited 3 again in 0.1",
+         6   | exit 3 1 | *crash loop @0 3 in the window, *exited 3 again in 0.1",
     );
 }
 

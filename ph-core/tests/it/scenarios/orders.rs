@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ph_core::arbiter::{Policy, Share};
+use ph_core::arbiter::{ExitWith, Policy, Share};
 
 use super::{command, one, two};
 use crate::story::{continue_with, tell};
@@ -118,6 +118,64 @@ fn a_stop_while_a_command_proves_itself_ends_in_order() {
          0.6  | exit 2 3 | -
          1.01 | tick     | -
          1.1  | exit 1 0 | exit 0",
+    );
+}
+
+/// In the delay before a stop workers serve and are watched, and nobody new comes.
+#[test]
+fn a_stop_waits_for_the_drain_delay() {
+    let delay = Duration::from_secs(5);
+    tell(
+        Policy { drain_delay: delay, ..two() },
+        "0   | started   | spawn 1@0, spawn 2@1
+         0   | ready 1   | -
+         0   | ready 2   | -
+         1   | stop      | *stopping 2 after 5
+         1   | due       | 6
+         2   | exit 2 1  | -
+         3   | recycle 1 | -
+         3   | reload    | -
+         3   | upgrade   | -
+         3   | scale 4   | -
+         6   | tick      | *stopping 1 now, *Shutdown 1 grace 30, stop 1
+         6.1 | exit 1 0  | exit 0",
+    );
+}
+
+#[test]
+fn a_second_stop_ends_the_drain_delay_at_once() {
+    tell(
+        Policy { drain_delay: Duration::from_secs(5), ..one() },
+        "0   | started  | spawn 1@0
+         0   | ready 1  | -
+         1   | stop     | *stopping 1 after 5
+         2   | stop     | kill 1
+         2.1 | exit 1 9 | exit 0",
+    );
+}
+
+#[test]
+fn when_nobody_is_left_the_drain_delay_is_over() {
+    tell(
+        Policy { drain_delay: Duration::from_secs(5), ..one() },
+        "0   | started  | spawn 1@0
+         0   | ready 1  | -
+         1   | stop     | *stopping 1 after 5
+         2   | exit 1 0 | exit 0",
+    );
+}
+
+/// What ends of itself has nobody who would have to be told before.
+#[test]
+fn only_an_order_waits_for_the_drain_delay() {
+    let policy = Policy { drain_delay: Duration::from_secs(5), ..one() };
+    tell(
+        Policy { exit_with: Some(ExitWith::Any), target: 2, ..policy },
+        "0   | started  | spawn 1@0, spawn 2@1
+         0   | ready 1  | -
+         0   | ready 2  | -
+         1   | exit 1 0 | stop 2
+         1.1 | exit 2 0 | exit 0",
     );
 }
 

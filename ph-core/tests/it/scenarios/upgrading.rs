@@ -73,7 +73,7 @@ fn one_that_is_not_ready_in_time_is_told_to_stop_and_then_killed() {
 fn one_that_is_ready_and_does_not_take_over_is_given_up() {
     continue_with(
         committing(),
-        "111 | tick              | stop successor, *successor late
+        "111 | tick              | stop successor, *successor does not take over
          111 | taken over        | -
          112 | successor ended 0 | -
          112 | tick              | -",
@@ -88,7 +88,7 @@ fn a_look_that_comes_too_late_condemns_no_successor() {
          200 | due             | 260
          259 | successor ready | commit
          300 | tick            | *late 31
-         310 | tick            | stop successor, *successor late",
+         310 | tick            | stop successor, *successor does not take over",
     );
 }
 

@@ -85,6 +85,8 @@ impl Plan {
         draw_reloads(&mut orders, length, &mut rng);
         let load_faults = LoadFaults::draw(&mut rng);
         draw_upgrades(&mut orders, &mut policy, length, &mut rng);
+        let upgrade_faults = UpgradeFaults::draw(&mut rng);
+        policy.drain_delay = millis(rng.pick(&[0, 0, 0, 1, 700, 5000]));
         Self {
             seed,
             policy,
@@ -96,7 +98,7 @@ impl Plan {
             helper_faults,
             left_behind,
             load_faults,
-            upgrade_faults: UpgradeFaults::draw(&mut rng),
+            upgrade_faults,
         }
     }
 }

@@ -70,6 +70,8 @@ struct Stop {
     /// How much of the time since was overslept.
     slack: Duration,
     is_told: bool,
+    /// When the workers are told; not before.
+    leave_at: Time,
     /// An operator said so, at first or later; only what is said after that is a second stop.
     is_ordered: bool,
 }
@@ -310,10 +312,17 @@ impl Observer {
     fn begin_stop(&mut self, cause: Outcome) {
         let is_ordered = cause == Outcome::Stopped;
         let (at, slack) = (self.now, Duration::ZERO);
-        let of_workers = self.workers.values().map(|seen| seen.policy.graceful_timeout);
-        let grace = of_workers.max().unwrap_or_default().max(self.policy.graceful_timeout);
-        self.stop = Some(Stop { at, cause, grace, slack, is_told: false, is_ordered });
+        let grace = self.longest_grace();
+        let is_delayed = is_ordered && self.living() > 0;
+        let delay = if is_delayed { self.policy.drain_delay } else { Duration::ZERO };
+        let (grace, leave_at) = (grace + delay, at.after(delay));
+        self.stop = Some(Stop { at, cause, grace, slack, is_told: false, leave_at, is_ordered });
         self.closing.on_stop(at, grace);
+    }
+
+    fn longest_grace(&self) -> Duration {
+        let of_workers = self.workers.values().map(|seen| seen.policy.graceful_timeout);
+        of_workers.max().unwrap_or_default().max(self.policy.graceful_timeout)
     }
 
     /// Whether an end is the affair of a reload, and not of the service: of a worker on trial, or of one

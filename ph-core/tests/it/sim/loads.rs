@@ -138,7 +138,10 @@ fn change(policy: &mut Policy, rng: &mut Rng) {
     let millis = Duration::from_millis;
     match rng.below(14) {
         0 | 1 => policy.target = rng.between(1, 12),
-        2 => policy.graceful_timeout = millis(rng.pick(&[0, 100, 2000, 8000, 30_000])),
+        2 => {
+            policy.graceful_timeout = millis(rng.pick(&[0, 100, 2000, 8000, 30_000]));
+            policy.drain_delay = policy.graceful_timeout / 10;
+        }
         3 => policy.timeout = rng.pick(&[None, Some(1000), Some(4000)]).map(millis),
         4 => policy.boot_timeout = rng.pick(&[None, Some(1000), Some(5000)]).map(millis),
         5 => policy.min_uptime = millis(rng.pick(&[0, 200, 1000, 5000])),
@@ -166,6 +169,7 @@ fn change(policy: &mut Policy, rng: &mut Rng) {
 /// The slowest of each number of all configurations a master has had: for bounds.
 pub(super) fn slowest(one: &Policy, other: &Policy) -> Policy {
     Policy {
+        drain_delay: one.drain_delay.max(other.drain_delay),
         graceful_timeout: one.graceful_timeout.max(other.graceful_timeout),
         timeout: one.timeout.max(other.timeout),
         boot_timeout: match (one.boot_timeout, other.boot_timeout) {

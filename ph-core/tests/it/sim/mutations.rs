@@ -27,6 +27,7 @@ macro_rules! mutations {
 
 mutations! {
     SpawnsOneTooMany SurgesTooMuch SignalsTheDead DoublesKill DropsKill KillsEarly DoublesStop
+    IgnoresTheDelay DelaysTwice
     SwallowsExited TellsAnEndTwice SpawnsAfterStop ExitsEarly ExitsTwice NeverExits
     IgnoresSecondStop ForgetsBackoff ForgetsMinUptime ServesTheUnbootable EndsOnSpawnError
     LowersTargetOnSpawnError OneWaitsAllWait LosesReady LosesDeadlines DelaysDeadlines TicksAreDeeds
@@ -54,6 +55,7 @@ impl Mutation {
             Self::SwallowsExited | Self::TellsAnEndTwice => 5,
             Self::SpawnsAfterStop => 6,
             Self::ExitsEarly | Self::ExitsTwice | Self::NeverExits => 7,
+            Self::IgnoresTheDelay | Self::DelaysTwice => 7,
             Self::IgnoresSecondStop => 8,
             Self::ForgetsBackoff => 9,
             Self::ForgetsMinUptime => 9,

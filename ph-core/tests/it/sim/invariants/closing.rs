@@ -108,6 +108,11 @@ impl Closing {
         self.end_by = self.end_by.min(now.after(grace).after(REAP_GRACE));
     }
 
+    /// What workers are told only now, they have all of their time for.
+    fn on_delay_over(&mut self, now: Time, grace: Duration) {
+        self.end_by = now.after(grace).after(REAP_GRACE);
+    }
+
     /// The part in which those that end after the workers do: it has its own limit, as the one
     /// before had.
     fn begin_helpers_part(&mut self, left: u32, now: Time) {
@@ -152,6 +157,11 @@ impl Closing {
 }
 
 impl Observer {
+    pub(super) fn on_delay_over(&mut self) {
+        let grace = self.longest_grace();
+        self.closing.on_delay_over(self.now, grace);
+    }
+
     /// Whether every helper runs that is to run, for I12.
     pub(in super::super) fn helpers_run(&self) -> bool {
         let runs = |it: &Helper| if it.role.respawn { it.has_process() } else { it.has_run };
@@ -202,7 +212,7 @@ impl Observer {
 
     /// I6 and I9.
     pub(super) fn on_spawn_helper(&mut self, helper: HelperId) -> Verdict {
-        let (now, is_stopping) = (self.now, self.stop.is_some());
+        let (now, is_stopping) = (self.now, self.is_leaving());
         let role = self.closing.helper(helper)?.role;
         // Once more, whatever its backoff says: what the others had to say is to be written down.
         let is_last_call = role.ends == HelperEnd::Last && self.closing.leaving.is_some();
@@ -327,7 +337,7 @@ impl Observer {
             hold!(13, deadline <= due, "the end is due {due:?}, the wake {deadline:?}");
         }
         for (helper, seen) in (0..).map(HelperId).zip(&self.closing.helpers) {
-            let is_to_go = self.closing.is_turn(seen.role, self.stop.is_some());
+            let is_to_go = self.closing.is_turn(seen.role, self.is_leaving());
             match (seen.has_process(), seen.kill_at) {
                 (true, Some(kill_at)) if !seen.is_killed => {
                     let is_first = seen.role.ends == HelperEnd::WithWorkers;

@@ -103,11 +103,20 @@ impl Observer {
                 Ok(())
             }
             Notice::Recovered { slot } => self.on_recovered(slot),
-            Notice::Stopping { .. } => {
+            Notice::Stopping { delay, .. } => {
                 let Some(stop) = &mut self.stop else {
                     return Err(Violation::new(10, "the master stops of itself"));
                 };
                 hold!(7, !std::mem::replace(&mut stop.is_told, true), "it stops twice");
+                let wanted = stop.leave_at.since(self.now);
+                hold!(7, delay == wanted, "the delay is {wanted:?}, and {delay:?} is told");
+                Ok(())
+            }
+            Notice::DelayOver { .. } => {
+                let is_so = self.stop.is_some_and(|stop| stop.leave_at > stop.at);
+                let is_due = is_so && !self.is_delayed() && self.quit.is_none();
+                hold!(7, is_due, "a delay is over that there is not");
+                self.on_delay_over();
                 Ok(())
             }
             Notice::Quitting { .. } => {
@@ -185,6 +194,8 @@ impl Observer {
         match reason {
             StopReason::Shutdown => {
                 hold!(6, self.stop.is_some(), "{worker:?} is stopped, and nobody said so");
+                let is_due = self.quit.is_some() || !self.is_delayed();
+                hold!(7, is_due, "{worker:?} is stopped before the delay is over");
             }
             StopReason::ScaleDown => {
                 let is_surplus = seen.slot.0 >= self.target || self.is_surplus_successor(worker);

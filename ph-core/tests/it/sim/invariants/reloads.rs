@@ -302,6 +302,7 @@ impl Observer {
             | Notice::EndsWithWorkers { .. }
             | Notice::StraysLeft { .. }
             | Notice::Stopping { .. }
+            | Notice::DelayOver { .. }
             | Notice::Quitting { .. }
             | Notice::Leaving { .. }
             | Notice::Upgrading

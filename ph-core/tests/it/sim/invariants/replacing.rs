@@ -158,7 +158,8 @@ impl Observer {
         for (worker, seen) in self.workers.iter().filter(|(_, seen)| seen.is_at_work()) {
             let is_heavy = seen.heavy >= u32::from(HEAVY_LOOKS);
             let is_old = seen.expires_at().is_some_and(|at| at <= self.now);
-            let is_told = seen.recycle_asked || !(is_heavy || is_old);
+            // In the delay before a stop nobody new comes.
+            let is_told = seen.recycle_asked || self.stop.is_some() || !(is_heavy || is_old);
             hold!(17, is_told, "{worker:?} is to be replaced, and nobody is told");
         }
         Ok(())

@@ -1,12 +1,32 @@
 //! What must hold at the end of every step: the time a stop takes, the workers and their timers, and
 //! the slots that could have a worker (I1, I3, I7, I8, I11, I13).
 
-use super::{Observer, Outcome, REAP_GRACE, Slot, Time, Verdict, Violation, hold};
+use super::{Observer, Outcome, REAP_GRACE, Seen, Slot, Time, Verdict, Violation, hold};
 
 impl Observer {
     /// Workers that somebody waits for.
     pub(super) fn living(&self) -> usize {
         self.workers.values().filter(|seen| !seen.is_unreaped).count()
+    }
+
+    /// Whether there are workers who are not to hear yet of a stop.
+    pub(super) fn is_delayed(&self) -> bool {
+        self.stop.is_some_and(|stop| self.now < stop.leave_at) && self.living() > 0
+    }
+
+    /// Whether they have heard.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.stop.is_some() && (self.quit.is_some() || !self.is_delayed())
+    }
+
+    /// I7 and I13: once the delay is over, everybody is told.
+    fn check_delay(&self, deadline: Time) -> Verdict {
+        let Some(stop) = self.stop.filter(|_| self.quit.is_none()) else { return Ok(()) };
+        let is_untold = self.workers.values().any(Seen::is_wanted);
+        hold!(7, !is_untold || self.is_delayed(), "the delay is over, and not all are told");
+        let is_woken = !is_untold || deadline <= stop.leave_at;
+        hold!(13, is_woken, "the delay ends {:?}, the wake {deadline:?}", stop.leave_at);
+        Ok(())
     }
 
     /// I7 and I8: how long a stop may take, and what the second one does. A closing has no time of its
@@ -33,9 +53,11 @@ impl Observer {
     /// I1, I3 and I13, worker by worker.
     pub(super) fn check_workers(&mut self, next_deadline: Option<Time>) -> Verdict {
         let deadline = next_deadline.unwrap_or(Time::from_nanos(u64::MAX));
+        self.check_delay(deadline)?;
         let asked = self.workers.values().filter(|seen| self.is_to_go(seen)).count();
         let asked = u32::try_from(asked).unwrap_or(u32::MAX);
         let mut wanted = 0;
+        let is_stopping = self.stop.is_some();
         // At the end of the step, because what was due came before the slot was emptied.
         self.detach_unwanted();
         for (worker, seen) in &mut self.workers {
@@ -62,13 +84,15 @@ impl Observer {
             let latest = latest.unwrap_or(Time::from_nanos(u64::MAX));
             hold!(13, deadline <= latest, "{worker:?} is due {latest:?}, the wake {deadline:?}");
             wanted += u32::from(seen.is_wanted());
-            let told_at = seen.expires_at().filter(|_| seen.is_at_work() && !seen.recycle_asked);
+            let is_replaced = seen.is_at_work() && !seen.recycle_asked && !is_stopping;
+            let told_at = seen.expires_at().filter(|_| is_replaced);
             hold!(
                 13,
                 told_at.is_none_or(|at| deadline <= at),
                 "{worker:?} grows old at {told_at:?}"
             );
-            let proven_at = seen.proven_at().filter(|_| seen.is_at_work() && !seen.is_proven);
+            let proven_at =
+                seen.proven_at().filter(|_| seen.is_at_work() && !seen.is_proven && !is_stopping);
             hold!(13, proven_at.is_none_or(|at| deadline <= at), "{worker:?}: {proven_at:?}");
         }
         let surge = self.policy.reload_surge.of(self.target).min(asked);

@@ -136,7 +136,11 @@ impl Observer {
                 };
                 let is_timeout = now >= give_up_at && !is_excused(now.since(give_up_at), period);
                 hold!(19, is_stopping || is_timeout, "given up, and it had until {give_up_at:?}");
-                upgrades.due.fault = is_timeout.then_some(UpgradeFault::TimedOut);
+                let fault = match upgrades.stage {
+                    Some(Stage::Committing { .. }) => UpgradeFault::NotTakenOver,
+                    _ => UpgradeFault::NotReady { within: self.policy.upgrade_timeout },
+                };
+                upgrades.due.fault = is_timeout.then_some(fault);
                 let kill_at = now.after(self.policy.graceful_timeout);
                 upgrades.stage = Some(Stage::Stopping { kill_at });
             }

@@ -62,6 +62,8 @@ impl Mutant {
             Mutation::ServesOnAfterTheLast => Policy { exit_with: None, ..real },
             Mutation::ForgetsMinUptime => Policy { min_uptime: zero, ..real },
             Mutation::SurgesTooMuch => Policy { reload_surge: Share::Percent(200), ..real },
+            Mutation::IgnoresTheDelay => Policy { drain_delay: zero, ..real },
+            Mutation::DelaysTwice => Policy { drain_delay: real.drain_delay * 2, ..real },
             Mutation::KillsEarly => Policy { graceful_timeout: real.graceful_timeout / 2, ..real },
             _ => real,
         }

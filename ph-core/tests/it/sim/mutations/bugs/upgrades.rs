@@ -1,6 +1,6 @@
 //! Lies about upgrades.
 
-use ph_core::arbiter::{Action, Arbiter, Event, Notice, Order, Time, UpgradeFault};
+use ph_core::arbiter::{Action, Arbiter, Event, Notice, Order, Time};
 
 use super::{Mutant, Mutation, double};
 
@@ -54,9 +54,7 @@ impl Mutant {
             M::ForgetsToForward => actions.retain(|it| !matches!(it, Action::Forward(_))),
             M::HidesFailedUpgrades => actions.retain(|it| !is_failure(it)),
             M::WaitsForSuccessors if gives_up && !arbiter.is_stopping() => {
-                let fault = UpgradeFault::TimedOut;
-                let told = Action::Notify(Notice::UpgradeFailed { fault });
-                actions.retain(|it| *it != Action::StopSuccessor && *it != told);
+                actions.retain(|it| *it != Action::StopSuccessor && !is_failure(it));
             }
             M::KillsSuccessorsAtOnce if gives_up => actions.push(Action::KillSuccessor),
             _ => {}
