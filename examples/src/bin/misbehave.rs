@@ -26,6 +26,8 @@ enum Behaviour {
     Ok,
     /// Takes a turn each so many milliseconds.
     Turn(u64),
+    /// Takes so many milliseconds, whatever happens meanwhile.
+    Busy(u64),
     /// Logs a numbered line each turn.
     Count,
     /// Logs so many lines, then behaves.
@@ -78,6 +80,7 @@ impl Behaviour {
         Ok(match word {
             "ok" => Self::Ok,
             "turn" => Self::Turn(number()?),
+            "busy" => Self::Busy(number()?),
             "count" => Self::Count,
             "write" => Self::Write(number()?),
             "print" => Self::Print(number()?),
@@ -115,6 +118,7 @@ impl Behaviour {
             }
             Self::Ok
             | Self::Turn(_)
+            | Self::Busy(_)
             | Self::Count
             | Self::Write(_)
             | Self::Print(_)
@@ -142,6 +146,7 @@ impl Behaviour {
             Self::Turn(millis) => {
                 ctx.sleep(Duration::from_millis(*millis));
             }
+            Self::Busy(millis) => wait(Duration::from_millis(*millis)),
             Self::Count => tracing::info!("count {turn}"),
             Self::Write(lines) => {
                 for line in 1..=*lines {

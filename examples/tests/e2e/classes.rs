@@ -85,6 +85,24 @@ fn a_request_that_panics_or_fails_costs_its_connection_and_nothing_else() {
 }
 
 #[test]
+fn what_is_queued_at_the_stop_is_answered() {
+    for class in CLASSES {
+        let stage = stage_of(class);
+        let master = stage.start(&["bind=127.0.0.1:0", "threads=1", "worker_connections=1"]);
+        stage.log().wait_ready(1);
+        let address = address(&stage.log());
+        assert!(ask(&address, "pid").is_some(), "{class}");
+        let mut sent = vec![Sent::to(&address, "sleep 2000")];
+        sent.extend((0..20).map(|_| Sent::to(&address, "sleep 20")));
+        master.send(Signal::SIGTERM);
+        for sent in sent {
+            assert!(sent.answer().is_some(), "{class}");
+        }
+        assert_eq!(master.wait(), 0);
+    }
+}
+
+#[test]
 fn each_class_has_as_many_requests_at_a_time_as_it_is_for() {
     for (class, settings, at_a_time) in [
         ("sync", "number_workers=1", 1),

@@ -21,6 +21,7 @@ mod logs;
 mod machine;
 mod msgpack_rpc;
 mod numbers;
+mod queued;
 mod reload;
 mod reload_loader;
 mod rest_api;

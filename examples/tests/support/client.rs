@@ -1,7 +1,7 @@
 //! A conversation with a worker of the program `misbehave`.
 
 use std::io::{BufRead as _, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -23,6 +23,30 @@ trait Stream: Read + Write {}
 
 impl<T: Read + Write> Stream for T {}
 
+/// A client that may not have been heard of yet.
+pub(crate) struct Queued(Box<dyn Stream>);
+
+impl Queued {
+    fn of<S: Stream + 'static>(
+        mut stream: S,
+        behaviour: &str,
+        hang_up: impl Fn(&S) -> std::io::Result<()>,
+    ) -> Self {
+        writeln!(stream, "{behaviour}").expect("room for a line");
+        hang_up(&stream).expect("a connection");
+        Self(Box::new(stream))
+    }
+
+    /// Who has served it, once that has answered all and closed the connection; else how that was lost.
+    pub(crate) fn served_by(mut self) -> std::io::Result<Process> {
+        let mut answer = String::new();
+        self.0.read_to_string(&mut answer)?;
+        let served = answer.strip_suffix("done\n").and_then(|it| it.split_once(' '));
+        let pid = served.and_then(|(pid, _)| pid.parse().ok());
+        pid.map(Process).ok_or_else(|| std::io::Error::other(format!("answered: {answer:?}")))
+    }
+}
+
 impl Client {
     /// Connects to `HOST:PORT` and waits until a worker has taken the connection.
     pub(crate) fn tcp(address: &str) -> Self {
@@ -43,6 +67,20 @@ impl Client {
         let stream = UnixStream::connect(path).expect("a listener");
         stream.set_read_timeout(PATIENCE).expect("a timeout");
         Self::greeted(Box::new(stream))
+    }
+
+    /// Connects to `HOST:PORT`, says all it has to say, and waits for nothing.
+    pub(crate) fn queue_tcp(address: &str, behaviour: &str) -> Queued {
+        let stream = TcpStream::connect(address).expect("a listener");
+        stream.set_read_timeout(PATIENCE).expect("a timeout");
+        Queued::of(stream, behaviour, |stream| stream.shutdown(Shutdown::Write))
+    }
+
+    /// The same over a Unix socket.
+    pub(crate) fn queue_unix(path: &Path, behaviour: &str) -> Queued {
+        let stream = UnixStream::connect(path).expect("a listener");
+        stream.set_read_timeout(PATIENCE).expect("a timeout");
+        Queued::of(stream, behaviour, |stream| stream.shutdown(Shutdown::Write))
     }
 
     fn greeted(stream: Box<dyn Stream>) -> Self {

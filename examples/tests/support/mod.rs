@@ -22,7 +22,7 @@ mod random;
 mod stage;
 mod wait;
 
-pub(crate) use client::Client;
+pub(crate) use client::{Client, Queued};
 pub(crate) use log::{Line, Log};
 pub(crate) use machine::{Limited, cgroups_of, require};
 pub(crate) use master::{Master, Worker};

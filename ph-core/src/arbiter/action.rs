@@ -102,6 +102,8 @@ pub enum Action {
 pub enum WorkerSignal {
     /// Finish what you do and leave (`stop_signal`, followed by SIGCONT).
     Stop,
+    /// The same where nobody serves after it: answer what is queued too, as far as there is time.
+    StopLast,
     /// You are stuck: say where, and leave (`SIGABRT`, followed by SIGCONT).
     Abort,
     /// SIGKILL, to the worker and all it started.
@@ -179,6 +181,19 @@ pub enum StopReason {
 }
 
 impl StopReason {
+    /// Whether all workers go, and nobody is left who would serve what is queued.
+    pub(super) const fn is_everybodys(self) -> bool {
+        match self {
+            Self::Shutdown | Self::Drain => true,
+            Self::ScaleDown
+            | Self::Recycle
+            | Self::Reload
+            | Self::Rollback
+            | Self::Stuck
+            | Self::BootTimeout => false,
+        }
+    }
+
     /// Whether the worker is to blame: its end counts as a death of the slot.
     #[must_use]
     pub const fn is_fault(self) -> bool {

@@ -325,7 +325,11 @@ impl Arbiter {
 
     /// Tells a worker to leave; one that was told already keeps its reason and its deadline.
     pub(super) fn stop(&mut self, worker: WorkerId, reason: StopReason, actions: &mut Vec<Action>) {
-        self.dismiss(worker, reason, Duration::MAX, WorkerSignal::Stop, actions);
+        let signal = match reason.is_everybodys() && !self.is_succeeded() {
+            true => WorkerSignal::StopLast,
+            false => WorkerSignal::Stop,
+        };
+        self.dismiss(worker, reason, Duration::MAX, signal, actions);
     }
 
     /// Tells a worker that does not answer to say where it is and to leave.

@@ -101,6 +101,14 @@ impl Arbiter {
         });
     }
 
+    /// Whether another master goes on with the listeners of this one.
+    pub(super) fn is_succeeded(&self) -> bool {
+        match self.phase {
+            Phase::Stopping(stop) => stop.outcome == Outcome::Upgraded,
+            Phase::New | Phase::Running | Phase::Exited => false,
+        }
+    }
+
     /// The master ends of itself, gracefully.
     pub(super) fn end(&mut self, outcome: Outcome) {
         if !self.is_stopping() {

@@ -24,8 +24,8 @@ use super::strays::Census;
 use super::successor::Predecessor;
 use super::{Driver, REPORTS_FROM, environment, now, report};
 use crate::arbiter::{
-    Action, Event, Generation, Jitter, Notice, Order, Readiness, Slot, SpawnFault, Time, WorkerId,
-    WorkerSignal,
+    Action, Event, Generation, Jitter, Notice, Order, Readiness, Slot, SpawnFault, State, Time,
+    WorkerId, WorkerSignal,
 };
 use crate::sys::process::{self, Fork};
 use crate::sys::setup::{Failure, Step};
@@ -352,8 +352,15 @@ impl Driver<'_> {
                 Ok(())
             }
             _ if child.reaped.is_some() => Ok(()),
-            WorkerSignal::Stop if is_group_told => stop_group(pid, stop_signal),
+            WorkerSignal::Stop | WorkerSignal::StopLast if is_group_told => {
+                stop_group(pid, stop_signal)
+            }
             WorkerSignal::Stop => wake_and_send(pid, stop_signal),
+            WorkerSignal::StopLast => {
+                // Before the signal, which the worker may obey at once.
+                self.leave_queue_to(worker, child.seat);
+                wake_and_send(pid, stop_signal)
+            }
             WorkerSignal::Abort => {
                 let about = child.of_hook(worker);
                 worker::call("worker_abort", || self.settings.hooks.worker_abort(about));
@@ -363,6 +370,14 @@ impl Driver<'_> {
         };
         if let Err(errno) = sent {
             warn!("cannot send {signal:?} to pid {pid}: {errno}");
+        }
+    }
+
+    /// The worker is to answer what is queued, until it will be killed.
+    fn leave_queue_to(&self, worker: WorkerId, seat: usize) {
+        let state = self.arbiter.worker(worker).map(|record| record.state);
+        if let (Some(seats), Some(State::Stopping { kill_at, .. })) = (&self.seats, state) {
+            seats.seat(seat).leave_queue_until(kill_at.as_nanos());
         }
     }
 

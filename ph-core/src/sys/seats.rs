@@ -21,6 +21,8 @@ pub(crate) struct Seat {
     beat: AtomicU64,
     requests: AtomicU64,
     panics: AtomicU64,
+    /// Written by the master: until when the worker answers what is queued after its stop; 0: not at all.
+    queue_until: AtomicU64,
     is_ready: AtomicBool,
     is_recycle_due: AtomicBool,
 }
@@ -34,6 +36,7 @@ impl Seat {
         self.is_recycle_due.store(false, Ordering::Relaxed);
         self.requests.store(0, Ordering::Relaxed);
         self.panics.store(0, Ordering::Relaxed);
+        self.queue_until.store(0, Ordering::Relaxed);
         self.beat.store(clock::coarse(), Ordering::Relaxed);
     }
 
@@ -70,6 +73,16 @@ impl Seat {
     /// Requests that panicked, if the worker can be believed.
     pub(crate) fn panics(&self) -> u64 {
         self.panics.load(Ordering::Relaxed)
+    }
+
+    /// Leaves the queue of the listeners to the worker, which is about to be stopped.
+    pub(crate) fn leave_queue_until(&self, until: u64) {
+        self.queue_until.store(until, Ordering::Release);
+    }
+
+    /// Until when the worker answers what is queued after its stop.
+    pub(crate) fn queue_until(&self) -> u64 {
+        self.queue_until.load(Ordering::Acquire)
     }
 
     /// Says that the worker is ready.

@@ -94,9 +94,38 @@ pub(crate) fn set_defer_accept(socket: impl AsFd, is_deferred: bool) -> io::Resu
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// How many connections wait at a TCP listener to be accepted.
+pub(crate) fn queued(listener: impl AsFd) -> io::Result<u32> {
+    // SAFETY: of this struct a value of all zeros is valid.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut length = libc::socklen_t::try_from(size_of_val(&info)).unwrap_or(0);
+    let number = listener.as_fd().as_raw_fd();
+    let value = (&raw mut info).cast();
+    // SAFETY: the kernel writes no more than `length` bytes into a live variable, and says how many.
+    let done = unsafe {
+        libc::getsockopt(number, libc::IPPROTO_TCP, libc::TCP_INFO, value, &raw mut length)
+    };
+    // Of a listener this field is the length of its queue (ss(8) shows it as Recv-Q).
+    if done == 0 { Ok(info.tcpi_unacked) } else { Err(io::Error::last_os_error()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_queue_is_as_long_as_there_are_clients_who_wait() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        assert_eq!(queued(&listener).unwrap(), 0);
+        let clients: Vec<_> =
+            (0..3).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+        assert_eq!(queued(&listener).unwrap(), 3);
+        drop(listener.accept().unwrap());
+        assert_eq!(queued(&listener).unwrap(), 2);
+        drop(clients);
+        assert!(queued(io::stdin()).is_err());
+    }
 
     #[test]
     fn a_listener_of_this_process_is_found_by_its_address() {

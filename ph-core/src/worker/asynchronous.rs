@@ -18,8 +18,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::boot::live;
 use super::class::Class;
+use super::queue::Queue;
 use super::serve::ACCEPT_PAUSE;
-use super::{Context, Error, Listener, Peer, Result};
+use super::{Connection, Context, Error, Listener, Peer, Result};
 
 /// The life of a worker process of the class `async`: as of a [`Worker`](super::Worker), but the requests
 /// are tasks of a tokio runtime, as many at a time as
@@ -78,6 +79,19 @@ pub enum AsyncConnection {
 }
 
 impl AsyncConnection {
+    fn of(connection: Connection) -> io::Result<Self> {
+        Ok(match connection {
+            Connection::Tcp(stream, peer) => {
+                stream.set_nonblocking(true)?;
+                Self::Tcp(tokio::net::TcpStream::from_std(stream)?, peer)
+            }
+            Connection::Unix(stream) => {
+                stream.set_nonblocking(true)?;
+                Self::Unix(tokio::net::UnixStream::from_std(stream)?)
+            }
+        })
+    }
+
     /// The client.
     #[must_use]
     pub fn peer(&self) -> Peer {
@@ -256,6 +270,17 @@ where
         }
     }
     drop(acceptor);
+    let mut queue = Queue::left_to(ctx, listeners);
+    while let Some(connection) = queue.take() {
+        let place = Arc::clone(&places).acquire_owned().await?;
+        match AsyncConnection::of(connection) {
+            Ok(connection) => {
+                let task = handle(Arc::clone(worker), ctx.clone(), connection, place);
+                drop(tokio::spawn(task));
+            }
+            Err(error) => tracing::warn!("a connection is lost: {error}"),
+        }
+    }
     let _all = places.acquire_many(u32::try_from(most).unwrap_or(u32::MAX)).await?;
     Ok(())
 }

@@ -17,6 +17,7 @@ mod lanes;
 mod listener;
 mod logging;
 mod panics;
+mod queue;
 mod serve;
 mod threads;
 

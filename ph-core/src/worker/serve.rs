@@ -6,6 +6,7 @@ use std::time::Duration;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use super::panics::caught;
+use super::queue::Queue;
 use super::{Connection, Context, Listener, Result};
 use crate::sys::clock;
 
@@ -63,13 +64,7 @@ fn take_connections(ctx: &Context, listeners: &[&Listener], handle: Handle<'_>) 
         match accept_one(listeners, &mut next) {
             Ok(Some(connection)) => {
                 is_crowd = looks_at_once;
-                let peer = connection.peer();
-                match caught(|| handle(ctx, Some(connection))) {
-                    Some(Ok(())) => {}
-                    Some(Err(error)) => tracing::error!("a request of {peer} failed: {error}"),
-                    None => ctx.count_panic(),
-                }
-                ctx.count_request();
+                answer(ctx, connection, handle);
             }
             Ok(None) => {}
             Err(error) => {
@@ -78,7 +73,21 @@ fn take_connections(ctx: &Context, listeners: &[&Listener], handle: Handle<'_>) 
             }
         }
     }
+    let mut queue = Queue::left_to(ctx, listeners);
+    while let Some(connection) = queue.take() {
+        answer(ctx, connection, handle);
+    }
     Ok(())
+}
+
+fn answer(ctx: &Context, connection: Connection, handle: Handle<'_>) {
+    let peer = connection.peer();
+    match caught(|| handle(ctx, Some(connection))) {
+        Some(Ok(())) => {}
+        Some(Err(error)) => tracing::error!("a request of {peer} failed: {error}"),
+        None => ctx.count_panic(),
+    }
+    ctx.count_request();
 }
 
 /// A connection from the first listener that has one, starting behind the one that gave the last, so

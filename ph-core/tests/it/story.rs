@@ -213,7 +213,7 @@ fn show(action: &Action) -> String {
         Action::HandOver => "hand over".into(),
         Action::Forward(order) => format!("forward {order:?}"),
         Action::Signal { worker, signal } => match signal {
-            WorkerSignal::Stop => format!("stop {worker}"),
+            WorkerSignal::Stop | WorkerSignal::StopLast => format!("stop {worker}"),
             WorkerSignal::Abort => format!("abort {worker}"),
             WorkerSignal::Kill => format!("kill {worker}"),
             WorkerSignal::Reopen => format!("usr1 {worker}"),

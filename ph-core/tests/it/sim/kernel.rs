@@ -151,7 +151,7 @@ impl Kernel {
         let number = match signal {
             WorkerSignal::Kill => 9,
             WorkerSignal::Abort => 6,
-            WorkerSignal::Stop => 15,
+            WorkerSignal::Stop | WorkerSignal::StopLast => 15,
             WorkerSignal::Reopen => 10,
         };
         if self.processes.get_mut(&worker)?.pending.insert(number) {

@@ -27,7 +27,7 @@ macro_rules! mutations {
 
 mutations! {
     SpawnsOneTooMany SurgesTooMuch SignalsTheDead DoublesKill DropsKill KillsEarly DoublesStop
-    IgnoresTheDelay DelaysTwice
+    IgnoresTheDelay DelaysTwice LeavesTheQueue
     SwallowsExited TellsAnEndTwice SpawnsAfterStop ExitsEarly ExitsTwice NeverExits
     IgnoresSecondStop ForgetsBackoff ForgetsMinUptime ServesTheUnbootable EndsOnSpawnError
     LowersTargetOnSpawnError OneWaitsAllWait LosesReady LosesDeadlines DelaysDeadlines TicksAreDeeds
@@ -51,7 +51,7 @@ impl Mutation {
             Self::SignalsTheDead => 2,
             Self::DoublesKill | Self::KillsEarly => 3,
             Self::DropsKill => 3,
-            Self::DoublesStop => 4,
+            Self::DoublesStop | Self::LeavesTheQueue => 4,
             Self::SwallowsExited | Self::TellsAnEndTwice => 5,
             Self::SpawnsAfterStop => 6,
             Self::ExitsEarly | Self::ExitsTwice | Self::NeverExits => 7,

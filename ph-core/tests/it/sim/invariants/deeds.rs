@@ -40,19 +40,24 @@ impl Observer {
 
     /// I2, I3 and I4.
     pub(super) fn on_signal(&mut self, worker: WorkerId, signal: WorkerSignal) -> Verdict {
+        let is_succeeded = self.stop.is_some_and(|stop| stop.cause == Outcome::Upgraded);
         let Some(seen) = self.workers.get_mut(&worker) else {
             return Err(Violation::new(2, format!("{signal:?} to {worker:?}, who is not there")));
         };
         let is_announced = self.announced.take() == Some(worker);
         match signal {
             WorkerSignal::Reopen => {}
-            WorkerSignal::Stop | WorkerSignal::Abort => {
+            WorkerSignal::Stop | WorkerSignal::StopLast | WorkerSignal::Abort => {
                 let Some(told) = &mut seen.told else {
                     return Err(Violation::new(4, format!("{signal:?} to {worker:?}, no reason")));
                 };
                 let is_first = is_announced && !std::mem::replace(&mut told.is_signalled, true);
                 hold!(4, is_first, "a second {signal:?} to {worker:?}");
                 hold!(4, seen.killed_at.is_none(), "{signal:?} to {worker:?} after its SIGKILL");
+                let is_shutdown = told.reason == StopReason::Shutdown && !is_succeeded;
+                let is_last = is_shutdown || told.reason == StopReason::Drain;
+                let is_told_so = signal == WorkerSignal::StopLast;
+                hold!(4, is_told_so == is_last, "{signal:?} for {:?}", told.reason);
                 let is_abort = signal == WorkerSignal::Abort;
                 hold!(4, is_abort == told.reason.is_fault(), "{signal:?} for {:?}", told.reason);
             }

@@ -170,7 +170,9 @@ impl Mutant {
     fn say(&mut self, arbiter: &Arbiter, now: Time, event: Event, actions: &mut Vec<Action>) {
         use Mutation as M;
         let kill = |action: &Action| is_signal(action, WorkerSignal::Kill);
-        let stop = |action: &Action| is_signal(action, WorkerSignal::Stop);
+        let stop = |action: &Action| {
+            is_signal(action, WorkerSignal::Stop) || is_signal(action, WorkerSignal::StopLast)
+        };
         let exit = |action: &Action| matches!(action, Action::Exit(_));
         let ended = |action: &Action| matches!(action, Action::Notify(Notice::WorkerExited { .. }));
         let stopping = |action: &Action| matches!(action, Action::Notify(Notice::Stopping { .. }));
@@ -178,6 +180,13 @@ impl Mutant {
             M::DoublesKill => double(actions, kill),
             M::DropsKill => actions.retain(|action| !kill(action)),
             M::DoublesStop => double(actions, stop),
+            M::LeavesTheQueue => {
+                for action in actions {
+                    if let Action::Signal { signal: signal @ WorkerSignal::StopLast, .. } = action {
+                        *signal = WorkerSignal::Stop;
+                    }
+                }
+            }
             M::TellsAnEndTwice => double(actions, ended),
             M::ExitsTwice => double(actions, exit),
             M::NeverExits => actions.retain(|action| !exit(action)),
