@@ -226,6 +226,8 @@ settings! {
         "Whether the kernel asks of an idle TCP connection if the client is still there: after the system's own time, or after this one.";
     defer_accept: bool = "false", Roll, BOOLEAN,
         "Whether a TCP connection reaches a worker only when the client has sent something, or after about a second.";
+    reuse_port: bool = "false", Roll, BOOLEAN,
+        "Whether each slot has a TCP socket with a queue of its own (`SO_REUSEPORT`), instead of one that all workers share.";
     "Command and environment":
     command: Vec<String> = "", Roll, COMMAND,
         "The program each worker executes and its arguments; split into words as a shell does, but never run by one.";

@@ -25,6 +25,7 @@ mod queued;
 mod reload;
 mod reload_loader;
 mod rest_api;
+mod reuse_port;
 mod rotation;
 mod sample;
 mod stops;

@@ -44,18 +44,20 @@ impl Service {
                 ph_config::KeepAlive::After(idle) => KeepAlive::After(idle),
             },
             defer_accept: settings.defer_accept,
+            reuse_port: settings.reuse_port,
         }
     }
 
     /// What is said of sockets that there are none of, and what the kernel does not give, by its key.
     pub(super) fn useless_of_sockets(&self) -> Vec<(&'static str, String)> {
-        const OF_TCP: [&str; 2] = ["keepalive", "defer_accept"];
+        const OF_TCP: [&str; 3] = ["keepalive", "defer_accept", "reuse_port"];
         const OF_UNIX: [&str; 2] = ["socket_mode", "socket_owner"];
         let addresses = self.addresses();
         let has_unix = addresses.iter().any(|it| matches!(it, Address::Unix(_)));
         let has_tcp = addresses.iter().any(|it| matches!(it, Address::Tcp { .. }));
-        let is_for_nobody = |keys: [&'static str; 2], kind: &str| {
-            let set = keys.into_iter().filter(|key| self.settings.origin(key) != Origin::Default);
+        let is_for_nobody = |keys: &[&'static str], kind: &str| {
+            let set =
+                keys.iter().copied().filter(|key| self.settings.origin(key) != Origin::Default);
             let told = set.map(|key| {
                 let value = self.settings.text(key).unwrap_or_default();
                 (key, format!("{key} = {value} has no effect: no {kind} socket is listened on"))
@@ -64,10 +66,10 @@ impl Service {
         };
         let mut useless = Vec::new();
         if !has_tcp {
-            useless.extend(is_for_nobody(OF_TCP, "TCP"));
+            useless.extend(is_for_nobody(&OF_TCP, "TCP"));
         }
         if !has_unix {
-            useless.extend(is_for_nobody(OF_UNIX, "Unix"));
+            useless.extend(is_for_nobody(&OF_UNIX, "Unix"));
         }
         let backlog = self.settings.backlog;
         if let Some(most) = somaxconn().filter(|most| *most < backlog && (has_tcp || has_unix)) {

@@ -121,3 +121,38 @@ fn a_start_in_the_background_keeps_what_its_caller_was_passed() {
     assert_eq!(stage.launch(&[], &["stop", "-c", "config.ini"]).wait(), 0);
     stage.wait_empty();
 }
+
+/// A command finds the socket of its slot at descriptor 3, as it would find a shared one.
+#[test]
+fn commands_have_a_socket_for_each_slot_which_outlives_it_until_a_reload() {
+    require(&["python3"]);
+    let stage = Stage::of(env!("CARGO_BIN_EXE_ph"), "web");
+    stage.configure("number_workers = 2\nbind = 127.0.0.1:0\nreuse_port = true\nmin_uptime = 0.1");
+    let run = ["run", "-c", "config.ini", "--", "python3", "-c", SERVER];
+    let master = stage.launch(&[], &run);
+    stage.log().wait_for_count("listening 1 web", 2);
+    let line = stage.log().wait_for("listening on tcp://127.0.0.1:").message;
+    let port: u16 = line.rsplit(':').next().and_then(|it| it.parse().ok()).expect("a port");
+    let sockets = || {
+        let table = std::fs::read_to_string("/proc/net/tcp").expect("the kernel's table");
+        let (address, state) = (format!("0100007F:{port:04X}"), "0A");
+        let fields = table.lines().map(|line| line.split_whitespace().skip(1).collect::<Vec<_>>());
+        fields.filter(|it| it[0] == address && it[2] == state).count()
+    };
+    assert_eq!(sockets(), 2);
+    let scaled = stage.launch(&[], &["scale", "-c", "config.ini", "web", "1"]);
+    let (code, stderr) = scaled.wait_with_stderr();
+    assert_eq!(code, 0, "{stderr}");
+    let told = stage.read(&format!("stdout.{}", stage.starts() - 1));
+    let text = "1 sockets of slots that are no more stay open until the next reload";
+    assert!(told.contains(text) || stderr.contains(text), "{told} {stderr}");
+    assert_eq!(sockets(), 2);
+    for _ in 0..20 {
+        assert_eq!(ask(port), "3", "the slot that is left answers");
+    }
+    master.send(Signal::SIGHUP);
+    stage.log().wait_for("all workers are of generation 2");
+    eventually("one socket", || (sockets() == 1).then_some(()));
+    assert_eq!(ask(port), "3");
+    assert_eq!(master.stop(), 0);
+}

@@ -48,6 +48,8 @@ pub struct Policy {
     /// Upper bound of every scale order. Twice as many processes exist at the very most, and as many
     /// again that were killed and that the kernel does not end.
     pub max_workers: u32,
+    /// Each slot has a queue of connections of its own (`SO_REUSEPORT`), which nobody else answers.
+    pub own_queues: bool,
     /// Time from the order to stop to the stop signal, in which workers go on serving (HAProxy's `grace`,
     /// the `preStop` hook of Kubernetes).
     pub drain_delay: Duration,
@@ -107,6 +109,7 @@ impl Default for Policy {
         Self {
             target: 1,
             max_workers: 1024,
+            own_queues: false,
             drain_delay: Duration::ZERO,
             graceful_timeout: Duration::from_secs(30),
             timeout: None,

@@ -307,6 +307,7 @@ impl Arbiter {
             ready_at: None,
             grace: policy.graceful_timeout,
             timeout: policy.timeout,
+            own_queue: policy.own_queues,
             watched: false,
             recycle_due: None,
             heavy: 0,
@@ -325,11 +326,24 @@ impl Arbiter {
 
     /// Tells a worker to leave; one that was told already keeps its reason and its deadline.
     pub(super) fn stop(&mut self, worker: WorkerId, reason: StopReason, actions: &mut Vec<Action>) {
-        let signal = match reason.is_everybodys() && !self.is_succeeded() {
+        let signal = match self.leaves_queue_to_nobody(worker, reason) {
             true => WorkerSignal::StopLast,
             false => WorkerSignal::Stop,
         };
         self.dismiss(worker, reason, Duration::MAX, signal, actions);
+    }
+
+    /// Whether nobody answers what is queued when this worker has ended: none is left, or it alone has that
+    /// queue and its slot gets none who has it too.
+    fn leaves_queue_to_nobody(&self, worker: WorkerId, reason: StopReason) -> bool {
+        if reason.is_everybodys() {
+            return !self.is_succeeded();
+        }
+        let record = self.roster.worker(worker).filter(|record| record.own_queue);
+        record.is_some_and(|record| {
+            let successors = self.policy_of(self.goal(record.slot));
+            reason == StopReason::ScaleDown || !successors.own_queues
+        })
     }
 
     /// Tells a worker that does not answer to say where it is and to leave.

@@ -148,6 +148,8 @@ pub struct Record {
     pub ready_at: Option<Time>,
     /// Time from its stop signal to SIGKILL: that of the policy it was started with.
     pub grace: Duration,
+    /// It alone has its queue of connections.
+    pub own_queue: bool,
     /// Silence after which it is stuck: that of the policy it was started with.
     pub(super) timeout: Option<Duration>,
     /// Its heart can be heard although it is a command's.

@@ -2,7 +2,7 @@
 //! workers or may have to start some, so a reload that fails finds everything as it was.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -125,7 +125,7 @@ impl Era {
 
     /// What the master keeps open for workers of this generation.
     pub(super) fn raw_fds(&self) -> Vec<RawFd> {
-        let mut all: Vec<_> = self.listeners.fds().iter().map(AsRawFd::as_raw_fd).collect();
+        let mut all: Vec<_> = self.listeners.all().iter().flat_map(|it| it.raw_fds()).collect();
         if let WorkerSource::Command { program, .. } = &self.source {
             all.extend(program.raw_fds());
         }

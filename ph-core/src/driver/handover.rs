@@ -72,6 +72,10 @@ pub(super) struct Handover {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct HandedListener {
     pub(super) address: Address,
+    /// Where each slot has a socket of its own: the slots of those whose descriptors follow this one's, in the
+    /// kernel's order.
+    #[serde(default)]
+    pub(super) slots: Vec<u32>,
     pub(super) made: Option<MadeSocket>,
     pub(super) shown: String,
 }

@@ -272,6 +272,7 @@ impl Driver<'_> {
         let outputs = self.open_outputs(&era.spec)?;
         let inherited = (std::io::stdout(), std::io::stderr());
         let instance = Instance {
+            listeners: None,
             slot: 0,
             words: &words,
             own: &[],

@@ -3,12 +3,13 @@
 mod address;
 mod open;
 mod options;
+mod spread;
 
 use std::cell::{Cell, RefCell};
 use std::fs::Metadata;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::rc::Rc;
@@ -25,6 +26,7 @@ pub(super) use open::{
 };
 use open::{first_that_works, open_tcp};
 pub use options::{KeepAlive, SocketOptions};
+use spread::Spread;
 
 use super::RunError;
 use crate::sys::{folder, passed};
@@ -41,7 +43,9 @@ pub(super) struct Listeners {
 #[derive(Debug)]
 pub(super) struct Opened {
     pub(super) address: Address,
-    socket: Listener,
+    socket: Rc<Listener>,
+    /// With `reuse_port`: the sockets of the slots but the first.
+    spread: RefCell<Option<Spread>>,
     /// Its file, if that is this master's to remove.
     pub(super) made: Cell<Option<MadeSocket>>,
     /// Where it really listens, for people.
@@ -104,8 +108,17 @@ impl Listeners {
         self.all.len()
     }
 
-    pub(super) fn sockets(&self) -> Vec<&Listener> {
-        self.all.iter().map(|opened| &opened.socket).collect()
+    /// Those of the worker of a slot, which are opened where each slot has its own.
+    pub(super) fn of_slot(
+        &self,
+        slot: u32,
+        options: &SocketOptions,
+    ) -> Result<Vec<Rc<Listener>>, RunError> {
+        let own = |opened: &Rc<Opened>| {
+            let refused = |source| RunError::Listen { address: opened.shown.clone(), source };
+            opened.of_slot(slot, options).map_err(refused)
+        };
+        self.all.iter().map(own).collect()
     }
 
     pub(super) fn fds(&self) -> Vec<BorrowedFd<'_>> {
@@ -207,7 +220,8 @@ impl Opened {
         let shown = format!("tcp://{}", listener.local_addr()?);
         Ok(Self {
             address: address.clone(),
-            socket: Listener::Tcp(listener),
+            socket: Rc::new(Listener::Tcp(listener)),
+            spread: RefCell::new(options.reuse_port.then(Spread::new)),
             made: Cell::new(None),
             shown,
             applied: RefCell::new(Some(options.clone())),
@@ -222,35 +236,43 @@ impl Opened {
             shown: address.to_string(),
             address,
             made: Cell::new(Some(MadeSocket::at(path)?)),
-            socket: Listener::Unix(socket.into()),
+            socket: Rc::new(Listener::Unix(socket.into())),
+            spread: RefCell::new(None),
             applied: RefCell::new(Some(options.clone())),
         })
     }
 
     /// One that was there when this program was started.
     fn passed(address: &Address, socket: OwnedFd, is_nonblocking: bool) -> io::Result<Self> {
-        let (shown, is_unix) = {
+        let shown = {
             let socket = SockRef::from(&socket);
             socket.set_nonblocking(is_nonblocking)?;
             let own = socket.local_addr()?;
-            let shown = match (own.as_socket(), own.as_pathname()) {
+            match (own.as_socket(), own.as_pathname()) {
                 (Some(at), _) => format!("tcp://{at}"),
                 (None, Some(path)) => Address::Unix(path.to_owned()).to_string(),
                 (None, None) => address.to_string(),
-            };
-            (shown, own.is_unix())
+            }
         };
         Ok(Self {
             address: address.clone(),
-            socket: if is_unix {
-                Listener::Unix(socket.into())
-            } else {
-                Listener::Tcp(socket.into())
-            },
+            socket: Rc::new(listener_of(socket)),
+            spread: RefCell::new(None),
             made: Cell::new(None),
             shown,
             applied: RefCell::new(None),
         })
+    }
+
+    /// Whether there can be others at the same address.
+    fn can_be_spread(&self) -> bool {
+        matches!(self.address, Address::Tcp { .. })
+    }
+
+    /// All of its descriptors.
+    pub(super) fn raw_fds(&self) -> Vec<RawFd> {
+        let slots = self.slots().into_iter().map(|(_, socket)| socket.as_fd().as_raw_fd());
+        [self.socket.as_fd().as_raw_fd()].into_iter().chain(slots).collect()
     }
 
     /// The name by which a command knows it, if it has one of its own.
@@ -261,18 +283,28 @@ impl Opened {
         }
     }
 
-    /// One that another process has opened for this one; with these options, if they are known.
+    /// One that another process has opened for this one; with these options, if they are known, and with the
+    /// sockets of slots but the first, in the kernel's order.
     pub(super) fn received(
         address: Address,
         socket: OwnedFd,
         made: Option<MadeSocket>,
         shown: String,
         options: Option<SocketOptions>,
+        slots: Vec<(u32, OwnedFd)>,
     ) -> Self {
-        let is_unix = SockRef::from(&socket).domain().is_ok_and(|it| it == Domain::UNIX);
-        let socket =
-            if is_unix { Listener::Unix(socket.into()) } else { Listener::Tcp(socket.into()) };
-        Self { address, socket, made: Cell::new(made), shown, applied: RefCell::new(options) }
+        let socket = Rc::new(listener_of(socket));
+        let of_slot = |(slot, socket)| (slot, Rc::new(listener_of(socket)));
+        let slots: Vec<_> = slots.into_iter().map(of_slot).collect();
+        let spread = RefCell::new((!slots.is_empty()).then(|| Spread::received(slots)));
+        Self {
+            address,
+            socket,
+            spread,
+            made: Cell::new(made),
+            shown,
+            applied: RefCell::new(options),
+        }
     }
 
     /// Makes a socket that listens already what these options say, as far as it is not. No connection
@@ -284,7 +316,12 @@ impl Opened {
             return Ok(());
         }
         let former = self.applied.replace(Some(options.clone()));
-        let socket = SockRef::from(&self.socket);
+        for (_, socket) in self.slots() {
+            let socket = SockRef::from(&*socket);
+            socket.listen(options.backlog())?;
+            options.apply_to_tcp(&socket)?;
+        }
+        let socket = SockRef::from(&*self.socket);
         // The kernel takes a socket that listens at its word and changes the length of its queue.
         socket.listen(options.backlog())?;
         match (&self.address, self.made.get()) {
@@ -297,6 +334,11 @@ impl Opened {
             (Address::Unix(_), None) => Ok(()),
         }
     }
+}
+
+fn listener_of(socket: OwnedFd) -> Listener {
+    let is_unix = SockRef::from(&socket).domain().is_ok_and(|it| it == Domain::UNIX);
+    if is_unix { Listener::Unix(socket.into()) } else { Listener::Tcp(socket.into()) }
 }
 
 impl AsFd for Opened {

@@ -103,7 +103,7 @@ impl Loading {
 
     /// What is open for workers, of whichever generation.
     pub(super) fn listeners(&self) -> impl Iterator<Item = RawFd> {
-        self.existing.iter().map(|opened| opened.as_fd().as_raw_fd())
+        self.existing.iter().flat_map(|opened| opened.raw_fds())
     }
 }
 
@@ -295,7 +295,7 @@ impl Driver<'_> {
                 Place::New { address, shown, made } => sockets.next().map(|socket| {
                     info!("listening on {shown}");
                     let options = Some(options.clone());
-                    Rc::new(Opened::received(address, socket, made, shown, options))
+                    Rc::new(Opened::received(address, socket, made, shown, options, Vec::new()))
                 }),
             });
         }

@@ -166,6 +166,7 @@ impl Master {
     /// How its listening sockets are made. A reload that brings other options changes the sockets that
     /// stay, once its first worker has proven itself.
     pub fn sockets(mut self, options: SocketOptions) -> Self {
+        self.0.spec.policy.own_queues = options.reuse_port;
         self.0.spec.sockets = options;
         self
     }

@@ -39,6 +39,7 @@ mod rehearsal;
 mod report;
 mod run;
 mod spec;
+mod spreading;
 mod strays;
 mod successor;
 mod tree;
@@ -175,6 +176,8 @@ struct Driver<'a> {
     outcome: Option<Outcome>,
     /// Why the last command that could not be executed was not.
     spawn_failure: Option<(Failure, String)>,
+    /// Other slots may be ready than those that get connections.
+    is_spreading_due: bool,
 }
 
 impl Driver<'_> {
@@ -270,6 +273,9 @@ impl Driver<'_> {
         self.hear_clients(&clients, now);
         self.step(now, Event::Tick);
         self.follow_generations();
+        if self.is_spreading_due {
+            self.spread_listeners(false);
+        }
         self.look_at_memory(now);
         self.see_occasions(now);
         self.serve_clients(now);
@@ -398,6 +404,7 @@ impl Driver<'_> {
             title::set(&format!("ph: master [{}]", self.eras.current().name));
             self.configure_log();
             self.eras.current().settle_listeners();
+            self.spread_listeners(true);
         }
         let (arbiter, children) = (&self.arbiter, &self.children);
         self.eras.keep(|it| arbiter.is_needed(it) || children.has_generation(it));

@@ -276,6 +276,7 @@ impl Driver<'_> {
         let outputs = self.open_outputs(&era.spec)?;
         let inherited = (std::io::stdout(), std::io::stderr());
         let (pid, report) = program.spawn(&Instance {
+            listeners: None,
             slot: 0,
             words: &command.words_of(0, 1),
             own: &[],

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
-use std::os::fd::{AsFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd as _, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ use crate::sys::process::{self, Fork};
 use crate::sys::setup::{Failure, Step};
 use crate::sys::signals;
 use crate::sys::spawn::Instance;
-use crate::worker::{self, Boot, Identity, LogOrigin};
+use crate::worker::{self, Boot, Identity, Listener, LogOrigin};
 
 impl Driver<'_> {
     /// Performs one action and says what came of it, if that is known at once.
@@ -132,6 +132,7 @@ impl Driver<'_> {
     /// What follows from a notice, beside its line.
     fn follow(&mut self, notice: Notice) {
         self.note_occasion(&notice);
+        self.note_spreading(&notice);
         if let Notice::Booted { .. } = notice {
             self.on_booted();
         } else if let Notice::NotBooted { is_timeout } = notice {
@@ -252,6 +253,8 @@ impl Driver<'_> {
             return Err(Errno::EINVAL.into());
         };
         let (slot, generation) = (identity.slot, identity.generation);
+        let listeners = own_listeners(era, slot)?;
+        let listeners: Vec<&Listener> = listeners.iter().map(|it| &**it).collect();
         let own = own_variables(era, &identity);
         let environment = environment.table(&own, &[])?;
         seats.seat(seat).reset();
@@ -265,11 +268,11 @@ impl Driver<'_> {
                 identity,
                 master,
                 factory,
-                listeners: &era.listeners.sockets(),
+                listeners: &listeners,
                 seats,
                 seat_index: seat,
                 signals: self.signals,
-                not_mine: self.fds_not_for_workers(era),
+                not_mine: self.fds_not_for_workers(era, &listeners),
                 setup,
                 mark,
                 logging: &self.settings.logging,
@@ -286,10 +289,10 @@ impl Driver<'_> {
     }
 
     /// What a caller let slip into the master stays with whoever has the caller's rights.
-    fn fds_not_for_workers(&self, era: &Era) -> Vec<RawFd> {
+    fn fds_not_for_workers(&self, era: &Era, own: &[&Listener]) -> Vec<RawFd> {
         let is_other = era.spec.conditions.is_another_account();
         let callers = if is_other { self.callers_fds.clone() } else { Vec::new() };
-        let its = era.raw_fds();
+        let its: Vec<_> = own.iter().map(|listener| listener.as_fd().as_raw_fd()).collect();
         let of_eras = self.eras.iter().flat_map(|other| other.raw_fds());
         let of_past = self.loading.iter().flat_map(Loading::listeners);
         let of_predecessor = self.predecessor.iter().flat_map(Predecessor::raw_fds);
@@ -317,7 +320,11 @@ impl Driver<'_> {
         let inherited = (io::stdout(), io::stderr());
         let mut own = own_variables(era, identity);
         own.push(address.variable());
+        let listeners = own_listeners(era, identity.slot)?;
+        let listeners: Vec<_> = listeners.iter().map(|listener| listener.as_fd()).collect();
+        let has_own = era.spec.sockets.reuse_port;
         let (pid, report) = program.spawn(&Instance {
+            listeners: has_own.then_some(&*listeners),
             slot: identity.slot,
             words: &command.words_of(identity.slot, identity.generation),
             own: &own,
@@ -389,6 +396,12 @@ impl Driver<'_> {
         };
         Some(Event::Heartbeat { worker, beat })
     }
+}
+
+/// What the worker of a slot accepts from.
+fn own_listeners(era: &Era, slot: u32) -> io::Result<Vec<Rc<Listener>>> {
+    let options = era.spec.socket_options();
+    era.listeners.of_slot(slot, &options).map_err(io::Error::other)
 }
 
 fn own_variables(era: &Era, identity: &Identity) -> Vec<(OsString, OsString)> {

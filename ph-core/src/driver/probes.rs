@@ -134,6 +134,7 @@ impl Driver<'_> {
         let outputs = self.open_outputs(&era.spec)?;
         let inherited = (std::io::stdout(), std::io::stderr());
         let (probe, report) = source.program.spawn(&Instance {
+            listeners: None,
             slot,
             words: &words,
             own: &own,

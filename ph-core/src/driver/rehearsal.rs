@@ -217,7 +217,7 @@ impl Settings {
     /// of it, the lock, the wake pipe, epoll, the spare ones, the cgroup and its parent and what says
     /// that it is empty, /dev/null, the control socket, and of forked workers the bell. For a moment: what a spawn takes, and
     /// a look into /proc. Each helper has a pipe. A listener of commands is there twice, because a spawn
-    /// takes a copy above those it overwrites. A command has a pipe until its program runs, and if a disk
+    /// takes a copy above those it overwrites; with `reuse_port` each slot has its own. A command has a pipe until its program runs, and if a disk
     /// is slow none does yet; a forked worker takes none.
     fn descriptors_of_master(&self, workers: u64) -> u64 {
         const ALWAYS: u64 = 3 + 2 + 1 + 2 + 1 + 4 + 3 + 1 + 2 + 1;
@@ -229,7 +229,8 @@ impl Settings {
             None => listeners,
             Some(_) => 2 * listeners + workers,
         };
-        ALWAYS + FOR_A_MOMENT + helpers + of_workers
+        let of_slots = if self.spec.sockets.reuse_port { listeners * workers } else { 0 };
+        ALWAYS + FOR_A_MOMENT + helpers + of_workers + of_slots
     }
 
     /// What a worker has open before its own code runs: the standard streams, its listeners; a command

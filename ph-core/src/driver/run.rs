@@ -207,6 +207,7 @@ impl Settings {
             heard: Vec::new(),
             outcome: None,
             spawn_failure: None,
+            is_spreading_due: false,
         };
         driver.run_to_the_end()
     }

@@ -14,7 +14,8 @@ use tracing::{error, info};
 
 use super::error::system;
 use super::handover::{
-    Commit, FromMaster, FromSuccessor, Handover, MESSAGE_MAX, VERSION, read, written,
+    Commit, FromMaster, FromSuccessor, HandedListener, Handover, MESSAGE_MAX, VERSION, read,
+    written,
 };
 use super::listeners::{Listeners, MadeSocket, Opened};
 use super::occasions::Occasion;
@@ -80,7 +81,9 @@ impl Predecessor {
         let mut listeners = Vec::new();
         for handed in handover.listeners {
             let socket = came.next().ok_or(Errno::EPROTO)?;
-            let opened = Opened::received(handed.address, socket, None, handed.shown, None);
+            let slots: Vec<_> = handed.slots.into_iter().zip(&mut came).collect();
+            let HandedListener { address, shown, .. } = handed;
+            let opened = Opened::received(address, socket, None, shown, None, slots);
             listeners.push((Rc::new(opened), handed.made));
         }
         let Handover { pid, instance, .. } = handover;
@@ -115,7 +118,7 @@ impl Predecessor {
 
     pub(super) fn raw_fds(&self) -> impl Iterator<Item = RawFd> {
         let lock = self.lock.iter().map(|(lock, _)| lock.as_raw_fd());
-        let listeners = self.listeners.iter().map(|(opened, _)| opened.as_fd().as_raw_fd());
+        let listeners = self.listeners.iter().flat_map(|(opened, _)| opened.raw_fds());
         lock.chain(listeners).chain([self.channel.as_fd().as_raw_fd()])
     }
 

@@ -227,6 +227,7 @@ impl Driver<'_> {
         let listeners = self.eras.current().listeners.all().to_vec();
         let handed = |opened: &Rc<Opened>| HandedListener {
             address: opened.address.clone(),
+            slots: opened.slots().into_iter().map(|(slot, _)| slot).collect(),
             made: opened.made.get(),
             shown: opened.shown.clone(),
         };
@@ -238,9 +239,14 @@ impl Driver<'_> {
             listeners: listeners.iter().map(handed).collect(),
         };
         let succession = self.succession.as_mut().ok_or("it is gone")?;
-        let lock = held.iter().map(|held| held.lock_fd());
-        for fd in lock.chain(listeners.iter().map(|opened| opened.as_fd())) {
-            succession.say(&FromMaster::Descriptor, Some(fd))?;
+        if let Some(held) = &held {
+            succession.say(&FromMaster::Descriptor, Some(held.lock_fd()))?;
+        }
+        for opened in &listeners {
+            succession.say(&FromMaster::Descriptor, Some(opened.as_fd()))?;
+            for (_, socket) in opened.slots() {
+                succession.say(&FromMaster::Descriptor, Some(socket.as_fd()))?;
+            }
         }
         succession.say(&FromMaster::Handover(handover), None)?;
         succession.handed = listeners;

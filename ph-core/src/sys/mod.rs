@@ -22,6 +22,7 @@ pub(crate) mod peer;
 pub(crate) mod privileges;
 pub(crate) mod process;
 pub(crate) mod procfs;
+pub(crate) mod reuseport;
 pub(crate) mod seats;
 pub(crate) mod setup;
 pub(crate) mod signals;

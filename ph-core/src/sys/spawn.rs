@@ -62,6 +62,8 @@ pub(crate) struct Program {
 
 /// What makes one worker of a program differ from another.
 pub(crate) struct Instance<'a> {
+    /// Its listeners, if they are not those of all; as many.
+    pub(crate) listeners: Option<&'a [BorrowedFd<'a>]>,
     pub(crate) slot: u32,
     /// The arguments, the name of the program first.
     pub(crate) words: &'a [OsString],
@@ -122,6 +124,9 @@ impl Program {
         let lowest = targets_end(self.listeners.len());
         let failed = fds::duplicate_above(failed, lowest)?;
         let above = |fd: BorrowedFd<'_>| fds::duplicate_above(fd, lowest);
+        let own = instance.listeners.unwrap_or_default().iter().map(|fd| above(*fd));
+        let own = own.collect::<nix::Result<Vec<_>>>()?;
+        let listeners = if instance.listeners.is_some() { &own } else { &self.listeners };
         let [stdout, stderr] = instance.outputs.map(above);
         let outputs = [stdout?, stderr?];
         let cgroup = instance.cgroup.map(above).transpose()?;
@@ -135,7 +140,8 @@ impl Program {
             process::Fork::Child => {
                 let Err(failure) = (|| {
                     process::become_worker(master).map_err(Failure::of(Step::Session))?;
-                    self.place_descriptors(&outputs).map_err(Failure::of(Step::Descriptors))?;
+                    self.place_descriptors(listeners, &outputs)
+                        .map_err(Failure::of(Step::Descriptors))?;
                     self.setup.apply(instance.slot, master, instance.mark)?;
                     self.execute(&own_pid, &argv, &envp)
                 })();
@@ -145,9 +151,13 @@ impl Program {
         }
     }
 
-    fn place_descriptors(&self, [stdout, stderr]: &[OwnedFd; 2]) -> nix::Result<()> {
+    fn place_descriptors(
+        &self,
+        listeners: &[OwnedFd],
+        [stdout, stderr]: &[OwnedFd; 2],
+    ) -> nix::Result<()> {
         let streams = [self.dev_null.as_fd(), stdout.as_fd(), stderr.as_fd()];
-        let listeners = self.listeners.iter().map(AsFd::as_fd);
+        let listeners = listeners.iter().map(AsFd::as_fd);
         for (target, source) in (0..).zip(streams.into_iter().chain(listeners)) {
             duplicate_to(source, target)?;
         }

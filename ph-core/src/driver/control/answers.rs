@@ -323,7 +323,9 @@ impl Driver<'_> {
         });
         let are_gone = counts.ready == target && counts.live() - counts.unreaped == target;
         if are_gone && proven_at.is_some_and(|at| at <= now) {
-            return self.finish(token, 0, &format!("{target} of {target} workers are ready"), now);
+            let left = self.sockets_left();
+            let text = format!("{target} of {target} workers are ready{left}");
+            return self.finish(token, 0, &text, now);
         }
         let Some(client) = self.control.client(token) else { return };
         client.stage = Stage::Waiting(Wish::Scale { target, ready_since: since });

@@ -15,9 +15,17 @@ use crate::sys::{folder, lock};
 
 /// A TCP socket that listens.
 pub(super) fn open_tcp(address: SocketAddr, options: &SocketOptions) -> io::Result<Socket> {
-    let socket = bind_tcp(address)?;
+    let socket = bind_with(address, options.reuse_port)?;
     options.apply_to_tcp(&socket)?;
     socket.listen(options.backlog())?;
+    Ok(socket)
+}
+
+/// Another TCP socket at the address of one that shares its port.
+pub(super) fn open_tcp_beside(first: &Socket, options: &SocketOptions) -> io::Result<Socket> {
+    let at = first.local_addr()?.as_socket().ok_or(io::ErrorKind::Unsupported)?;
+    let socket = open_tcp(at, options)?;
+    socket.set_nonblocking(first.nonblocking()?)?;
     Ok(socket)
 }
 
@@ -60,8 +68,13 @@ fn is_not_here(error: &io::Error) -> bool {
 }
 
 pub(in super::super) fn bind_tcp(address: SocketAddr) -> io::Result<Socket> {
+    bind_with(address, false)
+}
+
+fn bind_with(address: SocketAddr, shares_port: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shares_port)?;
     if address.is_ipv6() && address.ip().is_unspecified() {
         // Whatever `net.ipv6.bindv6only` says: one configuration means the same everywhere.
         socket.set_only_v6(false)?;

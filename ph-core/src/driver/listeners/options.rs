@@ -42,6 +42,9 @@ pub struct SocketOptions {
     /// Whether a TCP connection is given to a worker only when the client has sent something, or after
     /// about a second (`TCP_DEFER_ACCEPT`). The default is no.
     pub defer_accept: bool,
+    /// Whether each slot has a TCP socket of its own, with a queue of its own (`SO_REUSEPORT`), instead of
+    /// one that all share. The default is no.
+    pub reuse_port: bool,
 }
 
 /// When an idle TCP connection is asked whether the client is still there (tcp(7)).
@@ -64,6 +67,7 @@ impl Default for SocketOptions {
             owner: None,
             keepalive: KeepAlive::Off,
             defer_accept: false,
+            reuse_port: false,
         }
     }
 }

@@ -87,6 +87,7 @@ impl Plan {
         draw_upgrades(&mut orders, &mut policy, length, &mut rng);
         let upgrade_faults = UpgradeFaults::draw(&mut rng);
         policy.drain_delay = millis(rng.pick(&[0, 0, 0, 1, 700, 5000]));
+        policy.own_queues = rng.chance(300);
         Self {
             seed,
             policy,

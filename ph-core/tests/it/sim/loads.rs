@@ -160,7 +160,10 @@ fn change(policy: &mut Policy, rng: &mut Rng) {
             policy.readiness =
                 rng.pick(&[Readiness::Reported, Readiness::Spawned, Readiness::Probed]);
         }
-        11 => policy.max_memory = rng.pick(&[None, Some(1000)]),
+        11 => {
+            policy.max_memory = rng.pick(&[None, Some(1000)]);
+            policy.own_queues = !policy.own_queues;
+        }
         12 => policy.max_restarts = rng.pick(&[10, 3, 0]),
         _ => policy.on_crash_loop = rng.pick(&[OnCrashLoop::Retry, OnCrashLoop::Exit]),
     }

@@ -41,6 +41,13 @@ impl Observer {
     /// I2, I3 and I4.
     pub(super) fn on_signal(&mut self, worker: WorkerId, signal: WorkerSignal) -> Verdict {
         let is_succeeded = self.stop.is_some_and(|stop| stop.cause == Outcome::Upgraded);
+        let shares = self.workers.get(&worker).is_some_and(|seen| {
+            let is_rollback = seen.told.is_some_and(|told| told.reason == StopReason::Rollback);
+            // What is taken back counts before that is told.
+            let old = self.reloads.roll().filter(|_| is_rollback).map(|roll| roll.old.1);
+            let policy = old.unwrap_or_else(|| self.policy_of(self.reloads.goal(seen.slot)));
+            !policy.own_queues
+        });
         let Some(seen) = self.workers.get_mut(&worker) else {
             return Err(Violation::new(2, format!("{signal:?} to {worker:?}, who is not there")));
         };
@@ -55,7 +62,10 @@ impl Observer {
                 hold!(4, is_first, "a second {signal:?} to {worker:?}");
                 hold!(4, seen.killed_at.is_none(), "{signal:?} to {worker:?} after its SIGKILL");
                 let is_shutdown = told.reason == StopReason::Shutdown && !is_succeeded;
-                let is_last = is_shutdown || told.reason == StopReason::Drain;
+                let is_own = seen.policy.own_queues && !is_everybodys(told.reason);
+                let is_own = is_own && !told.reason.is_fault();
+                let is_alone = is_own && (told.reason == StopReason::ScaleDown || shares);
+                let is_last = is_shutdown || told.reason == StopReason::Drain || is_alone;
                 let is_told_so = signal == WorkerSignal::StopLast;
                 hold!(4, is_told_so == is_last, "{signal:?} for {:?}", told.reason);
                 let is_abort = signal == WorkerSignal::Abort;
@@ -302,4 +312,8 @@ impl Observer {
         self.exit = Some(outcome);
         Ok(())
     }
+}
+
+fn is_everybodys(reason: StopReason) -> bool {
+    matches!(reason, StopReason::Shutdown | StopReason::Drain)
 }
