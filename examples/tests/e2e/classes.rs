@@ -9,9 +9,9 @@ use nix::sys::signal::Signal;
 use crate::deaths::address;
 use crate::support::{Stage, eventually, let_pass};
 
-const CLASSES: [&str; 3] = ["sync", "thread", "async"];
+pub(crate) const CLASSES: [&str; 3] = ["sync", "thread", "async"];
 
-fn stage_of(class: &str) -> Stage {
+pub(crate) fn stage_of(class: &str) -> Stage {
     let mut stage = Stage::of(env!("CARGO_BIN_EXE_classes"), "classes");
     stage.variable("CLASS", class);
     stage
@@ -45,7 +45,7 @@ impl Sent {
     }
 }
 
-fn ask(address: &str, line: &str) -> Option<String> {
+pub(crate) fn ask(address: &str, line: &str) -> Option<String> {
     Sent::to(address, line).answer()
 }
 

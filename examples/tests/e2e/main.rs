@@ -28,6 +28,7 @@ mod rest_api;
 mod reuse_port;
 mod rotation;
 mod sample;
+mod sharing;
 mod stops;
 mod stuck;
 #[path = "../support/mod.rs"]

@@ -44,6 +44,13 @@ impl Process {
         text.split_whitespace().filter_map(|pid| pid.parse().ok().map(Self)).collect()
     }
 
+    /// Its threads, each of which has a folder of its own in /proc, though none that is listed there.
+    pub(crate) fn threads(self) -> Vec<Self> {
+        let Ok(entries) = std::fs::read_dir(self.path("task")) else { return Vec::new() };
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        names.filter_map(|name| name.parse().ok().map(Self)).collect()
+    }
+
     /// What `ps` shows.
     pub(crate) fn title(self) -> String {
         let text = self.read("cmdline").unwrap_or_default();

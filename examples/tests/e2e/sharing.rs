@@ -1,0 +1,106 @@
+//! How connections are shared among workers: whom one wakes, and who gets how many.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::classes::{CLASSES, ask, stage_of};
+use crate::deaths::address;
+use crate::support::{Process, Worker, eventually, tell};
+
+/// How often each thread of these workers has fallen asleep.
+fn sleeps_of(workers: &[Worker]) -> BTreeMap<Process, u64> {
+    let threads = workers.iter().flat_map(|worker| worker.process.threads());
+    threads.map(|thread| (thread, thread.context_switches().0)).collect()
+}
+
+/// Of connections one after the other, to idle workers with eight threads in all: how many wake a thread,
+/// on average. It counts as woken once it sleeps again, however often it has slept for that connection.
+fn wakes_per_connection(class: &str) -> f64 {
+    const CONNECTIONS: u32 = 400;
+    const THREADS: usize = 8;
+    let stage = stage_of(class);
+    let threads = if class == "thread" { 2 } else { 1 };
+    let workers = THREADS / threads;
+    let master = stage.start(&[
+        &format!("number_workers={workers}"),
+        &format!("threads={threads}"),
+        "bind=127.0.0.1:0",
+        "timeout=0",
+    ]);
+    stage.log().wait_ready(workers);
+    let address = address(&stage.log());
+    let workers = master.wait_workers(workers);
+    let at_rest = || {
+        let is_asleep = |thread: &Process| thread.stat(3).as_deref() == Some("S");
+        let before = sleeps_of(&workers);
+        let is_so = before.len() == THREADS && before.keys().all(is_asleep);
+        Some(before).filter(|before| is_so && *before == sleeps_of(&workers))
+    };
+    let mut before = eventually("all are idle", at_rest);
+    let mut woken = 0;
+    for _ in 0..CONNECTIONS {
+        assert!(ask(&address, "pid").is_some(), "{class}");
+        let after = eventually("who served is idle", || at_rest().filter(|after| *after != before));
+        woken += after.iter().filter(|(thread, sleeps)| before[thread] != **sleeps).count();
+        before = after;
+    }
+    assert_eq!(master.stop(), 0);
+    let woken = u32::try_from(woken).expect("a few thousand");
+    let average = f64::from(woken) / f64::from(CONNECTIONS);
+    tell(&format!("{class}: a connection wakes {average:.3} of {THREADS} threads"));
+    average
+}
+
+#[test]
+fn a_connection_wakes_one_of_the_workers_that_are_idle() {
+    for class in ["sync", "thread"] {
+        let average = wakes_per_connection(class);
+        assert!(average <= 1.05, "{class}: {average}");
+    }
+}
+
+/// If this fails, tokio can do better than docs/workers.md says.
+#[test]
+fn a_connection_wakes_all_of_the_idle_workers_of_the_class_async() {
+    let average = wakes_per_connection("async");
+    assert!(average >= 2.0, "{average}");
+}
+
+/// Under saturation; idle workers are not asked in turn.
+#[test]
+fn workers_that_all_have_enough_to_do_get_about_as_much_each() {
+    const CLIENTS: usize = 32;
+    const REQUESTS: u32 = 2000;
+    const WORKERS: u32 = 4;
+    for class in CLASSES {
+        let stage = stage_of(class);
+        let settings = ["bind=127.0.0.1:0", "threads=4", "worker_connections=4"];
+        let master =
+            stage.start(&[&settings[..], &[&format!("number_workers={WORKERS}")]].concat());
+        stage.log().wait_ready(4);
+        let (address, asked) = (address(&stage.log()), AtomicU32::new(0));
+        let client = || {
+            let mut answers = Vec::new();
+            while asked.fetch_add(1, Ordering::Relaxed) < REQUESTS {
+                answers.push(ask(&address, "sleep 2").expect("an answer"));
+            }
+            answers
+        };
+        let answers: Vec<_> = std::thread::scope(|scope| {
+            let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(client)).collect();
+            clients.into_iter().flat_map(|client| client.join().expect("a client")).collect()
+        });
+        assert_eq!(master.stop(), 0);
+        let mut shares: BTreeMap<String, u32> = BTreeMap::new();
+        for answer in answers {
+            *shares.entry(answer).or_default() += 1;
+        }
+        tell(&format!("{class}: {:?}", shares.values()));
+        let fair = REQUESTS / WORKERS;
+        assert_eq!(shares.len(), 4, "{class}: {shares:?}");
+        assert!(
+            shares.values().all(|share| (fair / 2..=fair * 2).contains(share)),
+            "{class}: {shares:?}"
+        );
+    }
+}
