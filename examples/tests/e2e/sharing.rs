@@ -74,7 +74,7 @@ fn workers_that_all_have_enough_to_do_get_about_as_much_each() {
     const WORKERS: u32 = 4;
     for class in CLASSES {
         let stage = stage_of(class);
-        let settings = ["bind=127.0.0.1:0", "threads=4", "worker_connections=4"];
+        let settings = ["bind=127.0.0.1:0", "threads=2", "worker_connections=2"];
         let master =
             stage.start(&[&settings[..], &[&format!("number_workers={WORKERS}")]].concat());
         stage.log().wait_ready(4);
@@ -82,7 +82,7 @@ fn workers_that_all_have_enough_to_do_get_about_as_much_each() {
         let client = || {
             let mut answers = Vec::new();
             while asked.fetch_add(1, Ordering::Relaxed) < REQUESTS {
-                answers.push(ask(&address, "sleep 2").expect("an answer"));
+                answers.push(ask(&address, "sleep 5").expect("an answer"));
             }
             answers
         };
