@@ -8,13 +8,16 @@
 //! | `hang` | blocks its thread for good, without a heartbeat |
 //! | `panic` | panics |
 //! | `fail` | comes back with an error |
+//! | `variable NAME` | says a variable of its environment, or `none` |
 //!
-//! Without listeners it is a job loop that says `turn` every tenth of a second.
+//! Without listeners it is a job loop that says `turn` every tenth of a second. `app_boot` is what
+//! goes wrong at a boot: `fail`, `panic`, `hang`, `slow` (it takes two seconds) or `deaf` (SIGABRT is blocked).
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use nix::sys::signal::{SigSet, Signal};
 use ph_cli::App;
 use ph_core::{AsyncConnection, AsyncWorker, Connection, Context, Result, ThreadWorker, Worker};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _};
@@ -23,14 +26,36 @@ const TURN: Duration = Duration::from_millis(100);
 
 struct Service;
 
+fn boot(ctx: &Context) -> Result {
+    match ctx.app("boot") {
+        Some("fail") => Err("as it was asked for".into()),
+        Some("panic") => panic!("as it was asked for"),
+        Some("hang") => hang(),
+        Some("slow") => {
+            take(Duration::from_secs(2));
+            Ok(())
+        }
+        // Threads are started later, and inherit it.
+        Some("deaf") => Ok(SigSet::from(Signal::SIGABRT).thread_block()?),
+        _ => Ok(()),
+    }
+}
+
+fn hang() -> ! {
+    loop {
+        std::thread::park();
+    }
+}
+
 /// What a line asks for, apart from the waiting.
 fn answer(ctx: &Context, line: &str) -> Result<String> {
+    if let Some(name) = line.trim_end().strip_prefix("variable ") {
+        return Ok(std::env::var(name).unwrap_or_else(|_| "none".to_owned()) + "\n");
+    }
     match line.trim_end() {
         "panic" => panic!("as it was asked for"),
         "fail" => Err("as it was asked for".into()),
-        "hang" => loop {
-            std::thread::park();
-        },
+        "hang" => hang(),
         _ => Ok(format!("{} {}\n", ctx.pid(), ctx.slot())),
     }
 }
@@ -58,6 +83,10 @@ fn handle(ctx: &Context, connection: Option<Connection>) -> Result {
 }
 
 impl Worker for Service {
+    fn setup(&mut self, ctx: &Context) -> Result {
+        boot(ctx)
+    }
+
     fn handle_request(&mut self, ctx: &Context, connection: Option<Connection>) -> Result {
         handle(ctx, connection)
     }
@@ -68,6 +97,10 @@ impl Worker for Service {
 }
 
 impl ThreadWorker for Service {
+    fn setup(&mut self, ctx: &Context) -> Result {
+        boot(ctx)
+    }
+
     fn handle_request(&self, ctx: &Context, connection: Option<Connection>) -> Result {
         handle(ctx, connection)
     }
@@ -78,6 +111,10 @@ impl ThreadWorker for Service {
 }
 
 impl AsyncWorker for Service {
+    async fn setup(&mut self, ctx: &Context) -> Result {
+        boot(ctx)
+    }
+
     async fn handle_request(&self, ctx: &Context, connection: Option<AsyncConnection>) -> Result {
         let Some(connection) = connection else {
             tracing::info!("turn");

@@ -18,10 +18,10 @@ pub(crate) fn stage_of(class: &str) -> Stage {
 }
 
 /// A request that was sent.
-struct Sent(BufReader<TcpStream>);
+pub(crate) struct Sent(BufReader<TcpStream>);
 
 impl Sent {
-    fn to(address: &str, line: &str) -> Self {
+    pub(crate) fn to(address: &str, line: &str) -> Self {
         let mut stream = TcpStream::connect(address).expect("a listener");
         stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
         writeln!(stream, "{line}").expect("a request");
@@ -29,14 +29,14 @@ impl Sent {
     }
 
     /// The answer; `None` if the connection ends without one.
-    fn answer(mut self) -> Option<String> {
+    pub(crate) fn answer(mut self) -> Option<String> {
         let mut line = String::new();
         let length = self.0.read_line(&mut line).unwrap_or(0);
         (length > 0).then(|| line.trim_end().to_owned())
     }
 
     /// Whether there is neither an answer nor an end.
-    fn waits(&mut self) -> bool {
+    pub(crate) fn waits(&mut self) -> bool {
         let stream = self.0.get_mut();
         stream.set_read_timeout(Some(Duration::from_millis(1))).expect("a timeout");
         let read = stream.read(&mut [0]);

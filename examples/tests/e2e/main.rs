@@ -5,6 +5,7 @@
 //! read them.
 
 mod background;
+mod class_faults;
 mod classes;
 mod conditions;
 mod deaths;

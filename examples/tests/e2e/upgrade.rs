@@ -42,7 +42,7 @@ pub(crate) fn start(stage: &Stage, settings: &str) -> Master {
     stage.start_through(&["setsid"], &[])
 }
 
-fn master(stage: &Stage) -> Process {
+pub(crate) fn master(stage: &Stage) -> Process {
     eventually("a pidfile", || {
         let text = std::fs::read_to_string(stage.path("ph.pid")).ok()?;
         text.trim().parse().ok().map(Process)
@@ -58,7 +58,7 @@ pub(crate) fn stop(stage: &Stage) {
     stage.wait_empty();
 }
 
-fn workers_of(master: Process) -> Vec<Process> {
+pub(crate) fn workers_of(master: Process) -> Vec<Process> {
     let mut children = master.children();
     children.retain(|child| child.title().starts_with("ph: worker ") && child.is_alive());
     children
