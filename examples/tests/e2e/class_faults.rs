@@ -64,6 +64,30 @@ fn expect_hang_told(stage: &Stage, class: &str) {
     }
 }
 
+/// Whichever thread it is that hangs, and whichever the signal comes to.
+#[test]
+fn fault_07_it_is_the_thread_that_hangs_which_tells_where() {
+    let stage = stage_of("thread");
+    stage.expect_error("is stuck: aborting it");
+    let master = stage.start(&["bind=127.0.0.1:0", "threads=3", "timeout=3", "graceful_timeout=1"]);
+    stage.log().wait_ready(1);
+    let address = address(&stage.log());
+    let worker = master.wait_workers(1)[0];
+    let main = || worker.process.status_number("voluntary_ctxt_switches");
+    // While the process's first thread has something to do, another one gets the request.
+    let mut waiting = Vec::new();
+    let before = main();
+    while main() == before {
+        waiting.push(Sent::to(&address, "sleep 1000"));
+        let_pass(Duration::from_millis(50));
+    }
+    let hanging = Sent::to(&address, "hang");
+    assert_eq!(hanging.answer(), None);
+    master.wait_replaced(worker);
+    assert_eq!(master.stop(), 0);
+    expect_hang_told(&stage, "thread");
+}
+
 #[test]
 fn fault_08_a_worker_that_hangs_and_is_deaf_to_sigabrt_is_killed() {
     for class in CLASSES {

@@ -10,8 +10,12 @@
 //! right behind a call. A call that has returned may have left such a word, so there may be frames
 //! too many, but hardly one too few. The stack is read by a system call, which ends at its end, whosever
 //! stack it is. Functions of libraries are left out.
+//!
+//! The master's signal comes to any thread, for the most part to the first. Where it is known that another one is
+//! stuck, the handler sends it on to that.
 
-use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
 use nix::errno::Errno;
 
@@ -42,6 +46,10 @@ static TEXT_END: AtomicUsize = AtomicUsize::new(0);
 static PLACE: AtomicPtr<LastWords> = AtomicPtr::new(std::ptr::null_mut());
 static OWNER: AtomicI32 = AtomicI32::new(0);
 
+/// Says which thread is stuck, and is safe in a handler.
+static STUCK: OnceLock<fn() -> Option<i32>> = OnceLock::new();
+static IS_SENT_ON: AtomicBool = AtomicBool::new(false);
+
 impl LastWords {
     /// What a process that was aborted has written, as addresses in the program's file.
     pub(crate) fn of(&self, pid: i32) -> Vec<usize> {
@@ -67,6 +75,16 @@ impl LastWords {
 pub(crate) fn leave_in(place: &'static LastWords) {
     PLACE.store(std::ptr::from_ref(place).cast_mut(), Ordering::Relaxed);
     OWNER.store(nix::unistd::getpid().as_raw(), Ordering::Relaxed);
+    take_signal();
+}
+
+/// In a forked worker of several threads: the last words are those of the thread that `stuck` gives. It is
+/// called in a handler, and has to be safe there.
+pub(crate) fn are_those_of(stuck: fn() -> Option<i32>) {
+    let _ = STUCK.set(stuck);
+}
+
+fn take_signal() {
     // SAFETY: an all-zero sigaction is a valid value to be filled in.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = on_abort as *const () as usize;
@@ -79,17 +97,23 @@ pub(crate) fn leave_in(place: &'static LastWords) {
     unsafe { libc::sigaction(libc::SIGABRT, &raw const action, std::ptr::null_mut()) };
 }
 
-/// Safe in a handler: it loads and stores atomics, calls getpid, process_vm_readv and raise, and reads
-/// the program's text.
+/// Safe in a handler: it loads and stores atomics, calls getpid, gettid, tgkill, sigaction, process_vm_readv
+/// and raise, and reads the program's text.
 extern "C" fn on_abort(
     signal: libc::c_int,
-    _: *const libc::siginfo_t,
+    info: *const libc::siginfo_t,
     context: *const libc::c_void,
 ) {
     let errno = Errno::last_raw();
     let pid = nix::unistd::getpid().as_raw();
     // What a worker forks by itself has its place too, and leaves that alone.
     if pid == OWNER.load(Ordering::Relaxed) {
+        // SAFETY: the kernel gives a handler of three arguments what it knows of the signal.
+        let is_for_all = unsafe { info.as_ref() }.is_some_and(|it| it.si_code == libc::SI_USER);
+        if is_for_all && is_sent_on(pid, signal) {
+            Errno::set_raw(errno);
+            return;
+        }
         // SAFETY: the place is in memory that is never unmapped, or null.
         let place = unsafe { PLACE.load(Ordering::Relaxed).as_ref() };
         // SAFETY: the kernel gives a handler of three arguments the context it interrupted.
@@ -103,6 +127,18 @@ extern "C" fn on_abort(
     Errno::set_raw(errno);
     // SAFETY: sends a signal, which stays blocked until this handler has returned.
     unsafe { libc::raise(signal) };
+}
+
+/// Sends the signal to the thread that is stuck, once, if that is another one.
+fn is_sent_on(pid: i32, signal: libc::c_int) -> bool {
+    let Some(stuck) = STUCK.get().and_then(|stuck| stuck()) else { return false };
+    if stuck == super::process::own_thread() || IS_SENT_ON.swap(true, Ordering::Relaxed) {
+        return false;
+    }
+    // It was taken away when this handler was called.
+    take_signal();
+    // SAFETY: sends a signal. A thread that is gone meanwhile is an error.
+    unsafe { libc::syscall(libc::SYS_tgkill, pid, stuck, signal) == 0 }
 }
 
 /// The program counter and the stack pointer.

@@ -281,6 +281,11 @@ pub(crate) fn has_controlling_terminal() -> bool {
     nix::fcntl::open("/dev/tty", flags, Mode::empty()).is_ok()
 }
 
+/// The number of the calling thread.
+pub(crate) fn own_thread() -> i32 {
+    nix::unistd::gettid().as_raw()
+}
+
 /// The pid of this process.
 pub(crate) fn own_pid() -> u32 {
     std::process::id()

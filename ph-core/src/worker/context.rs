@@ -1,14 +1,17 @@
 //! What a worker may know and ask: its [`Context`].
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::hooks::HookWorker;
 use super::lanes::Lanes;
 use crate::sys::seats::{Seat, Seats};
 use crate::sys::signals::WorkerSignals;
-use crate::sys::{clock, process};
+use crate::sys::{clock, last_words, process};
+
+/// Those of this process, for the handler of SIGABRT.
+static LANES: OnceLock<Arc<Lanes>> = OnceLock::new();
 
 /// Who a worker is; set before the fork, never changed.
 #[derive(Clone, Debug)]
@@ -157,8 +160,19 @@ impl Context {
     /// The same for each of several threads, whose heartbeats count together.
     pub(super) fn of_threads(&self, count: usize) -> Vec<Self> {
         let lanes = Arc::new(Lanes::new(count));
+        // There is one of them in a process.
+        if LANES.set(Arc::clone(&lanes)).is_ok() {
+            last_words::are_those_of(|| LANES.get()?.silent());
+        }
         let of_lane = |lane| Self { own: Arc::clone(&self.own), lane: Some((lanes.clone(), lane)) };
         (0..count).map(of_lane).collect()
+    }
+
+    /// This thread is the one whose context this is.
+    pub(super) fn enter_thread(&self) {
+        if let Some((lanes, lane)) = &self.lane {
+            lanes.enter(*lane);
+        }
     }
 
     /// From here on this thread waits for work, and nobody need hear of it.

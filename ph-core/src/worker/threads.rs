@@ -10,6 +10,7 @@ pub(super) fn serve(worker: &impl ThreadWorker, ctx: &Context, listeners: &[&Lis
     let contexts = ctx.of_threads(ctx.threads().max(1));
     let serve_one = |ctx: &Context| {
         let _others = EndsAll(ctx);
+        ctx.enter_thread();
         let done =
             serve_alone(ctx, listeners, &mut |ctx, request| worker.handle_request(ctx, request));
         ctx.rest();
