@@ -200,6 +200,64 @@ fn anybody_of_the_tree_may_speak_for_the_worker() {
     }
 }
 
+/// As shell scripts have it: a process that says one thing and ends, for root in the name of its parent. It
+/// waits until it was heard, unless told not to.
+#[test]
+fn a_script_is_ready_when_systemd_notify_has_said_so() {
+    require(&["systemd-notify"]);
+    let users = ["", "user = 65534:65534\ndirectory = /"];
+    let waits = ["", "--no-block"];
+    let ways = users.into_iter().flat_map(|user| waits.map(|wait| (user, wait)));
+    for ((user, wait), world) in ways.flat_map(|way| [(way, &[][..]), (way, &WITHOUT_CGROUPS)]) {
+        let stage = ph();
+        stage.configure(&format!(
+            "command = sh -c \"sleep 1; systemd-notify {wait} --ready --status='at work'; \
+             exec sleep 1000\"\nready = notify\nmin_uptime = 0.1\nlog_level = debug\n{user}"
+        ));
+        let master = stage.launch(world, &["run", "-c", "config.ini"]);
+        stage.log().wait_ready(1);
+        stage.log().wait_for("says: at work");
+        assert!(stage.log().with("none of it").is_empty(), "{user} {wait}");
+        assert_eq!(master.stop(), 0);
+    }
+}
+
+/// A beat of somebody who is gone does not count, so that it waits until it was heard matters here.
+#[test]
+fn a_script_beats_by_systemd_notify_and_is_stuck_without() {
+    require(&["systemd-notify"]);
+    for user in ["", "\nuser = 65534:65534"] {
+        let stage = ph();
+        stage.expect_error("is stuck");
+        let hang = stage.path("hang");
+        let script = "systemd-notify --ready; while [ ! -e \"$1\" ]; do systemd-notify WATCHDOG=1; \
+                      sleep 0.2; done; exec sleep 1000";
+        std::fs::write(stage.path("worker.sh"), script).expect("a script");
+        open_to_all(&stage);
+        stage.configure(&format!(
+            "command = sh {} {}\ndirectory = /\nready = notify\nmin_uptime = 0.1\ntimeout = 3{user}",
+            stage.path("worker.sh").display(),
+            hang.display(),
+        ));
+        let master = stage.launch(&[], &["run", "-c", "config.ini"]);
+        stage.log().wait_ready(1);
+        let worker = master.wait_workers(1)[0];
+        let_pass(Duration::from_secs(6));
+        assert!(worker.process.is_alive() && stage.log().with("is stuck").is_empty(), "{user}");
+        std::fs::write(&hang, "").expect("a file");
+        stage.log().wait_ends(0, "was ended by SIGABRT", 1);
+        std::fs::remove_file(&hang).expect("the file");
+        master.wait_replaced(worker);
+        assert_eq!(master.stop(), 0);
+    }
+}
+
+/// Other users may go into the stage's folder.
+fn open_to_all(stage: &Stage) {
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(stage.folder(), mode).expect("permissions");
+}
+
 /// Names are public, so anybody may try.
 #[test]
 fn fault_78_nobody_else_may() {
