@@ -148,6 +148,7 @@ impl Service {
             })
             .stop_signal(signal(settings.stop_signal.as_str(), Signal::SIGTERM))
             .abort_signal(signal(settings.abort_signal.as_str(), Signal::SIGABRT))
+            .preload(settings.preload)
             .threads(self.threads())
             .worker_connections(settings.connections())
             .max_requests(settings.max_requests)
@@ -197,6 +198,9 @@ impl Service {
                 let why = format!("the workers are of the class {class}, and it is for {of}");
                 useless.push((key, format!("{key} has no effect: {why}")));
             }
+        }
+        if self.settings.preload && class == WorkerClass::Command {
+            useless.push(("preload", "preload has no effect: the workers are commands".to_owned()));
         }
         if !is_probe && is_set("ready_interval") {
             let why = "nothing is probed";
@@ -284,6 +288,7 @@ impl Service {
             RunError::OnEvent(_) => failure("on_event")
                 .remedy("name a program that the master can execute, with its folder"),
             RunError::AppKey { key } => failure(&format!("app_{key}")),
+            RunError::Preload { .. } => failure("preload"),
             RunError::Conditions { condition, .. } => {
                 conditions::failure(self, condition, Exit::Code(code), &why)
             }

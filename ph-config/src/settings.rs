@@ -188,6 +188,8 @@ settings! {
         "The most workers that any order can ask for.";
     worker_class: Option<WorkerClass> = "", Roll, WORKER_CLASS,
         "What workers are: `command` executes `command`; `sync`, `thread` and `async` are the code of a program with workers of its own, with one request at a time, one on each thread, or many on one runtime. Not set, it is what there is.";
+    preload: bool = "false", Restart, BOOLEAN,
+        "Whether the code of the workers loads once, in the master, what all of them share; a program has to have something to load.";
     threads: u32 = "1", Roll, THREAD_COUNT,
         "How many threads serve in each worker of the class `thread`.";
     worker_connections: Option<u32> = "", Roll, CONNECTION_COUNT,

@@ -8,13 +8,16 @@
 //! | `hang` | blocks its thread for good, without a heartbeat |
 //! | `panic` | panics |
 //! | `fail` | comes back with an error |
+//! | `preloaded` | says the pid of the process that has preloaded, or `none` |
 //! | `variable NAME` | says a variable of its environment, or `none` |
 //!
 //! Without listeners it is a job loop that says `turn` every tenth of a second. `app_boot` is what
-//! goes wrong at a boot: `fail`, `panic`, `hang`, `slow` (it takes two seconds) or `deaf` (SIGABRT is blocked).
+//! goes wrong at a boot, `app_preload` (`fail`, `panic`, `thread`) what does when it preloads: `fail`, `panic`, `hang`, `slow` (it takes two seconds) or `deaf` (SIGABRT is blocked).
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::ExitCode;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
@@ -24,7 +27,25 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _};
 
 const TURN: Duration = Duration::from_millis(100);
 
+/// Which process has preloaded.
+static PRELOADED: OnceLock<u32> = OnceLock::new();
+
 struct Service;
+
+fn preload(app: &BTreeMap<String, String>) -> Result {
+    match app.get("preload").map(String::as_str) {
+        Some("fail") => Err("as it was asked for".into()),
+        Some("panic") => panic!("as it was asked for"),
+        Some("thread") => {
+            drop(std::thread::spawn(|| hang()));
+            Ok(())
+        }
+        _ => {
+            let _ = PRELOADED.set(std::process::id());
+            Ok(())
+        }
+    }
+}
 
 fn boot(ctx: &Context) -> Result {
     match ctx.app("boot") {
@@ -54,6 +75,7 @@ fn answer(ctx: &Context, line: &str) -> Result<String> {
     }
     match line.trim_end() {
         "panic" => panic!("as it was asked for"),
+        "preloaded" => Ok(PRELOADED.get().map_or("none".to_owned(), ToString::to_string) + "\n"),
         "fail" => Err("as it was asked for".into()),
         "hang" => hang(),
         _ => Ok(format!("{} {}\n", ctx.pid(), ctx.slot())),
@@ -83,6 +105,10 @@ fn handle(ctx: &Context, connection: Option<Connection>) -> Result {
 }
 
 impl Worker for Service {
+    fn preload(app: &BTreeMap<String, String>) -> Result {
+        preload(app)
+    }
+
     fn setup(&mut self, ctx: &Context) -> Result {
         boot(ctx)
     }
@@ -97,6 +123,10 @@ impl Worker for Service {
 }
 
 impl ThreadWorker for Service {
+    fn preload(app: &BTreeMap<String, String>) -> Result {
+        preload(app)
+    }
+
     fn setup(&mut self, ctx: &Context) -> Result {
         boot(ctx)
     }
@@ -111,6 +141,10 @@ impl ThreadWorker for Service {
 }
 
 impl AsyncWorker for Service {
+    fn preload(app: &BTreeMap<String, String>) -> Result {
+        preload(app)
+    }
+
     async fn setup(&mut self, ctx: &Context) -> Result {
         boot(ctx)
     }

@@ -103,6 +103,47 @@ fn what_is_queued_at_the_stop_is_answered() {
 }
 
 #[test]
+fn what_is_preloaded_once_is_there_in_every_worker() {
+    for class in CLASSES {
+        let stage = stage_of(class);
+        let settings = ["bind=127.0.0.1:0", "number_workers=2", "min_uptime=0"];
+        let master = stage.start(&[&settings[..], &["preload=true"]].concat());
+        stage.log().wait_ready(2);
+        let address = address(&stage.log());
+        let by = master.process.0.to_string();
+        assert_eq!(ask(&address, "preloaded").as_ref(), Some(&by), "{class}");
+        master.send(Signal::SIGHUP);
+        stage.log().wait_for("all workers are of generation 2");
+        assert_eq!(ask(&address, "preloaded").as_ref(), Some(&by), "{class}");
+        assert_eq!(master.stop(), 0);
+        let stage = stage_of(class);
+        let master = stage.start(&settings);
+        stage.log().wait_ready(2);
+        let address = crate::deaths::address(&stage.log());
+        assert_eq!(ask(&address, "preloaded").as_deref(), Some("none"), "{class}");
+        assert_eq!(master.stop(), 0);
+    }
+}
+
+#[test]
+fn what_cannot_be_preloaded_starts_nothing() {
+    for (trouble, told) in [
+        ("fail", "preload: as it was asked for"),
+        ("panic", "preload: it panicked"),
+        ("thread", "preload: it has started threads"),
+    ] {
+        let stage = stage_of("sync");
+        stage.allow_error("panicked at");
+        let trouble = format!("app_preload={trouble}");
+        let master = stage.start(&["bind=127.0.0.1:0", "preload=true", &trouble]);
+        let (code, stderr) = master.wait_with_stderr();
+        assert!(code == 3 && stderr.contains(told), "{code} {stderr}");
+        assert!(stderr.contains("set by --set preload"), "{stderr}");
+        assert!(stage.log().with("master started").is_empty());
+    }
+}
+
+#[test]
 fn each_class_has_as_many_requests_at_a_time_as_it_is_for() {
     for (class, settings, at_a_time) in [
         ("sync", "number_workers=1", 1),

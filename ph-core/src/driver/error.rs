@@ -84,6 +84,12 @@ pub enum RunError {
         /// Which one.
         key: String,
     },
+    /// The code of the workers cannot be preloaded.
+    #[error("preload: {why}")]
+    Preload {
+        /// What it said.
+        why: String,
+    },
     /// A system call that should not fail did.
     #[error("{call}: {}", named(source))]
     System {
@@ -99,13 +105,14 @@ pub enum RunError {
 
 impl RunError {
     /// The process exit code: 154 already running, 126 or 127 for a command that cannot be
-    /// executed, 70 (`EX_SOFTWARE`) for a bug, else 1.
+    /// executed, 3 for workers that cannot boot, 70 (`EX_SOFTWARE`) for a bug, else 1.
     #[must_use]
     pub fn code(&self) -> u8 {
         match self {
             Self::AlreadyRunning { .. } => 154,
             Self::Command(error) => error.code(),
             Self::Panicked => 70,
+            Self::Preload { .. } => 3,
             Self::Threads { .. }
             | Self::File { .. }
             | Self::Listen { .. }

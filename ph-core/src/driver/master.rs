@@ -36,6 +36,7 @@ pub(super) struct Settings {
     pub(super) spec: Spec,
     /// What makes forked workers; commands have none.
     pub(super) factory: Option<Factory>,
+    pub(super) is_preloaded: bool,
     pub(super) pidfile: Option<Pidfile>,
     /// Which of several masters of the service it has to be.
     pub(super) instance: Option<u32>,
@@ -107,6 +108,7 @@ impl Master {
         Self(Settings {
             spec,
             factory,
+            is_preloaded: false,
             pidfile: None,
             instance: None,
             control: None,
@@ -215,6 +217,13 @@ impl Master {
     /// `NOTIFY_SOCKET`.
     pub fn max_requests(mut self, requests: u64) -> Self {
         self.0.spec.max_requests = requests;
+        self
+    }
+
+    /// Whether the `preload` of the workers' code is called once, in the master, before anything is forked:
+    /// after the lock was taken, before listeners are opened and signals are caught. The default is no.
+    pub fn preload(mut self, is_wanted: bool) -> Self {
+        self.0.is_preloaded = is_wanted;
         self
     }
 

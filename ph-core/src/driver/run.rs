@@ -102,6 +102,7 @@ impl Settings {
             (None, None) => pidfile.claim(),
         };
         let pidfile = self.pidfile.as_ref().map(claim).transpose()?.map(RefCell::new);
+        self.preload()?;
         let existing = predecessor.as_ref().map(Predecessor::listeners).unwrap_or_default();
         let options = self.spec.socket_options();
         let listeners = Listeners::open(&self.spec.addresses, &options, is_forked, &existing)?;
@@ -210,6 +211,25 @@ impl Settings {
             is_spreading_due: false,
         };
         driver.run_to_the_end()
+    }
+
+    fn preload(&self) -> Result<(), RunError> {
+        let Some(class) = self.factory.as_ref().filter(|_| self.is_preloaded) else {
+            return Ok(());
+        };
+        let loaded = worker::caught(|| class.preload(&self.spec.app));
+        let loaded =
+            loaded.ok_or("it panicked, see the log").map_err(Into::into).and_then(|loaded| loaded);
+        loaded.map_err(|why| RunError::Preload { why: why.to_string() })?;
+        match process::thread_count() {
+            Ok(1) => Ok(()),
+            Ok(threads) => {
+                let why =
+                    format!("it has started threads, and a fork copies only one of {threads}");
+                Err(RunError::Preload { why })
+            }
+            Err(source) => Err(RunError::System { call: "read /proc/self/task", source }),
+        }
     }
 
     /// Twice `max_workers` processes at most, and some the kernel does not let go.

@@ -3,6 +3,7 @@
 //! The thread is the process's only one, so the heartbeat is a task like the others: code that blocks the
 //! runtime silences it, and the master sees that the worker is stuck.
 
+use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
@@ -28,6 +29,19 @@ use super::{Connection, Context, Error, Listener, Peer, Result};
 ///
 /// The runtime has one thread, the process's own. Whatever blocks it holds up all tasks, and the heartbeat.
 pub trait AsyncWorker: Send + Sync {
+    /// As [`Worker::preload`](super::Worker::preload).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    fn preload(app: &BTreeMap<String, String>) -> Result
+    where
+        Self: Sized,
+    {
+        let _ = app;
+        Ok(())
+    }
+
     /// First call: make what the process needs for itself.
     ///
     /// # Errors
@@ -201,6 +215,10 @@ impl Context {
 pub(crate) struct AsyncClass<F>(pub(crate) F);
 
 impl<W: AsyncWorker + 'static, F: Fn(&Context) -> W> Class for AsyncClass<F> {
+    fn preload(&self, app: &BTreeMap<String, String>) -> Result {
+        W::preload(app)
+    }
+
     fn live(&self, ctx: &Context, listeners: &[&Listener], on_booted: &mut dyn FnMut()) -> u8 {
         let boot = || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -1,13 +1,17 @@
 //! The classes of forked workers: how a worker is made, and how it lives.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::boot::live;
 use super::serve::serve;
-use super::{Context, Listener, ThreadWorker, Worker, threads};
+use super::{Context, Listener, Result, ThreadWorker, Worker, threads};
 
 /// Makes workers of its class and lives their lives, in the child.
 pub(crate) trait Class {
+    /// In the master, before the first fork.
+    fn preload(&self, app: &BTreeMap<String, String>) -> Result;
+
     /// From the making of the worker to its end; `on_booted` is called when it is ready. Gives the exit code.
     fn live(&self, ctx: &Context, listeners: &[&Listener], on_booted: &mut dyn FnMut()) -> u8;
 }
@@ -19,6 +23,10 @@ pub(crate) type Factory = Rc<dyn Class>;
 pub(crate) struct SyncClass<F>(pub(crate) F);
 
 impl<W: Worker, F: Fn(&Context) -> W> Class for SyncClass<F> {
+    fn preload(&self, app: &BTreeMap<String, String>) -> Result {
+        W::preload(app)
+    }
+
     fn live(&self, ctx: &Context, listeners: &[&Listener], on_booted: &mut dyn FnMut()) -> u8 {
         let boot = || {
             let mut worker = (self.0)(ctx);
@@ -37,6 +45,10 @@ impl<W: Worker, F: Fn(&Context) -> W> Class for SyncClass<F> {
 pub(crate) struct ThreadClass<F>(pub(crate) F);
 
 impl<W: ThreadWorker, F: Fn(&Context) -> W> Class for ThreadClass<F> {
+    fn preload(&self, app: &BTreeMap<String, String>) -> Result {
+        W::preload(app)
+    }
+
     fn live(&self, ctx: &Context, listeners: &[&Listener], on_booted: &mut dyn FnMut()) -> u8 {
         let boot = || {
             let mut worker = (self.0)(ctx);

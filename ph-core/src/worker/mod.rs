@@ -21,6 +21,8 @@ mod queue;
 mod serve;
 mod threads;
 
+use std::collections::BTreeMap;
+
 #[cfg(feature = "tokio")]
 pub(crate) use asynchronous::AsyncClass;
 #[cfg(feature = "tokio")]
@@ -34,6 +36,7 @@ pub use hooks::{HookWorker, Hooks};
 pub(crate) use hooks::{NoHooks, call};
 pub(crate) use listener::Listener;
 pub use logging::{LogEnd, LogOrigin, LogProcess, LogSource, Logging, OutputStream};
+pub(crate) use panics::caught;
 
 /// Whatever a worker's code may fail with.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -49,6 +52,22 @@ pub type Result<T = ()> = std::result::Result<T, Error>;
 /// connection it costs that connection, is counted, and the worker lives on; elsewhere it ends the
 /// process: with 3 while it boots, with 101 later.
 pub trait Worker {
+    /// With [`Master::preload`](crate::Master::preload): called once, in the master, before anything is forked.
+    /// What it leaves in memory, in a `static` say, all workers find there and share until they write to it. A
+    /// reload does not call it again; an upgrade does. It must leave no thread behind, and nothing that several
+    /// processes cannot use, such as a connection. `app` is the application's own settings.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps the service from starting: that ends the master with exit code 3.
+    fn preload(app: &BTreeMap<String, String>) -> Result
+    where
+        Self: Sized,
+    {
+        let _ = app;
+        Ok(())
+    }
+
     /// First call: make what the process needs for itself.
     ///
     /// # Errors
@@ -93,6 +112,22 @@ pub trait Worker {
 /// the others start; `stop` is called by it when they have ended. The process has a heartbeat when every
 /// thread that is at work has one. A job turn that fails ends all threads, each after its own turn.
 pub trait ThreadWorker: Send + Sync {
+    /// With [`Master::preload`](crate::Master::preload): called once, in the master, before anything is forked.
+    /// What it leaves in memory, in a `static` say, all workers find there and share until they write to it. A
+    /// reload does not call it again; an upgrade does. It must leave no thread behind, and nothing that several
+    /// processes cannot use, such as a connection. `app` is the application's own settings.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps the service from starting: that ends the master with exit code 3.
+    fn preload(app: &BTreeMap<String, String>) -> Result
+    where
+        Self: Sized,
+    {
+        let _ = app;
+        Ok(())
+    }
+
     /// First call: make what the process needs for itself.
     ///
     /// # Errors

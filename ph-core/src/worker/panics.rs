@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Runs code of the user; `None` if it panicked, which the hook has logged.
-pub(super) fn caught<T>(run: impl FnOnce() -> T) -> Option<T> {
+pub(crate) fn caught<T>(run: impl FnOnce() -> T) -> Option<T> {
     match catch_unwind(AssertUnwindSafe(run)) {
         Ok(value) => Some(value),
         Err(payload) => {
