@@ -14,6 +14,7 @@ use super::table::{Goal, Row, Table};
 /// How many services the file has.
 const SECTIONS: usize = 300;
 const ROUNDS: usize = 40;
+const NANOS_OF_MS: f64 = 1e6;
 
 const PYTHON: &str = "
 import configparser, sys, time
@@ -40,10 +41,10 @@ pub(super) fn load(
     let file = folder.path().join("bench.ini");
     std::fs::write(&file, text())?;
     let rounds = (ROUNDS / divisor).to_string();
-    let value = median(Command::new(&programs.config).arg(&file).arg(&rounds))?;
+    let value = median(Command::new(&programs.config).arg(&file).arg(&rounds))? / NANOS_OF_MS;
     let python = median(Command::new("python3").args(["-c", PYTHON]).arg(&file).arg(&rounds));
     let floor = match python {
-        Ok(floor) => Some(floor),
+        Ok(floor) => Some(floor / NANOS_OF_MS),
         Err(error) => {
             println!("no floor for `{work}`: {error:#}");
             None
@@ -72,8 +73,8 @@ fn text() -> String {
     text
 }
 
-/// The median of the nanoseconds that a program prints, in milliseconds.
-fn median(command: &mut Command) -> Result<f64> {
+/// The median of the nanoseconds that a program prints.
+pub(super) fn median(command: &mut Command) -> Result<f64> {
     let output = command.output().with_context(|| format!("run {:?}", command.get_program()))?;
     if !output.status.success() {
         bail!("{:?}: {}", command.get_program(), String::from_utf8_lossy(&output.stderr));
@@ -81,6 +82,5 @@ fn median(command: &mut Command) -> Result<f64> {
     let mut all: Vec<f64> =
         String::from_utf8(output.stdout)?.lines().map(str::parse).collect::<Result<_, _>>()?;
     all.sort_by(f64::total_cmp);
-    let middle = all.get(all.len() / 2).context("it measured nothing")?;
-    Ok(middle / 1e6)
+    all.get(all.len() / 2).copied().context("it measured nothing")
 }

@@ -6,16 +6,21 @@
 //! children of the floor do the same: stamp the clock on entry, then wait. Figures are medians. On a
 //! shared machine only the ratio to the floor means something, and nothing here is asserted.
 //!
-//! The rows about logs have floors and peers of their own; see `log`.
+//! The rows about logs have floors and peers of their own; see `log`. Those of `hello` have the CPU of bare
+//! servers as their floor; those of `serve`, `kills` and `costs` count failed requests, latencies, system
+//! calls and the nanoseconds of a heartbeat against a fixed goal.
 //!
 //! The goals are those the project set itself from what its peers reach on this work. One is read in
 //! a fair way: "N=1000 within 1.2 of N=10" is judged by the ratio to the floor, which grows as well.
 
 mod client;
 mod config;
+mod costs;
 mod hello;
+mod kills;
 mod log;
 mod rows;
+mod schedule;
 mod serve;
 mod subject;
 mod table;
@@ -38,7 +43,7 @@ enum Group {
     Config,
     /// Eight writers of one log
     Log,
-    /// What a request costs, and requests during reloads, upgrades and kills
+    /// What a request and a heartbeat cost, and requests during reloads, upgrades and kills
     Serve,
 }
 
@@ -94,7 +99,9 @@ impl Bench {
         }
         if self.wants(Group::Serve) {
             hello::measure(&programs, self.quick, only, &mut table)?;
+            costs::measure(&programs, self.quick, only, &mut table)?;
             serve::measure(&programs, self.quick, only, &mut table)?;
+            kills::measure(&programs, self.quick, only, &mut table)?;
         }
         if self.json { table.print_json() } else { table.print() }
     }

@@ -1,15 +1,12 @@
 //! The rows about serving: a thousand new connections a second, while the master reloads every second, or is
 //! replaced by a successor every three.
 //!
-//! Clients follow a schedule and do not wait for each other, so a stall is seen by everyone it holds up; a
-//! latency is counted from the moment at which the schedule has its connection. What the machine itself
-//! costs is seen in the row without orders, measured in the same run.
+//! What the machine itself costs is seen in the row without orders, measured in the same run.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -17,13 +14,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use xtask::monotonic;
 
-use super::client::{SECOND, await_first, request};
+use super::client::{SECOND, await_first};
+use super::schedule::{self, RATE, Served, Span, count, millis, pause_until};
 use super::subject::Programs;
 use super::table::{Goal, Row, Table};
-
-/// New connections a second, and the clients that make them.
-const RATE: u64 = 1000;
-const CLIENTS: usize = 64;
 
 /// What the master is told meanwhile.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +51,7 @@ pub(super) fn measure(
             if only.is_some_and(|only| !name.contains(only)) {
                 continue;
             }
-            let (failed, worst) = round(programs, slots, work, orders, seconds)?;
+            let served = round(programs, slots, work, orders, seconds)?;
             let row = |what: &str, unit, value, goal| Row {
                 work: format!("{name}: {what}"),
                 workers: "forked",
@@ -67,16 +61,11 @@ pub(super) fn measure(
                 quiet_ratio: None,
                 goal: Goal::AtMost(goal),
             };
-            table.add(row("failed", "", count(failed), 0.0));
-            table.add(row("worst", "ms", worst.as_secs_f64() * 1000.0, 15.0));
+            table.add(row("failed", "", count(served.failures.len()), 0.0));
+            table.add(row("worst", "ms", millis(served.worst), 15.0));
         }
     }
     Ok(())
-}
-
-#[expect(clippy::cast_precision_loss, reason = "there are some ten thousand at most")]
-fn count(failed: u64) -> f64 {
-    failed as f64
 }
 
 /// One service, one schedule of requests.
@@ -86,7 +75,7 @@ fn round(
     work: u64,
     orders: Orders,
     seconds: u64,
-) -> Result<(u64, Duration)> {
+) -> Result<Served> {
     let folder = tempfile::tempdir()?;
     let pidfile = folder.path().join("bench.pid");
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
@@ -103,50 +92,26 @@ fn round(
     Ok(measured)
 }
 
-fn serve(
-    address: SocketAddr,
-    pidfile: &Path,
-    orders: Orders,
-    seconds: u64,
-) -> Result<(u64, Duration)> {
+fn serve(address: SocketAddr, pidfile: &Path, orders: Orders, seconds: u64) -> Result<Served> {
     await_first(address)?;
-    let (next, failed, worst) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
-    let begin = monotonic() + SECOND / 10;
-    let total = RATE * seconds;
-    let client = || loop {
-        let number = next.fetch_add(1, Ordering::Relaxed);
-        if number >= total {
-            return;
+    let (served, ()) = schedule::run(address, seconds, |span| give(pidfile, orders, span));
+    Ok(served)
+}
+
+/// Gives the orders, each when its time has come.
+fn give(pidfile: &Path, orders: Orders, span: Span) {
+    let mut at = span.begin;
+    while let Some(signal) = orders.signal {
+        at += u64::try_from(orders.every.as_nanos()).unwrap_or(SECOND);
+        if at >= span.end {
+            break;
         }
-        let due = begin + number * (SECOND / RATE);
-        pause_until(due);
-        match request(address) {
-            Ok(()) => {
-                worst.fetch_max(monotonic().saturating_sub(due), Ordering::Relaxed);
-            }
-            Err(_) => {
-                failed.fetch_add(1, Ordering::Relaxed);
-            }
+        pause_until(at);
+        if let Some(master) = named(pidfile) {
+            // It may have gone since it was read; the next one is told in its turn.
+            let _ = kill(master, signal);
         }
-    };
-    std::thread::scope(|scope| {
-        for _ in 0..CLIENTS {
-            scope.spawn(client);
-        }
-        let mut at = begin;
-        while let Some(signal) = orders.signal {
-            at += u64::try_from(orders.every.as_nanos()).unwrap_or(SECOND);
-            if at >= begin + total * (SECOND / RATE) {
-                break;
-            }
-            pause_until(at);
-            if let Some(master) = named(pidfile) {
-                // It may have gone since it was read; the next one is told in its turn.
-                let _ = kill(master, signal);
-            }
-        }
-    });
-    Ok((failed.into_inner(), Duration::from_nanos(worst.into_inner())))
+    }
 }
 
 fn named(pidfile: &Path) -> Option<Pid> {
@@ -166,11 +131,4 @@ fn end(first: &mut Child, pidfile: &Path) -> Result<()> {
     }
     first.wait()?;
     Ok(())
-}
-
-fn pause_until(at: u64) {
-    let wait = at.saturating_sub(monotonic());
-    if wait > 0 {
-        std::thread::park_timeout(Duration::from_nanos(wait));
-    }
 }

@@ -52,6 +52,7 @@ pub(super) struct Programs {
     pub(super) config: PathBuf,
     pub(super) log: PathBuf,
     pub(super) serve: PathBuf,
+    pub(super) beat: PathBuf,
 }
 
 impl Programs {
@@ -70,6 +71,7 @@ impl Programs {
             config: program("bench-config")?,
             log: program("bench-log")?,
             serve: program("bench-serve")?,
+            beat: program("bench-beat")?,
         })
     }
 
@@ -132,6 +134,30 @@ impl Subject {
         count: usize,
     ) -> Result<(Self, Duration)> {
         let folder = tempfile::tempdir()?;
+        let command = programs.command(who, workers, count, &folder);
+        Self::start_command(command, count, folder)
+    }
+
+    /// Starts `bench-serve`, a worker of which may be killed again and again. Each request takes `work`
+    /// milliseconds.
+    pub(super) fn of_servers(
+        programs: &Programs,
+        port: u16,
+        count: usize,
+        work: u64,
+    ) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let mut command = Command::new(&programs.serve);
+        command.arg(port.to_string()).arg(folder.path().join("bench.pid"));
+        command.args([&count.to_string(), &work.to_string(), "killed"]);
+        Ok(Self::start_command(command, count, folder)?.0)
+    }
+
+    fn start_command(
+        mut command: Command,
+        count: usize,
+        folder: TempDir,
+    ) -> Result<(Self, Duration)> {
         let path = folder.path().join("stamps");
         mkfifo(&path, Mode::S_IRWXU).context("mkfifo")?;
         // Open for writing too, so that it never ends.
@@ -141,10 +167,10 @@ impl Subject {
             .custom_flags(OFlag::O_NONBLOCK.bits())
             .open(&path)?;
         fcntl(&stamps, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES)).context("F_SETPIPE_SZ")?;
-        let mut command = programs.command(who, workers, count, &folder);
         command.env(STAMPS, &path).stdin(Stdio::null()).stdout(Stdio::null());
         let started_at = monotonic();
-        let master = command.spawn().with_context(|| format!("start {who:?}"))?;
+        let master =
+            command.spawn().with_context(|| format!("start {:?}", command.get_program()))?;
         let mut subject = Self {
             master_pid: Pid::from_raw(i32::try_from(master.id())?),
             master: Some(master),

@@ -70,21 +70,44 @@ impl Row {
     }
 }
 
+/// A row that could not be measured here, which must not be taken for one that is met.
+#[derive(Debug, Serialize)]
+struct Unmeasured {
+    work: String,
+    workers: &'static str,
+    reason: String,
+}
+
+impl Unmeasured {
+    fn cells(&self) -> [String; 9] {
+        let mut cells = std::array::from_fn(|_| "-".to_owned());
+        cells[0] = self.work.clone();
+        self.workers.clone_into(&mut cells[1]);
+        cells[8] = format!("NOT MEASURED: {}", self.reason);
+        cells
+    }
+}
+
 /// All rows of a run.
 #[derive(Debug)]
 pub(super) struct Table {
     is_static: bool,
     rows: Vec<Row>,
+    unmeasured: Vec<Unmeasured>,
     logs: Vec<LogRow>,
 }
 
 impl Table {
     pub(super) fn new(is_static: bool) -> Self {
-        Self { is_static, rows: Vec::new(), logs: Vec::new() }
+        Self { is_static, rows: Vec::new(), unmeasured: Vec::new(), logs: Vec::new() }
     }
 
     pub(super) fn add(&mut self, row: Row) {
         self.rows.push(row);
+    }
+
+    pub(super) fn add_unmeasured(&mut self, work: String, workers: &'static str, reason: String) {
+        self.unmeasured.push(Unmeasured { work, workers, reason });
     }
 
     pub(super) fn add_logs(&mut self, rows: Vec<LogRow>) {
@@ -94,7 +117,7 @@ impl Table {
     /// For people.
     #[expect(clippy::unnecessary_wraps, reason = "the twin of print_json")]
     pub(super) fn print(&self) -> Result<()> {
-        if !self.rows.is_empty() {
+        if !self.rows.is_empty() || !self.unmeasured.is_empty() {
             self.print_rows();
         }
         if !self.logs.is_empty() {
@@ -109,6 +132,7 @@ impl Table {
         let head = ["work", "workers", "ph", "", "floor", "ratio", "quiet", "goal", ""];
         let mut lines = vec![head.map(str::to_owned)];
         lines.extend(self.rows.iter().map(Row::cells));
+        lines.extend(self.unmeasured.iter().map(Unmeasured::cells));
         let mut widths = [0; 9];
         for line in &lines {
             for (width, cell) in widths.iter_mut().zip(line) {
@@ -123,7 +147,10 @@ impl Table {
             println!("{}", cells.collect::<Vec<_>>().join("  ").trim_end());
         }
         println!("medians; quiet: the ratio in the fastest tenth of the rounds");
-        println!("floor: fork or posix_spawn, and waitpid; of loading, Python's configparser");
+        println!("floor: fork or posix_spawn, and waitpid; of loading, Python's configparser;");
+        println!(
+            "of requests, a bare server or, of their worst, no kills; of heartbeats, the clock"
+        );
     }
 
     /// For programs.
@@ -133,7 +160,13 @@ impl Table {
             .iter()
             .map(|row| serde_json::json!({"row": row, "ratio": row.ratio(), "ok": row.is_met()}))
             .collect();
-        let all = serde_json::json!({"schema": 1, "static": self.is_static, "rows": rows, "logs": self.logs});
+        let all = serde_json::json!({
+            "schema": 1,
+            "static": self.is_static,
+            "rows": rows,
+            "unmeasured": self.unmeasured,
+            "logs": self.logs,
+        });
         println!("{}", serde_json::to_string_pretty(&all)?);
         Ok(())
     }

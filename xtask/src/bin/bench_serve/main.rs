@@ -1,8 +1,9 @@
 //! A master of forked workers with one listener, on `ph-core` alone: each request takes some time and gets
 //! thirteen bytes.
 //!
-//! `bench-serve PORT PIDFILE SLOTS MILLISECONDS [async]`. It has no log and no heartbeat timeout. With the last
-//! word its workers are of the class `async`, speak HTTP by hyper and keep connections.
+//! `bench-serve PORT PIDFILE SLOTS MILLISECONDS [async | killed]`. It has no log and no heartbeat timeout. With
+//! `async` its workers are of that class, speak HTTP by hyper and keep connections. With `killed` no number of
+//! restarts is too many. Workers that are not `async` stamp if there is a FIFO for it.
 
 #![expect(clippy::print_stderr, reason = "there is no log")]
 
@@ -14,7 +15,16 @@ use ph_core::{
     Address, AsyncConnection, AsyncWorker, Connection, Context, Master, Pidfile, Result, Worker,
 };
 
+use xtask::{Stamp, open_stamps};
+
 mod hyper_hello;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Sync,
+    Async,
+    Killed,
+}
 
 struct Hello {
     work: Duration,
@@ -28,6 +38,13 @@ impl AsyncWorker for Hello {
 }
 
 impl Worker for Hello {
+    fn init_process(&mut self, _: &Context) -> Result {
+        match std::env::var_os(xtask::STAMPS) {
+            Some(_) => Ok(Stamp::now().write(&open_stamps()?)?),
+            None => Ok(()),
+        }
+    }
+
     fn handle_request(&mut self, _: &Context, connection: Option<Connection>) -> Result {
         let Some(mut connection) = connection else { return Ok(()) };
         let mut request = [0; 1024];
@@ -47,9 +64,10 @@ fn work(span: Duration) {
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    let (words, is_async) = match &words[..] {
-        [words @ .., last] if last == "async" => (words, true),
-        words => (words, false),
+    let (words, way) = match &words[..] {
+        [words @ .., last] if last == "async" => (words, Way::Async),
+        [words @ .., last] if last == "killed" => (words, Way::Killed),
+        words => (words, Way::Sync),
     };
     let parsed = match words {
         [port, pidfile, slots, work] => {
@@ -58,13 +76,13 @@ fn main() -> ExitCode {
         _ => None,
     };
     let Some((((port, slots), work), pidfile)) = parsed else {
-        eprintln!("bench-serve: expected PORT PIDFILE SLOTS MILLISECONDS [async]");
+        eprintln!("bench-serve: expected PORT PIDFILE SLOTS MILLISECONDS [async | killed]");
         return ExitCode::from(2);
     };
     let work = Duration::from_millis(work);
-    let master = match is_async {
-        true => Master::asynchronous("bench", move |_| Hello { work }),
-        false => Master::forked("bench", move |_| Hello { work }),
+    let master = match way {
+        Way::Async => Master::asynchronous("bench", move |_| Hello { work }),
+        Way::Sync | Way::Killed => Master::forked("bench", move |_| Hello { work }),
     };
     let master = master
         .bind(Address::Tcp { host: Some("127.0.0.1".to_owned()), port })
@@ -72,6 +90,10 @@ fn main() -> ExitCode {
         .policy(|policy| {
             policy.target = slots;
             policy.min_uptime = Duration::from_millis(100);
+            if way == Way::Killed {
+                policy.min_uptime = Duration::from_millis(200);
+                policy.max_restarts = 100_000;
+            }
         });
     match master.run() {
         Ok(finished) => finished.outcome.code().into(),
