@@ -33,8 +33,10 @@ fn run_jobs(ctx: &Context, handle: Handle<'_>) -> Result {
     Ok(())
 }
 
-/// One wait in so many is left out, to see whether there is a crowd.
+/// One wait in so many is left out, to see whether there is a crowd; in fewer, up to one in [`LOOK_RARELY`],
+/// where there never is.
 const LOOK_EVERY: u32 = 8;
+const LOOK_RARELY: u32 = 128;
 
 /// Waits for a connection and takes it, by two system calls; in a crowd, where the next one is there
 /// already, by one. Idle workers wait on the listeners exclusively: a connection wakes one of them.
@@ -48,9 +50,10 @@ fn take_connections(ctx: &Context, listeners: &[&Listener], handle: Handle<'_>) 
     let timeout =
         ctx.own().beat_every.map(clock::millis).and_then(|ms| EpollTimeout::try_from(ms).ok());
     let timeout = timeout.unwrap_or(EpollTimeout::NONE);
-    let (mut next, mut turn, mut is_crowd) = (0, 0_u32, false);
+    let (mut next, mut is_crowd) = (0, false);
+    let (mut every, mut left) = (LOOK_EVERY, 0);
     while ctx.running() {
-        let looks_at_once = is_crowd || turn.is_multiple_of(LOOK_EVERY);
+        let looks_at_once = is_crowd || left == 0;
         if !looks_at_once {
             ctx.rest();
             // Interrupted or not: whatever is there is found by the next look.
@@ -59,13 +62,15 @@ fn take_connections(ctx: &Context, listeners: &[&Listener], handle: Handle<'_>) 
                 break;
             }
         }
-        turn = turn.wrapping_add(1);
+        left = if looks_at_once { every } else { left - 1 };
         is_crowd = false;
         match accept_one(listeners, &mut next) {
             Ok(Some(connection)) => {
                 is_crowd = looks_at_once;
+                every = if is_crowd { LOOK_EVERY } else { every };
                 answer(ctx, connection, handle);
             }
+            Ok(None) if looks_at_once => every = (2 * every).min(LOOK_RARELY),
             Ok(None) => {}
             Err(error) => {
                 tracing::warn!("accept failed, trying again: {error}");
