@@ -15,7 +15,7 @@ fn sleeps_of(workers: &[Worker]) -> BTreeMap<Process, u64> {
 
 /// Of connections one after the other, to idle workers with eight threads in all: how many wake a thread,
 /// on average. It counts as woken once it sleeps again, however often it has slept for that connection.
-fn wakes_per_connection(class: &str) -> f64 {
+fn wakes_per_connection(class: &str, reuse_port: bool) -> f64 {
     const CONNECTIONS: u32 = 400;
     const THREADS: usize = 8;
     let stage = stage_of(class);
@@ -25,6 +25,7 @@ fn wakes_per_connection(class: &str) -> f64 {
         &format!("number_workers={workers}"),
         &format!("threads={threads}"),
         "bind=127.0.0.1:0",
+        &format!("reuse_port={reuse_port}"),
         "timeout=0",
     ]);
     stage.log().wait_ready(workers);
@@ -54,7 +55,7 @@ fn wakes_per_connection(class: &str) -> f64 {
 #[test]
 fn a_connection_wakes_one_of_the_workers_that_are_idle() {
     for class in ["sync", "thread"] {
-        let average = wakes_per_connection(class);
+        let average = wakes_per_connection(class, false);
         assert!(average <= 1.05, "{class}: {average}");
     }
 }
@@ -62,8 +63,16 @@ fn a_connection_wakes_one_of_the_workers_that_are_idle() {
 /// If this fails, tokio can do better than docs/workers.md says.
 #[test]
 fn a_connection_wakes_all_of_the_idle_workers_of_the_class_async() {
-    let average = wakes_per_connection("async");
+    let average = wakes_per_connection("async", false);
     assert!(average >= 2.0, "{average}");
+}
+
+#[test]
+fn with_a_socket_of_its_own_an_idle_worker_of_any_class_wakes_alone() {
+    for class in CLASSES {
+        let average = wakes_per_connection(class, true);
+        assert!(average <= 1.05, "{class}: {average}");
+    }
 }
 
 /// Under saturation; idle workers are not asked in turn.
