@@ -134,6 +134,27 @@ fn no_conversation_fails_over_reloads_and_upgrades() {
     assert_eq!(first.wait(), 0);
 }
 
+/// More sockets than a channel has room for messages.
+#[test]
+fn hundreds_of_sockets_go_through_an_upgrade() {
+    let (stage, programs) = upgradable();
+    let addresses: Vec<_> = (1..=120).map(|last| format!("127.0.0.{last}:0")).collect();
+    let addresses = addresses.join(", ");
+    let settings = format!("number_workers = 4\nbind = {addresses}\nreuse_port = true");
+    let first = start(&stage, &settings);
+    stage.log().wait_ready(4);
+    let shown: Vec<_> = stage.log().with("listening on tcp://");
+    let address = shown[119].message.replace("master: ", "").replace("listening on tcp://", "");
+    wait_listening(&address, 4);
+    replace(&programs);
+    first.process.send(Signal::SIGUSR2);
+    wait_upgraded(&stage, first.process);
+    assert_eq!(first.wait(), 0);
+    assert_eq!(listening(&address), 4);
+    answering(&address, 4);
+    stop(&stage);
+}
+
 #[test]
 fn a_reload_changes_between_one_socket_and_one_for_each_slot() {
     let stage: Stage = misbehave();

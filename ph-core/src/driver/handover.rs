@@ -52,8 +52,8 @@ pub(super) enum FromSuccessor {
 /// What the master says.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum FromMaster {
-    /// A descriptor comes with this.
-    Descriptor,
+    /// Descriptors come with this.
+    Descriptors,
     /// What the descriptors that came are.
     Handover(Handover),
     Commit(Commit),

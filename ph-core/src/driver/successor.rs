@@ -31,8 +31,8 @@ const HANDOVER_LIMIT: Duration = Duration::from_secs(10);
 /// How much of a reason is told, in characters: it has to fit into a message.
 const REASON_MAX: usize = 8 * 1024;
 
-/// The most descriptors it may hand over.
-const DESCRIPTORS_MAX: usize = 1024;
+/// The most messages in which it may hand over descriptors.
+const MESSAGES_MAX: usize = 1024;
 
 /// The master that is to be replaced.
 pub(super) struct Predecessor {
@@ -58,13 +58,14 @@ impl Predecessor {
         say(&channel, &FromSuccessor::Hello { version: VERSION })?;
         let mut message = vec![0; MESSAGE_MAX];
         let mut came = Vec::new();
-        for _ in 0..=DESCRIPTORS_MAX {
+        for _ in 0..=MESSAGES_MAX {
             if !fds::wait_readable(&channel, HANDOVER_LIMIT) {
                 return Err(Errno::ETIMEDOUT.into());
             }
-            let (length, fd) = channel.receive(&mut message)?;
+            let (length, fds) = channel.receive_all(&mut message)?;
             match read(&message[..length]) {
-                Some(FromMaster::Descriptor) => came.push(fd.ok_or(Errno::EMFILE)?),
+                Some(FromMaster::Descriptors) if fds.is_empty() => return Err(Errno::EMFILE.into()),
+                Some(FromMaster::Descriptors) => came.extend(fds),
                 Some(FromMaster::Handover(handover)) => return Self::of(channel, handover, came),
                 Some(FromMaster::Commit(_)) | None => break,
             }
@@ -201,7 +202,7 @@ impl Driver<'_> {
         match predecessor.channel.receive(&mut message) {
             Ok((length @ 1.., _)) => match read(&message[..length]) {
                 Some(FromMaster::Commit(commit)) => self.take_over(commit, now),
-                Some(FromMaster::Descriptor | FromMaster::Handover(_)) | None => {}
+                Some(FromMaster::Descriptors | FromMaster::Handover(_)) | None => {}
             },
             Err(Errno::EAGAIN) => {}
             Ok((0, _)) | Err(_) => {

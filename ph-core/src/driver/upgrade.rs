@@ -1,7 +1,7 @@
 //! An upgrade, as the master sees it that is to be replaced: it starts the successor, hands over what that
 //! needs, and goes when that has taken over. Whatever goes wrong before changes nothing here (I19).
 
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::str::FromStr as _;
 
@@ -20,7 +20,7 @@ use super::listeners::Opened;
 use super::perform::wake_and_send;
 use super::{Driver, SUCCESSOR, SUCCESSOR_START};
 use crate::arbiter::{Event, ExitStatus, ORDERS, Order, Time};
-use crate::sys::channel::Channel;
+use crate::sys::channel::{Channel, FDS_MAX};
 use crate::sys::process;
 use crate::sys::spawn::{self, SpawnOutcome};
 
@@ -62,13 +62,9 @@ impl Succession {
         !self.has_ended && !process::has_ended(self.pid)
     }
 
-    fn say(
-        &self,
-        message: &FromMaster,
-        fd: Option<std::os::fd::BorrowedFd<'_>>,
-    ) -> Result<(), String> {
+    fn say(&self, message: &FromMaster, fds: &[BorrowedFd<'_>]) -> Result<(), String> {
         let channel = self.channel.as_ref().ok_or("it has closed its channel")?;
-        channel.send(&written(message)?, fd).map_err(|errno| errno.to_string())
+        channel.send_all(&written(message)?, fds).map_err(|errno| errno.to_string())
     }
 }
 
@@ -239,16 +235,16 @@ impl Driver<'_> {
             listeners: listeners.iter().map(handed).collect(),
         };
         let succession = self.succession.as_mut().ok_or("it is gone")?;
-        if let Some(held) = &held {
-            succession.say(&FromMaster::Descriptor, Some(held.lock_fd()))?;
+        let slots: Vec<_> = listeners.iter().map(|opened| opened.slots()).collect();
+        let mut fds: Vec<_> = held.iter().map(|held| held.lock_fd()).collect();
+        for (opened, slots) in listeners.iter().zip(&slots) {
+            fds.push(opened.as_fd());
+            fds.extend(slots.iter().map(|(_, socket)| socket.as_fd()));
         }
-        for opened in &listeners {
-            succession.say(&FromMaster::Descriptor, Some(opened.as_fd()))?;
-            for (_, socket) in opened.slots() {
-                succession.say(&FromMaster::Descriptor, Some(socket.as_fd()))?;
-            }
+        for fds in fds.chunks(FDS_MAX) {
+            succession.say(&FromMaster::Descriptors, fds)?;
         }
-        succession.say(&FromMaster::Handover(handover), None)?;
+        succession.say(&FromMaster::Handover(handover), &[])?;
         succession.handed = listeners;
         Ok(())
     }
@@ -258,7 +254,7 @@ impl Driver<'_> {
         let configured = self.arbiter.policy().target;
         let commit = Commit { configured, target: self.arbiter.target() };
         let Some(succession) = &self.succession else { return };
-        if let Err(why) = succession.say(&FromMaster::Commit(commit), None) {
+        if let Err(why) = succession.say(&FromMaster::Commit(commit), &[]) {
             self.give_up_successor(&format!("it cannot be told to take over: {why}"));
         }
     }

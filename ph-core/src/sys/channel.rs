@@ -1,4 +1,4 @@
-//! A channel between two processes of one program: small messages, each whole, each with at most one
+//! A channel between two processes of one program: small messages, each whole, most with at most one
 //! descriptor (SCM_RIGHTS). Neither end ever blocks.
 
 use std::io::{IoSlice, IoSliceMut};
@@ -15,6 +15,9 @@ use nix::sys::socket::{
 
 /// How long a sender that waits does so.
 const ROOM_LIMIT: Duration = Duration::from_secs(60);
+
+/// The most descriptors that come with one message; the kernel allows 253.
+pub(crate) const FDS_MAX: usize = 64;
 
 /// One end of a channel.
 #[derive(Debug)]
@@ -41,8 +44,13 @@ impl Channel {
 
     /// Sends a message, which is not empty. `EAGAIN`: the other end has not read the earlier ones yet.
     pub(crate) fn send(&self, message: &[u8], fd: Option<BorrowedFd<'_>>) -> nix::Result<()> {
-        let numbers = fd.map(|fd| [fd.as_raw_fd()]);
-        let rights = numbers.as_ref().map(|numbers| ControlMessage::ScmRights(numbers));
+        self.send_all(message, fd.as_slice())
+    }
+
+    /// The same with several descriptors, [`FDS_MAX`] at most.
+    pub(crate) fn send_all(&self, message: &[u8], fds: &[BorrowedFd<'_>]) -> nix::Result<()> {
+        let numbers: Vec<_> = fds.iter().map(|fd| fd.as_raw_fd()).collect();
+        let rights = (!numbers.is_empty()).then(|| ControlMessage::ScmRights(&numbers));
         let flags = MsgFlags::MSG_NOSIGNAL;
         let parts = [IoSlice::new(message)];
         loop {
@@ -76,7 +84,13 @@ impl Channel {
     /// The next message, of at most the buffer's length, and what came with it. A length of 0 is the end
     /// of the channel; `EAGAIN`: there is none yet.
     pub(crate) fn receive(&self, buffer: &mut [u8]) -> nix::Result<(usize, Option<OwnedFd>)> {
-        let mut control = nix::cmsg_space!([i32; 1]);
+        let (length, came) = self.receive_all(buffer)?;
+        Ok((length, came.into_iter().next_back()))
+    }
+
+    /// The same with all that came.
+    pub(crate) fn receive_all(&self, buffer: &mut [u8]) -> nix::Result<(usize, Vec<OwnedFd>)> {
+        let mut control = nix::cmsg_space!([i32; FDS_MAX]);
         let flags = MsgFlags::MSG_CMSG_CLOEXEC;
         loop {
             let mut parts = [IoSliceMut::new(buffer)];
@@ -86,16 +100,16 @@ impl Channel {
                 received => received?,
             };
             if received.flags.contains(MsgFlags::MSG_CTRUNC) {
-                // There was a descriptor, and no room for one in this process.
-                return Ok((received.bytes, None));
+                // There were descriptors, and no room for them in this process.
+                return Ok((received.bytes, Vec::new()));
             }
-            let mut came = None;
+            let mut came = Vec::new();
             for message in received.cmsgs()? {
                 if let ControlMessageOwned::ScmRights(numbers) = message {
                     // SAFETY: the kernel has just made these descriptors for this message, so nobody
                     // else owns them.
                     let owned = |number| unsafe { OwnedFd::from_raw_fd(number) };
-                    came = numbers.into_iter().map(owned).next_back().or(came);
+                    came.extend(numbers.into_iter().map(owned));
                 }
             }
             return Ok((received.bytes, came));
@@ -129,6 +143,18 @@ mod tests {
         fds::write(&write, b"x").unwrap();
         assert_eq!(fds::read(fd.unwrap(), &mut buffer), Ok(1));
         assert_eq!(other.receive(&mut buffer).unwrap().0, 0);
+    }
+
+    #[test]
+    fn many_descriptors_come_with_one_message() {
+        let (one, other) = Channel::pair().unwrap();
+        let (read, write) = fds::pipe().unwrap();
+        one.send_all(b"many", &[read.as_fd(); FDS_MAX]).unwrap();
+        let mut buffer = [0; 64];
+        let (_, came) = other.receive_all(&mut buffer).unwrap();
+        assert_eq!(came.len(), FDS_MAX);
+        fds::write(&write, b"x").unwrap();
+        assert_eq!(fds::read(&came[FDS_MAX - 1], &mut buffer), Ok(1));
     }
 
     #[test]
