@@ -101,6 +101,32 @@ fn number(stats: &str, key: &str) -> u64 {
     stats[key].as_u64().unwrap_or_else(|| panic!("{key} in {stats}"))
 }
 
+/// However many connections wait to be told of a stop, that takes one descriptor.
+#[test]
+fn a_connection_is_one_descriptor() {
+    const CLIENTS: usize = 200;
+    let (_stage, master, address) = start(&[]);
+    let workers = master.wait_workers(2);
+    let descriptors =
+        || workers.iter().map(|worker| worker.process.descriptors().len()).sum::<usize>();
+    let idle = descriptors();
+    run(async {
+        let mut clients = Vec::new();
+        for _ in 0..CLIENTS {
+            let mut client = Client::to(&address).await;
+            client.ask(Method::GET, "/stats", "").await;
+            clients.push(client);
+        }
+        let busy = descriptors();
+        assert!((CLIENTS..CLIENTS + 10).contains(&(busy - idle)), "{idle}, then {busy}");
+        master.send(Signal::SIGTERM);
+        for client in clients {
+            client.wait_end().await;
+        }
+    });
+    assert_eq!(master.wait(), 0);
+}
+
 #[test]
 fn a_note_is_the_same_whichever_worker_answers() {
     let (stage, master, address) = start(&[]);

@@ -2,7 +2,7 @@
 //! descriptor (SCM_RIGHTS). Neither end ever blocks.
 
 use std::io::{IoSlice, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -49,7 +49,7 @@ impl Channel {
 
     /// The same with several descriptors, [`FDS_MAX`] at most.
     pub(crate) fn send_all(&self, message: &[u8], fds: &[BorrowedFd<'_>]) -> nix::Result<()> {
-        let numbers: Vec<_> = fds.iter().map(|fd| fd.as_raw_fd()).collect();
+        let numbers: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
         let rights = (!numbers.is_empty()).then(|| ControlMessage::ScmRights(&numbers));
         let flags = MsgFlags::MSG_NOSIGNAL;
         let parts = [IoSlice::new(message)];

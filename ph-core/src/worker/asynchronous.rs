@@ -7,14 +7,15 @@ use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsFd as _;
+use std::os::fd::AsFd;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{self, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::unix::pipe;
+use tokio::runtime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::boot::live;
@@ -184,9 +185,7 @@ impl Context {
         if self.own().signals.stop_asked() {
             return;
         }
-        let stop_pipe = self.own().signals.stop_pipe();
-        let pipe = stop_pipe.as_fd().try_clone_to_owned();
-        match pipe.and_then(pipe::Receiver::from_owned_fd) {
+        match self.own().stop_watch.of_runtime(self.own().signals.stop_pipe()) {
             // What is in it stays there, for everybody.
             Ok(pipe) => drop(pipe.readable().await),
             // Without a descriptor to spare it is looked at instead.
@@ -211,6 +210,25 @@ impl Context {
     }
 }
 
+/// What tells the tasks of a runtime that the worker is to stop: one descriptor for all of them.
+#[derive(Debug, Default)]
+pub(super) struct StopWatch(Mutex<Option<(runtime::Id, Arc<pipe::Receiver>)>>);
+
+impl StopWatch {
+    /// That of the runtime this is called on. Of a worker with several, the last one's is kept.
+    fn of_runtime(&self, stop_pipe: impl AsFd) -> io::Result<Arc<pipe::Receiver>> {
+        let current = runtime::Handle::current().id();
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, pipe)) = known.as_ref().filter(|(runtime, _)| *runtime == current) {
+            return Ok(Arc::clone(pipe));
+        }
+        let pipe = stop_pipe.as_fd().try_clone_to_owned();
+        let pipe = Arc::new(pipe.and_then(pipe::Receiver::from_owned_fd)?);
+        *known = Some((current, Arc::clone(&pipe)));
+        Ok(pipe)
+    }
+}
+
 /// The class, by what makes its workers.
 pub(crate) struct AsyncClass<F>(pub(crate) F);
 
@@ -221,7 +239,7 @@ impl<W: AsyncWorker + 'static, F: Fn(&Context) -> W> Class for AsyncClass<F> {
 
     fn live(&self, ctx: &Context, listeners: &[&Listener], on_booted: &mut dyn FnMut()) -> u8 {
         let boot = || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.spawn(keep_beating(ctx.clone()));
             let worker = runtime.block_on(async {
                 let mut worker = (self.0)(ctx);

@@ -143,6 +143,8 @@ fn become_worker(mut boot: Boot<'_>) -> u8 {
         connections: boot.connections,
         app: Arc::clone(boot.app),
         identity: boot.identity,
+        #[cfg(feature = "tokio")]
+        stop_watch: super::asynchronous::StopWatch::default(),
     });
     // An empty mask cannot fail to be set. A stop that came meanwhile is delivered here.
     let _ = signals::set_mask(&SigSet::empty());

@@ -54,6 +54,8 @@ pub(super) struct Own {
     pub(super) threads: usize,
     pub(super) connections: usize,
     pub(super) app: Arc<BTreeMap<String, String>>,
+    #[cfg(feature = "tokio")]
+    pub(super) stop_watch: super::asynchronous::StopWatch,
 }
 
 impl Context {
