@@ -285,7 +285,7 @@ fn a_stop_in_the_moment_of_taking_over_is_for_both_and_a_death_for_none() {
              channel = socket.socket(fileno=int(os.environ['PH_SUCCESSOR']))\n\
              channel.setblocking(True)\n\
              say = lambda message: channel.send(json.dumps(message).encode())\n\
-             say({{'Hello': {{'version': 1}}}})\n\
+             say({{'Hello': {{'version': 2}}}})\n\
              while b'Handover' not in channel.recv(65536): pass\n\
              say({{'Ready': {{'listeners': [], 'has_pidfile': False}}}})\n\
              assert b'Commit' in channel.recv(65536)\n\

@@ -1,7 +1,9 @@
 //! How a master ends: what begins a stop, and the order in which everything below it goes.
 //!
-//! Workers first, within their grace, which an order begins only after `drain_delay`: until then they serve,
-//! and whoever sends them clients learns that they will not for long. Nobody new comes in that time; then what they left behind, when nobody can leave more; then the
+//! An order lets `drain_delay` pass first: workers serve, whoever sends them clients learns that they will
+//! not for long, and nobody new comes.
+//!
+//! Then workers, within their grace; then what they left behind, when nobody can leave more; then the
 //! helpers that were needed so long, the warden among them, so that a master which is killed on the way
 //! is still survived by somebody who cleans up; and at the very end those who write down what all others
 //! had to say. Each part has its limit, and all of them together have one (I7).

@@ -7,6 +7,7 @@
 //! ready (which it has) ->
 //!                      <-       commit (how many workers)
 //! taken over           ->
+//! stopped              ->       only if it was told to stop before the master has gone
 //! ```
 //!
 //! Each message begins with a byte that says what it is. A version neither side knows ends the attempt, and
@@ -19,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::listeners::{Address, MadeSocket};
 
 /// Raised when either side must know something new.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// The most that one message may hold, in bytes.
 pub(super) const MESSAGE_MAX: usize = 64 * 1024;
