@@ -47,7 +47,10 @@ fn a_crash_loop_and_its_end_are_told_with_their_slot() {
     let master = stage.start(&[&settings[..], &trouble].concat());
     let line = wait_told(&stage, "crash_loop");
     let start = format!("crash_loop misbehave {} slot=1 generation= pid= ", master.process.0);
-    assert!(line.starts_with(&start) && line.ends_with("deaths in a row"), "{line}");
+    assert!(
+        line.starts_with(&start) && line.ends_with("3 deaths within 60.0s (restart_window)"),
+        "{line}"
+    );
     stage.log().wait_for("heard of crash_loop");
     let (master_pid, code) = (master.process.0, master.stop());
     assert_eq!(code, 0);
