@@ -16,7 +16,9 @@ mod control;
 mod logs;
 mod start;
 
-pub(crate) use control::{Change, ReachArgs, Reload, Reopen, Scale, Status, Stop, Upgrade};
+pub(crate) use control::{
+    CallArgs, Change, ReachArgs, Reload, Reopen, Scale, Status, Stop, Upgrade,
+};
 pub(crate) use logs::{Lines, Logs, Rotate};
 pub(crate) use start::{Bare, Start, WaitArgs};
 
@@ -380,9 +382,9 @@ impl Verb {
             Self::Run(_) => false,
             Self::Status(status) => status.json,
             Self::Scale(scale) => scale.json,
-            Self::Reload(reload) => reload.json,
-            Self::Upgrade(upgrade) => upgrade.json,
-            Self::Stop(stop) => stop.json,
+            Self::Reload(reload) => reload.call.json,
+            Self::Upgrade(upgrade) => upgrade.call.json,
+            Self::Stop(stop) => stop.call.json,
             Self::Start(start) | Self::Restart(start) => start.wait.json,
             Self::Check(check) => check.json,
             Self::Config(config) => match &config.verb {
@@ -394,7 +396,7 @@ impl Verb {
             Self::Init(init) => init.json,
             Self::Logs(logs) => logs.json,
             Self::Rotate(rotate) => rotate.json,
-            Self::Reopen(reopen) => reopen.json,
+            Self::Reopen(reopen) => reopen.call.json,
             Self::Probe(probe) => probe.json,
         }
     }

@@ -60,36 +60,17 @@ pub(crate) struct Scale {
 #[derive(Debug, Args)]
 #[command(after_help = STOP_HELP)]
 pub(crate) struct Stop {
-    /// NAME or NAME@INSTANCE [default: all sections]
-    #[arg(value_name = "TARGET")]
-    pub(crate) targets: Vec<String>,
-
     /// Kill the workers at once
     #[arg(long)]
     pub(crate) now: bool,
 
     #[command(flatten)]
-    pub(crate) reach: ReachArgs,
-
-    #[command(flatten)]
-    pub(crate) source: SourceArgs,
-
-    /// Return as soon as the master knows
-    #[arg(long)]
-    pub(crate) no_wait: bool,
-
-    /// Print JSON alone
-    #[arg(long)]
-    pub(crate) json: bool,
+    pub(crate) call: CallArgs,
 }
 
 #[derive(Debug, Args)]
 #[command(after_help = RELOAD_HELP)]
 pub(crate) struct Reload {
-    /// NAME or NAME@INSTANCE [default: all sections]
-    #[arg(value_name = "TARGET")]
-    pub(crate) targets: Vec<String>,
-
     /// Only if something has changed that takes new workers
     #[arg(long)]
     pub(crate) if_changed: bool,
@@ -99,45 +80,26 @@ pub(crate) struct Reload {
     pub(crate) dry_run: bool,
 
     #[command(flatten)]
-    pub(crate) reach: ReachArgs,
-
-    #[command(flatten)]
-    pub(crate) source: SourceArgs,
-
-    /// Return as soon as the master knows
-    #[arg(long)]
-    pub(crate) no_wait: bool,
-
-    /// Print JSON alone
-    #[arg(long)]
-    pub(crate) json: bool,
+    pub(crate) call: CallArgs,
 }
 
 #[derive(Debug, Args)]
 #[command(after_help = UPGRADE_HELP)]
 pub(crate) struct Upgrade {
-    /// NAME or NAME@INSTANCE [default: all sections]
-    #[arg(value_name = "TARGET")]
-    pub(crate) targets: Vec<String>,
-
     #[command(flatten)]
-    pub(crate) reach: ReachArgs,
-
-    #[command(flatten)]
-    pub(crate) source: SourceArgs,
-
-    /// Return as soon as the master knows
-    #[arg(long)]
-    pub(crate) no_wait: bool,
-
-    /// Print JSON alone
-    #[arg(long)]
-    pub(crate) json: bool,
+    pub(crate) call: CallArgs,
 }
 
 #[derive(Debug, Args)]
 #[command(after_help = REOPEN_HELP)]
 pub(crate) struct Reopen {
+    #[command(flatten)]
+    pub(crate) call: CallArgs,
+}
+
+/// Which masters are told something, and whether it is waited for.
+#[derive(Debug, Args)]
+pub(crate) struct CallArgs {
     /// NAME or NAME@INSTANCE [default: all sections]
     #[arg(value_name = "TARGET")]
     pub(crate) targets: Vec<String>,

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::config::Complaint;
 use super::logs;
-use crate::args::{ReachArgs, Reload, Reopen, SourceArgs, Stop, Upgrade};
+use crate::args::{CallArgs, Reload, Reopen, Stop, Upgrade};
 use crate::client::{self, Answer, Follow, Master, Order, Service, Told};
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -27,21 +27,9 @@ const LONGEST_ROLL: Duration = Duration::from_secs(600);
 /// How long a master may take to open its logs again.
 const LONGEST_REOPEN: Duration = Duration::from_secs(60);
 
-/// Who is told, and how.
-struct Call<'a> {
-    verb: &'a str,
-    targets: &'a [String],
-    reach: &'a ReachArgs,
-    source: &'a SourceArgs,
-    no_wait: bool,
-    json: bool,
-}
-
 /// Stops services: first those that depend on others.
-pub(crate) fn stop(args: &Stop) -> Result<ExitCode, Failure> {
-    let Stop { targets, now, reach, source, no_wait, json } = args;
-    let call = Call { verb: "stop", targets, reach, source, no_wait: *no_wait, json: *json };
-    call.make(Request::Stop { now: *now }, longest_stop)
+pub(crate) fn stop(Stop { now, call }: &Stop) -> Result<ExitCode, Failure> {
+    make(call, "stop", Request::Stop { now: *now }, longest_stop)
 }
 
 /// How long the stop of a service is waited for.
@@ -51,76 +39,71 @@ pub(super) fn longest_stop(service: &Service) -> Duration {
 
 /// Has services replace their workers by those of the configuration as it is now.
 pub(crate) fn reload(args: &Reload) -> Result<ExitCode, Failure> {
-    let Reload { targets, if_changed, dry_run, reach, source, no_wait, json } = args;
+    let Reload { if_changed, dry_run, call } = args;
     let request = Request::Reload { if_changed: *if_changed, dry_run: *dry_run };
-    let call = Call { verb: "reload", targets, reach, source, no_wait: *no_wait, json: *json };
-    call.make(request, |_| LONGEST_ROLL)
+    make(call, "reload", request, |_| LONGEST_ROLL)
 }
 
 /// Has masters be replaced by the program that is on disk now.
-pub(crate) fn upgrade(args: &Upgrade) -> Result<ExitCode, Failure> {
-    let Upgrade { targets, reach, source, no_wait, json } = args;
-    let call = Call { verb: "upgrade", targets, reach, source, no_wait: *no_wait, json: *json };
-    call.make(Request::Upgrade, |_| LONGEST_ROLL)
+pub(crate) fn upgrade(Upgrade { call }: &Upgrade) -> Result<ExitCode, Failure> {
+    make(call, "upgrade", Request::Upgrade, |_| LONGEST_ROLL)
 }
 
 /// Has masters open their logs again.
-pub(crate) fn reopen(args: &Reopen) -> Result<ExitCode, Failure> {
-    let Reopen { targets, reach, source, no_wait, json } = args;
-    let call = Call { verb: "reopen", targets, reach, source, no_wait: *no_wait, json: *json };
-    call.make(Request::Reopen, |_| LONGEST_REOPEN)
+pub(crate) fn reopen(Reopen { call }: &Reopen) -> Result<ExitCode, Failure> {
+    make(call, "reopen", Request::Reopen, |_| LONGEST_REOPEN)
 }
 
-impl Call<'_> {
-    /// Tells the masters that are meant and run, and what came of it.
-    fn make(
-        &self,
-        request: Request,
-        limit: impl Fn(&Service) -> Duration,
-    ) -> Result<ExitCode, Failure> {
-        let Self { verb, targets, reach, source, no_wait, json } = *self;
-        let is_read_by_master = matches!(request, Request::Reload { .. });
-        let complaint = if is_read_by_master { Complaint::ByMaster } else { Complaint::Here };
-        let services = client::services(targets, reach, source, complaint)?;
-        for service in &services {
-            service.target.whole(verb)?;
-        }
-        let is_named = !targets.is_empty() || !reach.sections.is_empty();
-        let is_stop = matches!(request, Request::Stop { .. });
-        let waves = match is_stop {
-            true => client::stop_waves(&services),
-            false => vec![services.iter().collect()],
-        };
-        let limit = |service: &Service| reach.timeout.unwrap_or_else(|| limit(service));
-        let how = Follow { no_wait, is_told: !json };
-        let order = Order { verb, request, how, limit: &limit };
-        let (mut told, mut absent) = (Vec::new(), Vec::new());
-        for wave in waves {
-            let mut masters = Vec::new();
-            for service in wave {
-                match service.masters() {
-                    // The others are told all the same.
-                    Err(failure) => absent.push(failure),
-                    Ok(found) if found.is_empty() && (is_named || services.len() == 1) => {
-                        absent.push(service.not_running(verb));
-                    }
-                    Ok(found) => masters.extend(found.into_iter().map(|it| (service, it))),
-                }
-            }
-            let mut printed = Ok(());
-            told.extend(order.carry_out(masters, |told| {
-                if let (Ok(answer), false, Ok(())) = (&told.answer, json, &printed) {
-                    printed = print(told.service, &told.master, answer);
-                }
-            }));
-            printed?;
-        }
-        if told.is_empty() && absent.is_empty() {
-            let attempt = format!("cannot {verb}");
-            return Err(Failure::new(Exit::NotRunning, "no service of it runs").attempt(attempt));
-        }
-        report(told, absent, json)
+/// Tells the masters that are meant and run, and what came of it.
+fn make(
+    call: &CallArgs,
+    verb: &str,
+    request: Request,
+    limit: impl Fn(&Service) -> Duration,
+) -> Result<ExitCode, Failure> {
+    let CallArgs { targets, reach, source, no_wait, json } = call;
+    let (no_wait, json) = (*no_wait, *json);
+    let is_read_by_master = matches!(request, Request::Reload { .. });
+    let complaint = if is_read_by_master { Complaint::ByMaster } else { Complaint::Here };
+    let services = client::services(targets, reach, source, complaint)?;
+    for service in &services {
+        service.target.whole(verb)?;
     }
+    let is_named = !targets.is_empty() || !reach.sections.is_empty();
+    let is_stop = matches!(request, Request::Stop { .. });
+    let waves = match is_stop {
+        true => client::stop_waves(&services),
+        false => vec![services.iter().collect()],
+    };
+    let limit = |service: &Service| reach.timeout.unwrap_or_else(|| limit(service));
+    let how = Follow { no_wait, is_told: !json };
+    let order = Order { verb, request, how, limit: &limit };
+    let (mut told, mut absent) = (Vec::new(), Vec::new());
+    for wave in waves {
+        let mut masters = Vec::new();
+        for service in wave {
+            match service.masters() {
+                // The others are told all the same.
+                Err(failure) => absent.push(failure),
+                Ok(found) if found.is_empty() && (is_named || services.len() == 1) => {
+                    absent.push(service.not_running(verb));
+                }
+                Ok(found) => masters.extend(found.into_iter().map(|it| (service, it))),
+            }
+        }
+        let mut printed = Ok(());
+        told.extend(order.carry_out(masters, |told| {
+            if let (Ok(answer), false, Ok(())) = (&told.answer, json, &printed) {
+                printed = print(told.service, &told.master, answer);
+            }
+        }));
+        printed?;
+    }
+    if told.is_empty() && absent.is_empty() {
+        let attempt = format!("cannot {verb}");
+        return Err(Failure::new(Exit::NotRunning, "no service of it runs").attempt(attempt));
+    }
+    report(told, absent, json)
 }
 
 /// The last words, and the worst code of all.
