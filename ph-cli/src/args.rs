@@ -12,13 +12,11 @@ use ph_core::ExitWith;
 
 use crate::output::Color;
 
-mod control;
+pub(crate) mod control;
 mod logs;
 mod start;
 
-pub(crate) use control::{
-    CallArgs, Change, ReachArgs, Reload, Reopen, Scale, Status, Stop, Upgrade,
-};
+pub(crate) use control::{Change, ReachArgs, Reload, Reopen, Scale, Status, Stop, Upgrade};
 pub(crate) use logs::{Lines, Logs, Rotate};
 pub(crate) use start::{Bare, Start, WaitArgs};
 

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use super::config::Complaint;
 use super::logs;
-use crate::args::{CallArgs, Reload, Reopen, Stop, Upgrade};
+use crate::args::control::CallArgs;
+use crate::args::{Reload, Reopen, Stop, Upgrade};
 use crate::client::{self, Answer, Follow, Master, Order, Service, Told};
 use crate::exit::Exit;
 use crate::failure::Failure;
