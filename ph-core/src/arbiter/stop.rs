@@ -202,7 +202,8 @@ impl Arbiter {
         of_workers.max().unwrap_or_default().max(self.policy.graceful_timeout)
     }
 
-    /// Says what comes now, and ends all that is no stop. In a delay the workers hear nothing of it.
+    /// Says what comes now, and ends all that is no stop. In a delay the workers that serve hear nothing
+    /// of it.
     fn begin_pace(
         &mut self,
         pace: Pace,
@@ -225,11 +226,23 @@ impl Arbiter {
             (Pace::AtOnce, _) => Notice::Quitting { workers },
         }));
         let grace = match pace {
-            Pace::Delayed => return,
+            Pace::Delayed => return self.stop_booting(actions),
             Pace::Graceful => CLOSING_GRACE,
             Pace::AtOnce => Duration::ZERO,
         };
         self.stop_all(pace, grace, actions);
+    }
+
+    /// Nobody new comes in a delay, nor whoever was about to.
+    fn stop_booting(&mut self, actions: &mut Vec<Action>) {
+        let mut last = None;
+        while let Some(worker) = self.roster.next_worker(last) {
+            last = Some(worker);
+            let state = self.roster.worker(worker).map(|record| record.state);
+            if let Some(State::Booting { .. }) = state {
+                self.stop(worker, StopReason::Shutdown, actions);
+            }
+        }
     }
 
     fn stop_all(&mut self, pace: Pace, grace: Duration, actions: &mut Vec<Action>) {

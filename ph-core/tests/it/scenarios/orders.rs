@@ -142,6 +142,20 @@ fn a_stop_waits_for_the_drain_delay() {
     );
 }
 
+/// Seed 883609678305: a worker that booted in the delay was judged by the policy of another generation.
+#[test]
+fn who_boots_is_stopped_when_the_drain_delay_begins() {
+    tell(
+        Policy { drain_delay: Duration::from_secs(5), ..two() },
+        "0   | started  | spawn 1@0, spawn 2@1
+         0   | ready 1  | -
+         1   | stop     | stop 2
+         1.1 | exit 2 0 | -
+         6   | tick     | stop 1
+         6.1 | exit 1 0 | exit 0",
+    );
+}
+
 #[test]
 fn a_second_stop_ends_the_drain_delay_at_once() {
     tell(

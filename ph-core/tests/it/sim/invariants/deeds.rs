@@ -209,7 +209,8 @@ impl Observer {
         match reason {
             StopReason::Shutdown => {
                 hold!(6, self.stop.is_some(), "{worker:?} is stopped, and nobody said so");
-                let is_due = self.quit.is_some() || !self.is_delayed();
+                let is_booting = seen.ready_at.is_none();
+                let is_due = self.quit.is_some() || !self.is_delayed() || is_booting;
                 hold!(7, is_due, "{worker:?} is stopped before the delay is over");
             }
             StopReason::ScaleDown => {
