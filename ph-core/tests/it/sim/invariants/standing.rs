@@ -97,7 +97,13 @@ impl Observer {
         }
         let surge = self.policy.reload_surge.of(self.target).min(asked);
         let most = self.target.saturating_add(surge);
-        hold!(1, wanted <= most, "{wanted} workers are wanted, {} and {surge} may be", self.target);
+        // Who is too many when a stop comes serves on in its delay, as all do.
+        hold!(
+            1,
+            is_stopping || wanted <= most,
+            "{wanted} workers are wanted, {} and {surge} may be",
+            self.target
+        );
         let (live, unreaped) = self.processes();
         let max = self.policy.max_workers.max(1) as usize;
         hold!(
