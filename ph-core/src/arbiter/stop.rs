@@ -226,36 +226,24 @@ impl Arbiter {
             (Pace::AtOnce, _) => Notice::Quitting { workers },
         }));
         let grace = match pace {
-            Pace::Delayed => return self.stop_booting(actions),
-            Pace::Graceful => CLOSING_GRACE,
-            Pace::AtOnce => Duration::ZERO,
+            Pace::Delayed => None,
+            Pace::Graceful => Some(CLOSING_GRACE),
+            Pace::AtOnce => Some(Duration::ZERO),
         };
-        self.stop_all(pace, grace, actions);
-    }
-
-    /// Nobody new comes in a delay, nor whoever was about to.
-    fn stop_booting(&mut self, actions: &mut Vec<Action>) {
-        let mut last = None;
-        while let Some(worker) = self.roster.next_worker(last) {
-            last = Some(worker);
-            let state = self.roster.worker(worker).map(|record| record.state);
-            if let Some(State::Booting { .. }) = state {
-                self.stop(worker, StopReason::Shutdown, actions);
-            }
+        if let Some(grace) = grace {
+            self.helpers.stop(HelperEnd::WithWorkers, self.now.after(grace), actions);
         }
-    }
-
-    fn stop_all(&mut self, pace: Pace, grace: Duration, actions: &mut Vec<Action>) {
-        self.helpers.stop(HelperEnd::WithWorkers, self.now.after(grace), actions);
         let mut last = None;
         while let Some(worker) = self.roster.next_worker(last) {
             last = Some(worker);
             let Some(record) = self.roster.worker(worker) else { continue };
             let reason = record.state.reason().unwrap_or(StopReason::Shutdown);
             match (pace, record.state) {
-                (Pace::Delayed | Pace::Graceful, _) => {
+                // Nobody new comes in a delay, nor whoever was about to.
+                (Pace::Delayed, State::Booting { .. }) | (Pace::Graceful, _) => {
                     self.stop(worker, StopReason::Shutdown, actions);
                 }
+                (Pace::Delayed, _) => {}
                 (Pace::AtOnce, State::Killed { .. }) => {}
                 (
                     Pace::AtOnce,
