@@ -2,28 +2,13 @@
 //! worker.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
 use crate::deaths::address;
 use crate::misbehave;
-use crate::support::{Client, Process, Stage, eventually, let_pass};
+use crate::support::{Client, Process, Stage, eventually, listening, while_clients_talk};
 use crate::upgrade::{replace, start, stop, upgradable, wait_upgraded};
-
-/// How many sockets listen at an address.
-fn listening(address: &str) -> usize {
-    let port: u16 = address.rsplit(':').next().and_then(|it| it.parse().ok()).expect("a port");
-    let table = std::fs::read_to_string("/proc/net/tcp").expect("the kernel's table");
-    let (own, state) = (format!(":{port:04X}"), "0A");
-    let is_it = |line: &&str| {
-        let fields: Vec<_> = line.split_whitespace().collect();
-        fields.get(1).is_some_and(|it| it.ends_with(&own)) && fields.get(3) == Some(&state)
-    };
-    table.lines().filter(is_it).count()
-}
 
 fn wait_listening(address: &str, count: usize) {
     eventually("so many sockets", || (listening(address) == count).then_some(()));
@@ -37,28 +22,6 @@ fn answering(address: &str, count: usize) -> BTreeSet<Process> {
         (seen.len() == count).then_some(())
     });
     seen
-}
-
-/// Has clients talk while something is done; none of them may be let down.
-fn while_clients_talk(address: &str, act: impl FnOnce()) {
-    let is_over = AtomicBool::new(false);
-    let talks = || {
-        let mut talks = 0_u32;
-        while !is_over.load(Ordering::Relaxed) {
-            assert!(Client::tcp(address).ask("environment").is_some(), "after {talks}");
-            talks += 1;
-            let_pass(Duration::from_millis(2));
-        }
-        talks
-    };
-    thread::scope(|scope| {
-        let clients: Vec<_> = (0..3).map(|_| scope.spawn(talks)).collect();
-        act();
-        is_over.store(true, Ordering::Relaxed);
-        for client in clients {
-            assert!(client.join().expect("all its conversations") > 0);
-        }
-    });
 }
 
 #[test]

@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Client, Master, Process, Stage, eventually, let_pass, require, tell};
+use crate::support::{
+    Client, Master, Process, Stage, eventually, require, tell, while_clients_talk,
+};
 
 /// A stage whose program is a file of its own.
 pub(crate) fn upgradable() -> (Stage, tempfile::TempDir) {
@@ -94,19 +93,7 @@ fn no_conversation_fails_over_upgrades_in_a_row() {
     let port = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port");
     let first = start(&stage, &format!("number_workers = 4\nbind = {port}"));
     stage.log().wait_ready(4);
-    let is_over = AtomicBool::new(false);
-    let address = port.to_string();
-    let talks = || {
-        let mut talks = 0_u32;
-        while !is_over.load(Ordering::Relaxed) {
-            assert!(Client::tcp(&address).ask("environment").is_some(), "after {talks}");
-            talks += 1;
-            let_pass(Duration::from_millis(2));
-        }
-        talks
-    };
-    thread::scope(|scope| {
-        let clients: Vec<_> = (0..3).map(|_| scope.spawn(talks)).collect();
+    let talks = while_clients_talk(&port.to_string(), || {
         let mut before = first.process;
         for _ in 0..6 {
             replace(&programs);
@@ -115,10 +102,8 @@ fn no_conversation_fails_over_upgrades_in_a_row() {
             eventually("the end of the former", || (!before.is_alive()).then_some(()));
             before = new;
         }
-        is_over.store(true, Ordering::Relaxed);
-        let talks = clients.into_iter().map(|client| client.join().expect("every talk is heard"));
-        tell(&format!("{} conversations", talks.sum::<u32>()));
     });
+    tell(&format!("{talks} conversations"));
     assert_eq!(first.wait(), 0);
     stop(&stage);
 }

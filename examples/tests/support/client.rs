@@ -4,9 +4,12 @@ use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use super::process::Process;
+use super::wait::let_pass;
 
 /// No answer takes longer.
 const PATIENCE: Option<Duration> = Some(Duration::from_secs(60));
@@ -111,4 +114,26 @@ impl Client {
             }
         }
     }
+}
+
+/// Has clients talk while something is done; none of them may be let down. Says how many conversations there
+/// were.
+pub(crate) fn while_clients_talk(address: &str, act: impl FnOnce()) -> u32 {
+    let is_over = AtomicBool::new(false);
+    let talks = || {
+        let mut talks = 0_u32;
+        while !is_over.load(Ordering::Relaxed) {
+            assert!(Client::tcp(address).ask("environment").is_some(), "after {talks}");
+            talks += 1;
+            let_pass(Duration::from_millis(2));
+        }
+        assert!(talks > 0, "a client had no conversation");
+        talks
+    };
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..3).map(|_| scope.spawn(talks)).collect();
+        act();
+        is_over.store(true, Ordering::Relaxed);
+        clients.into_iter().map(|client| client.join().expect("every talk is heard")).sum()
+    })
 }

@@ -121,3 +121,15 @@ fn own_folder(controller: &str) -> Option<PathBuf> {
         Some(Path::new(point).join(below))
     })
 }
+
+/// How many sockets listen at an IPv4 address, `HOST:PORT`, by its port.
+pub(crate) fn listening(address: &str) -> usize {
+    let port: u16 = address.rsplit(':').next().and_then(|it| it.parse().ok()).expect("a port");
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("the kernel's table");
+    let (own, state) = (format!(":{port:04X}"), "0A");
+    let is_it = |line: &&str| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        fields.get(1).is_some_and(|it| it.ends_with(&own)) && fields.get(3) == Some(&state)
+    };
+    table.lines().filter(is_it).count()
+}

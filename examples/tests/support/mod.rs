@@ -22,9 +22,9 @@ mod random;
 mod stage;
 mod wait;
 
-pub(crate) use client::{Client, Queued};
+pub(crate) use client::{Client, Queued, while_clients_talk};
 pub(crate) use log::{Line, Log};
-pub(crate) use machine::{Limited, cgroups_of, require};
+pub(crate) use machine::{Limited, cgroups_of, listening, require};
 pub(crate) use master::{Master, Worker};
 pub(crate) use process::Process;
 pub(crate) use random::Random;

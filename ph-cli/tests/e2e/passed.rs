@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use nix::sys::signal::Signal;
 
 use crate::place::Place;
-use crate::support::{Stage, eventually, require};
+use crate::support::{Stage, eventually, listening, require};
 
 /// Opens two sockets on ports of the kernel's choice, which it writes to a file, has them at descriptors 3 and
 /// 4, and becomes the program. `PASS_PID` may say another process than that.
@@ -133,12 +133,7 @@ fn commands_have_a_socket_for_each_slot_which_outlives_it_until_a_reload() {
     stage.log().wait_for_count("listening 1 web", 2);
     let line = stage.log().wait_for("listening on tcp://127.0.0.1:").message;
     let port: u16 = line.rsplit(':').next().and_then(|it| it.parse().ok()).expect("a port");
-    let sockets = || {
-        let table = std::fs::read_to_string("/proc/net/tcp").expect("the kernel's table");
-        let (address, state) = (format!("0100007F:{port:04X}"), "0A");
-        let fields = table.lines().map(|line| line.split_whitespace().skip(1).collect::<Vec<_>>());
-        fields.filter(|it| it[0] == address && it[2] == state).count()
-    };
+    let sockets = || listening(&format!("127.0.0.1:{port}"));
     assert_eq!(sockets(), 2);
     let scaled = stage.launch(&[], &["scale", "-c", "config.ini", "web", "1"]);
     let (code, stderr) = scaled.wait_with_stderr();

@@ -23,7 +23,7 @@ static PASSED: OnceLock<Passed> = OnceLock::new();
 pub(crate) struct Passed {
     all: Vec<Socket>,
     /// Descriptors of `LISTEN_FDS` that are no listening sockets: number, name, and what they are.
-    wrong: Vec<(RawFd, Option<String>, String)>,
+    wrong: Vec<(RawFd, String, &'static str)>,
     /// Why none is taken that has a name.
     nothing: Option<String>,
 }
@@ -86,12 +86,13 @@ impl Passed {
         for number in first..first.saturating_add(FDS_MAX) {
             let Some(name) = meant.next() else { break };
             open.retain(|it| *it != number);
-            match fds::adopt(number).ok_or_else(|| "not open".to_owned()) {
-                Ok(fd) => match what_it_is(&fd) {
-                    None => passed.all.push(Socket { number, name: Some(name), fd }),
-                    Some(what) => passed.wrong.push((number, Some(name), what.to_owned())),
-                },
-                Err(why) => passed.wrong.push((number, Some(name), why)),
+            let Some(fd) = fds::adopt(number) else {
+                passed.wrong.push((number, name, "not open"));
+                continue;
+            };
+            match what_it_is(&fd) {
+                None => passed.all.push(Socket { number, name: Some(name), fd }),
+                Some(what) => passed.wrong.push((number, name, what)),
             }
         }
         for number in open {
@@ -120,11 +121,11 @@ impl Passed {
 
     /// Copies of all that have this name.
     pub(crate) fn named(&self, name: &str) -> io::Result<Vec<OwnedFd>> {
-        let is_it = |it: &Option<String>| it.as_deref() == Some(name);
-        if let Some((number, _, what)) = self.wrong.iter().find(|(_, it, _)| is_it(it)) {
+        if let Some((number, _, what)) = self.wrong.iter().find(|(_, it, _)| it == name) {
             return Err(io::Error::other(format!("descriptor {number}, of that name, is {what}")));
         }
-        let found: Vec<_> = self.all.iter().filter(|socket| is_it(&socket.name)).collect();
+        let found: Vec<_> =
+            self.all.iter().filter(|socket| socket.name.as_deref() == Some(name)).collect();
         if found.is_empty() {
             return Err(io::Error::other(self.what_there_is()));
         }
@@ -207,7 +208,7 @@ mod tests {
         let socket = |number, name: &str| Socket { number, name: Some(name.to_owned()), fd: fd() };
         let passed = Passed {
             all: vec![socket(3, "web"), socket(4, "web"), socket(5, "admin")],
-            wrong: vec![(6, Some("log".to_owned()), "no socket".to_owned())],
+            wrong: vec![(6, "log".to_owned(), "no socket")],
             nothing: None,
         };
         assert_eq!(passed.named("web").unwrap().len(), 2);

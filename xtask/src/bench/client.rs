@@ -1,7 +1,7 @@
 //! A client of the servers of the bench.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -11,6 +11,11 @@ use xtask::monotonic;
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) const SECOND: u64 = 1_000_000_000;
+
+/// An address on loopback that nobody listens at.
+pub(super) fn free_address() -> Result<SocketAddr> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+}
 
 /// A request over a connection of its own, and the whole answer.
 pub(super) fn request(address: SocketAddr) -> std::io::Result<()> {

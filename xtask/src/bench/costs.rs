@@ -6,7 +6,6 @@
 //! client that takes a rest has none of that, and every wait.
 
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -16,7 +15,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use xtask::monotonic;
 
-use super::client::{SECOND, await_first, request};
+use super::client::{SECOND, await_first, free_address, request};
 use super::config::median;
 use super::schedule::count;
 use super::subject::{Programs, Subject};
@@ -112,9 +111,8 @@ impl Calls {
 
 /// Makes requests of one worker under `strace`; the reason if that is impossible here.
 fn calls(programs: &Programs, requests: usize, rest: Duration) -> Result<Result<Calls, String>> {
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let subject = Subject::of_servers(programs, port, 1, 0)?;
+    let address = free_address()?;
+    let subject = Subject::of_servers(programs, address.port(), 1, 0)?;
     await_first(address)?;
     let worker = *subject.workers().front().context("no worker")?;
     let folder = tempfile::tempdir()?;

@@ -3,7 +3,7 @@
 //! of a machine that has to make the requests as well says little.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,7 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use xtask::monotonic;
 
-use super::client::{PATIENCE, SECOND, await_first, request, whole};
+use super::client::{PATIENCE, SECOND, await_first, free_address, request, whole};
 use super::subject::Programs;
 use super::table::{Goal, Row, Table};
 
@@ -90,9 +90,8 @@ pub(super) fn measure(
 #[expect(clippy::cast_precision_loss, reason = "there are a million at most")]
 fn round(programs: &Programs, server: Server, connections: Connections) -> Result<f64> {
     let folder = tempfile::tempdir()?;
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let running = Running::start(programs, server, port, folder.path())?;
+    let address = free_address()?;
+    let running = Running::start(programs, server, address.port(), folder.path())?;
     await_first(address)?;
     load(address, connections, SECOND / 4);
     let before = running.cpu_nanos();

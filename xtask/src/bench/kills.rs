@@ -4,12 +4,10 @@
 //! queue of the listener is served by another, and nobody is refused. The floor of the worst latency is that of
 //! the same requests without kills, a moment before.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-
 use anyhow::{Context as _, Result, ensure};
 use xtask::monotonic;
 
-use super::client::{SECOND, await_first};
+use super::client::{SECOND, await_first, free_address};
 use super::schedule::{self, Failure, RATE, Span, count, millis, pause_until};
 use super::subject::{Programs, Subject};
 use super::table::{Goal, Row, Table};
@@ -31,9 +29,8 @@ pub(super) fn measure(
         return Ok(());
     }
     let seconds = if is_quick { 5 } else { 15 };
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let mut subject = Subject::of_servers(programs, port, SLOTS, WORK)?;
+    let address = free_address()?;
+    let mut subject = Subject::of_servers(programs, address.port(), SLOTS, WORK)?;
     await_first(address)?;
     let (undisturbed, ()) = schedule::run(address, seconds, |_| ());
     let (served, kills) = schedule::run(address, seconds, |span| kill_oldest(&mut subject, span));

@@ -3,7 +3,7 @@
 //!
 //! What the machine itself costs is seen in the row without orders, measured in the same run.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -14,7 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use xtask::monotonic;
 
-use super::client::{SECOND, await_first};
+use super::client::{SECOND, await_first, free_address};
 use super::schedule::{self, RATE, Served, Span, count, millis, pause_until};
 use super::subject::Programs;
 use super::table::{Goal, Row, Table};
@@ -78,13 +78,16 @@ fn round(
 ) -> Result<Served> {
     let folder = tempfile::tempdir()?;
     let pidfile = folder.path().join("bench.pid");
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+    let address = free_address()?;
     let mut command = Command::new(&programs.serve);
-    command.arg(port.to_string()).arg(&pidfile).arg(slots.to_string()).arg(work.to_string());
+    command
+        .arg(address.port().to_string())
+        .arg(&pidfile)
+        .arg(slots.to_string())
+        .arg(work.to_string());
     // Of its own process group, and without a terminal, as an upgrade needs it.
     command.stdin(Stdio::null()).stdout(Stdio::null()).process_group(0);
     let mut first = command.spawn().context("cannot start bench-serve")?;
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let measured = serve(address, &pidfile, orders, seconds);
     let ended = end(&mut first, &pidfile);
     let measured = measured?;
