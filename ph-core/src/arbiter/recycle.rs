@@ -129,8 +129,11 @@ impl Arbiter {
     }
 
     /// A lower target, or another configuration, means a lower surge: the last successors wait for
-    /// another time. Before anything is spawned, or it would be for nothing.
+    /// another time. Before anything is spawned, or it would be for nothing. In a drain they leave with it.
     pub(super) fn withdraw_surplus(&mut self, actions: &mut Vec<Action>) {
+        if self.drained {
+            return;
+        }
         let surge = self.surge() as usize;
         while self.recycling.len() > surge
             && let Some(slot) = self.recycling.pop_last()

@@ -309,3 +309,32 @@ fn no_canary_is_started_for_a_surge_that_is_no_more() {
          11 | exit 1 0         | spawn 3@0 g2",
     );
 }
+
+/// A drain that began in the turn in which the target fell found a recycling slot without surge: its
+/// successor was stopped for a lower target, which it was not beyond (seed 627579460044).
+#[test]
+fn a_drain_takes_the_successors_that_a_lower_target_has_no_surge_for() {
+    tell(
+        Policy {
+            target: 4,
+            reload_surge: Share::Percent(50),
+            min_uptime: Duration::ZERO,
+            ..policy()
+        },
+        "0 | started   | spawn 1@0, spawn 2@1, spawn 3@2, spawn 4@3
+         1 | ready 1   | -
+         1 | ready 2   | -
+         1 | ready 3   | -
+         1 | ready 4   | -
+         5 | reload    | load 2
+         5 | loaded 2  | spawn 5@0 g2
+         5 | drain     | -
+         6 | ready 5   | stop 1, spawn 6@1 g2, spawn 7@2 g2
+         6 | recycle 5 | -
+         6 | ready 6   | stop 2, spawn 8@3 g2
+         6 | recycle 6 | -
+         6 | ready 7   | stop 3, spawn 9@0 g2
+         6 | ready 8   | *ready 8 0, *Reload 4 grace 30, stop 4, spawn 10@1 g2, *reloaded 2 in 1
+         7 | scale 2   | *scaled 4 to 2, *draining, *ScaleDown 8 grace 30, stop 8, *ScaleDown 7 grace 30, stop 7, *Drain 6 grace 30, stop 6, *Drain 10 grace 30, stop 10, *Drain 5 grace 30, stop 5, *Drain 9 grace 30, stop 9",
+    );
+}
