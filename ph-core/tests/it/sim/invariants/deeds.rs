@@ -119,10 +119,13 @@ impl Observer {
             }
             Notice::Recovered { slot } => self.on_recovered(slot),
             Notice::Stopping { delay, .. } => {
+                // Nobody is waited for where the last one has been given up in this very step.
+                let is_anybody = self.living() > 0;
                 let Some(stop) = &mut self.stop else {
                     return Err(Violation::new(10, "the master stops of itself"));
                 };
                 hold!(7, !std::mem::replace(&mut stop.is_told, true), "it stops twice");
+                stop.leave_at = if is_anybody { stop.leave_at } else { self.now };
                 let wanted = stop.leave_at.since(self.now);
                 hold!(7, delay == wanted, "the delay is {wanted:?}, and {delay:?} is told");
                 Ok(())
