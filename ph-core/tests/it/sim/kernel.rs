@@ -90,9 +90,6 @@ impl Kernel {
         policy: Policy,
         badness: Option<Badness>,
     ) {
-        while self.generations.len() > 8 {
-            self.generations.pop_first();
-        }
         self.generations.insert(generation, (policy, badness));
     }
 
@@ -106,10 +103,7 @@ impl Kernel {
         if self.faults.as_ref().is_some_and(|faults| rng.chance(faults.fork_fails)) {
             return Err(SpawnFault::Passing);
         }
-        let newest = self.generations.last_key_value().map(|(newest, _)| *newest);
-        let known = self.generations.get(&generation);
-        let known = known.or_else(|| self.generations.get(&newest?)).copied();
-        let (policy, badness) = known.unwrap_or_default();
+        let (policy, badness) = self.generations.get(&generation).copied().unwrap_or_default();
         let mut life = Life::draw(&policy, self.faults.as_ref(), rng);
         if let Some(badness) = badness.filter(|_| self.faults.is_some()) {
             badness.spoil(&mut life, &policy, rng);

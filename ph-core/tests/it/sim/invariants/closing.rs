@@ -35,7 +35,10 @@ struct Helper {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Recall {
     Never,
-    Due,
+    /// It has what was left of its time.
+    Due {
+        kill_at: Time,
+    },
     Done,
 }
 
@@ -176,7 +179,7 @@ impl Observer {
             let is_killed = matches!(status, Some(ExitStatus::Signal { .. })) && !seen.is_killed;
             let is_last = respawn && ends == HelperEnd::Last && seen.recall == Recall::Never;
             if is_killed && is_last && self.now < kill_at {
-                (seen.kill_at, seen.recall) = (None, Recall::Due);
+                (seen.kill_at, seen.recall) = (None, Recall::Due { kill_at });
                 self.closing.ended = Some(helper);
             } else {
                 seen.is_unfinished = status != Some(ExitStatus::Code(0));
@@ -226,9 +229,6 @@ impl Observer {
         hold!(9, now >= earliest || is_last_call, "{helper:?} must wait until {earliest:?}");
         seen.since = Some(now);
         seen.has_run = true;
-        if seen.recall == Recall::Due {
-            seen.recall = Recall::Done;
-        }
         Ok(())
     }
 
@@ -248,8 +248,14 @@ impl Observer {
         seen.kill_at = Some(match role.ends {
             HelperEnd::WithWorkers => grace_over,
             HelperEnd::AfterWorkers => grace_over.min(end_by),
-            HelperEnd::Last => end_by,
+            HelperEnd::Last => match seen.recall {
+                Recall::Due { kill_at } => kill_at,
+                Recall::Never | Recall::Done => end_by,
+            },
         });
+        if matches!(seen.recall, Recall::Due { .. }) {
+            seen.recall = Recall::Done;
+        }
         Ok(())
     }
 
@@ -308,7 +314,8 @@ impl Observer {
     /// The order of I7, and the timers of I3 and I13.
     pub(super) fn check_closing(&mut self, next_deadline: Option<Time>) -> Verdict {
         let deadline = next_deadline.unwrap_or(Time::from_nanos(u64::MAX));
-        let undone = self.closing.helpers.iter().position(|seen| seen.recall == Recall::Due);
+        let is_due = |seen: &Helper| matches!(seen.recall, Recall::Due { .. });
+        let undone = self.closing.helpers.iter().position(is_due);
         hold!(
             9,
             undone.is_none(),
