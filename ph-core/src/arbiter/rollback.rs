@@ -29,11 +29,11 @@ impl Arbiter {
         self.note_boot_fault(record.slot, actions);
         let is_on_trial = self.is_on_trial(record);
         match &self.reload.stage {
-            Some(Stage::Rolling(_)) if is_on_trial => {
-                let (generation, slot) = (self.generation, record.slot);
-                let Some(back_to) = self.roll_back(actions) else { return };
+            Some(Stage::Rolling(roll)) if is_on_trial => {
+                let (generation, back_to, slot) = (self.generation, roll.old.0, record.slot);
                 let failed = Notice::RollFailed { generation, back_to, worker, slot, cause };
                 actions.push(Action::Notify(failed));
+                self.roll_back(actions);
             }
             // What came back fails as well. To wait for it would keep a better one out.
             Some(Stage::Restoring { failed, .. }) => {
@@ -46,8 +46,8 @@ impl Arbiter {
     }
 
     /// Everything wants the former generation again.
-    fn roll_back(&mut self, actions: &mut Vec<Action>) -> Option<Generation> {
-        let Some(Stage::Rolling(roll)) = self.reload.stage.take() else { return None };
+    fn roll_back(&mut self, actions: &mut Vec<Action>) {
+        let Some(Stage::Rolling(roll)) = self.reload.stage.take() else { return };
         let failed = self.generation;
         (self.generation, self.policy) = roll.old;
         if let Some(before) = roll.target_before {
@@ -75,7 +75,6 @@ impl Arbiter {
             self.dirty.insert(slot);
         }
         self.reload.stage = Some(Stage::Restoring { failed, pending });
-        Some(self.generation)
     }
 
     /// A slot's worker is not of the failed generation any more.

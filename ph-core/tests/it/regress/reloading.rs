@@ -338,3 +338,20 @@ fn a_drain_takes_the_successors_that_a_lower_target_has_no_surge_for() {
          7 | scale 2   | *scaled 4 to 2, *draining, *ScaleDown 8 grace 30, stop 8, *ScaleDown 7 grace 30, stop 7, *Drain 6 grace 30, stop 6, *Drain 10 grace 30, stop 10, *Drain 5 grace 30, stop 5, *Drain 9 grace 30, stop 9",
     );
 }
+
+/// A roll that failed took the target back, and nobody was left: that the service ends with its workers was
+/// told before what it followed from (seed 125118228841).
+#[test]
+fn that_a_roll_failed_is_told_before_what_follows_from_it() {
+    continue_with(
+        two(Policy { exit_with: Some(ExitWith::All), ..policy() }),
+        "10 | reload            | load 2
+         10 | exit 1 7          | -
+         10 | loaded 2 workers=3 | spawn 3@1 g2
+         11 | ready 3           | -
+         12 | tick              | *canary 3, *scaled 2 to 3, *Reload 2 grace 30, stop 2, spawn 4@2 g2
+         13 | exit 2 0          | -
+         13 | exit 3 5          | -
+         14 | exit 4 1          | *exited 4 again in 0, *failed 2 back to 1: 4@2 exited, *scaled 3 to 2, *ends with 7, *stopping 0, exit 7",
+    );
+}

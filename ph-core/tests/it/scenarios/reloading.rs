@@ -203,7 +203,7 @@ fn a_number_that_came_with_a_failed_configuration_goes_with_it() {
          10 | loaded 2 workers=3 | spawn 3@0 g2
          10 | ready 3            | -
          11 | tick               | *canary 3, *scaled 2 to 3, *Reload 1 grace 30, stop 1, spawn 4@2 g2, spawn 5@1 g2
-         11 | exit 5 1           | *exited 5 again in 0, *scaled 3 to 2, *failed 2 back to 1: 5@1 exited, *ScaleDown 4 grace 30, stop 4, spawn 6@0
+         11 | exit 5 1           | *exited 5 again in 0, *failed 2 back to 1: 5@1 exited, *scaled 3 to 2, *ScaleDown 4 grace 30, stop 4, spawn 6@0
          12 | ready 6            | *ready 6 1, *Rollback 3 grace 30, stop 3, *back 2 to 1",
     );
 }
