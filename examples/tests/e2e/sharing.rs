@@ -1,7 +1,9 @@
 //! How connections are shared among workers: whom one wakes, and who gets how many.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use nix::sys::signal::Signal;
 
 use crate::classes::{CLASSES, ask, stage_of};
 use crate::deaths::address;
@@ -111,5 +113,37 @@ fn workers_that_all_have_enough_to_do_get_about_as_much_each() {
             shares.values().all(|share| (fair / 2..=fair * 2).contains(share)),
             "{class}: {shares:?}"
         );
+    }
+}
+
+/// A connection wakes one worker. If that one is being stopped, for others to go on, it wakes nobody else:
+/// whoever is woken takes it, told to stop or not.
+#[test]
+fn a_connection_that_wakes_who_is_being_stopped_is_answered() {
+    const ROLLS: usize = 60;
+    for class in CLASSES {
+        let stage = stage_of(class);
+        stage.configure("bind = 127.0.0.1:0\ntimeout = 0\nmin_uptime = 0\nnumber_workers = 2");
+        let master = stage.start(&[]);
+        stage.log().wait_ready(2);
+        let (address, answered) = (address(&stage.log()), AtomicU32::new(0));
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) && ask(&address, "pid").is_some() {
+                    answered.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            for roll in 1..=ROLLS {
+                master.send(Signal::SIGHUP);
+                stage.log().wait_for_count("all workers are of generation", roll);
+                let before = answered.load(Ordering::Relaxed);
+                eventually(&format!("{class}: an answer after roll {roll}"), || {
+                    (answered.load(Ordering::Relaxed) > before + 1).then_some(())
+                });
+            }
+            is_over.store(true, Ordering::Relaxed);
+        });
+        assert_eq!(master.stop(), 0);
     }
 }

@@ -56,11 +56,9 @@ fn take_connections(ctx: &Context, listeners: &[&Listener], handle: Handle<'_>) 
         let looks_at_once = is_crowd || left == 0;
         if !looks_at_once {
             ctx.rest();
-            // Interrupted or not: whatever is there is found by the next look.
+            // Interrupted or not, told to stop or not: a connection that ended this wait has ended no other
+            // worker's, so nobody else may look for it.
             let _ = epoll.wait(&mut [EpollEvent::empty()], timeout);
-            if !ctx.running() {
-                break;
-            }
         }
         left = if looks_at_once { every } else { left - 1 };
         is_crowd = false;
