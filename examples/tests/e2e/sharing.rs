@@ -1,6 +1,8 @@
 //! How connections are shared among workers: whom one wakes, and who gets how many.
 
 use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use nix::sys::signal::Signal;
@@ -13,6 +15,15 @@ use crate::support::{Process, Worker, eventually, tell};
 fn sleeps_of(workers: &[Worker]) -> BTreeMap<Process, u64> {
     let threads = workers.iter().flat_map(|worker| worker.process.threads());
     threads.map(|thread| (thread, thread.context_switches().0)).collect()
+}
+
+/// How many of the answers are each worker's.
+fn shares(answers: impl IntoIterator<Item = String>) -> BTreeMap<String, u32> {
+    let mut shares = BTreeMap::new();
+    for answer in answers {
+        *shares.entry(answer).or_default() += 1;
+    }
+    shares
 }
 
 /// Of connections one after the other, to idle workers with eight threads in all: how many wake a thread,
@@ -56,17 +67,10 @@ fn wakes_per_connection(class: &str, reuse_port: bool) -> f64 {
 
 #[test]
 fn a_connection_wakes_one_of_the_workers_that_are_idle() {
-    for class in ["sync", "thread"] {
+    for class in CLASSES {
         let average = wakes_per_connection(class, false);
         assert!(average <= 1.05, "{class}: {average}");
     }
-}
-
-/// If this fails, tokio can do better than docs/workers.md says.
-#[test]
-fn a_connection_wakes_all_of_the_idle_workers_of_the_class_async() {
-    let average = wakes_per_connection("async", false);
-    assert!(average >= 2.0, "{average}");
 }
 
 #[test]
@@ -77,7 +81,39 @@ fn with_a_socket_of_its_own_an_idle_worker_of_any_class_wakes_alone() {
     }
 }
 
-/// Under saturation; idle workers are not asked in turn.
+/// Whoever has no place for one more is not woken in vain, while the other waits.
+#[test]
+fn connections_pass_by_a_worker_that_is_full() {
+    let stage = stage_of("async");
+    let settings = ["bind=127.0.0.1:0", "number_workers=2", "worker_connections=1", "timeout=0"];
+    let master = stage.start(&settings);
+    stage.log().wait_ready(2);
+    let address = address(&stage.log());
+    for _ in 0..50 {
+        let mut silent = TcpStream::connect(&address).expect("a listener");
+        let others: Vec<_> = (0..20).map(|_| ask(&address, "pid").expect("an answer")).collect();
+        writeln!(silent, "pid").expect("a request");
+        let mut who = String::new();
+        silent.read_to_string(&mut who).expect("an answer");
+        assert!(others.iter().all(|other| *other == others[0]), "{others:?}");
+        assert_ne!(who.trim_end(), others[0]);
+    }
+    assert_eq!(master.stop(), 0);
+}
+
+/// Their clients may stay, so one must not get all of them.
+#[test]
+fn idle_workers_of_the_class_async_take_turns() {
+    let stage = stage_of("async");
+    let master = stage.start(&["bind=127.0.0.1:0", "number_workers=4", "timeout=0"]);
+    stage.log().wait_ready(4);
+    let address = address(&stage.log());
+    let shares = shares((0..256).map(|_| ask(&address, "pid").expect("an answer")));
+    assert_eq!(master.stop(), 0);
+    assert!(shares.len() == 4 && shares.values().all(|share| *share >= 32), "{shares:?}");
+}
+
+/// Under saturation; idle workers of the other classes are not asked in turn.
 #[test]
 fn workers_that_all_have_enough_to_do_get_about_as_much_each() {
     const CLIENTS: usize = 32;
@@ -102,10 +138,7 @@ fn workers_that_all_have_enough_to_do_get_about_as_much_each() {
             clients.into_iter().flat_map(|client| client.join().expect("a client")).collect()
         });
         assert_eq!(master.stop(), 0);
-        let mut shares: BTreeMap<String, u32> = BTreeMap::new();
-        for answer in answers {
-            *shares.entry(answer).or_default() += 1;
-        }
+        let shares = shares(answers);
         tell(&format!("{class}: {:?}", shares.values()));
         let fair = REQUESTS / WORKERS;
         assert_eq!(shares.len(), 4, "{class}: {shares:?}");

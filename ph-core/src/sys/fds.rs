@@ -122,7 +122,12 @@ pub(crate) fn copy_of(number: RawFd) -> Option<OwnedFd> {
     if number <= 2 || !is_kept_over_exec(number) {
         return None;
     }
-    // SAFETY: it was open a moment ago, and nobody closes it: this program has not taken it yet.
+    duplicate_number(number)
+}
+
+/// A close-on-exec copy of a descriptor that this process was seen to have; `None`: not any more.
+pub(super) fn duplicate_number(number: RawFd) -> Option<OwnedFd> {
+    // SAFETY: it was open a moment ago, and is borrowed for one call, which says EBADF if it is not now.
     duplicate_above(unsafe { BorrowedFd::borrow_raw(number) }, 3).ok()
 }
 

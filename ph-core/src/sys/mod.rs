@@ -9,6 +9,8 @@ pub(crate) mod channel;
 pub(crate) mod clock;
 pub(crate) mod detach;
 pub(crate) mod environ;
+#[cfg(feature = "tokio")]
+pub(crate) mod exclusive;
 pub(crate) mod fds;
 pub(crate) mod folder;
 pub(crate) mod last_words;

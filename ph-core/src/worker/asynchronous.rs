@@ -4,7 +4,7 @@
 //! runtime silences it, and the master sees that the worker is stuck.
 
 use std::collections::BTreeMap;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
@@ -18,11 +18,12 @@ use tokio::net::unix::pipe;
 use tokio::runtime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::acceptor::Acceptor;
 use super::boot::live;
 use super::class::Class;
 use super::queue::Queue;
-use super::serve::ACCEPT_PAUSE;
-use super::{Connection, Context, Error, Listener, Peer, Result};
+use super::serve::{ACCEPT_PAUSE, accept_one};
+use super::{Connection, Context, Listener, Peer, Result};
 
 /// The life of a worker process of the class `async`: as of a [`Worker`](super::Worker), but the requests
 /// are tasks of a tokio runtime, as many at a time as
@@ -282,25 +283,40 @@ where
     }
     let most = ctx.worker_connections().clamp(1, Semaphore::MAX_PERMITS);
     let places = Arc::new(Semaphore::new(most));
+    let begin = |connection, place| {
+        drop(tokio::spawn(handle(Arc::clone(worker), ctx.clone(), connection, place)));
+    };
     let mut acceptor = Acceptor::new(listeners)?;
     let mut stopping = std::pin::pin!(ctx.stopping());
     while ctx.running() {
-        let next = async {
-            let place = Arc::clone(&places).acquire_owned().await?;
-            Ok::<_, Error>((place, acceptor.accept().await?))
+        let place = match Arc::clone(&places).try_acquire_owned() {
+            Ok(place) => place,
+            Err(_) => {
+                acceptor.suspend()?;
+                tokio::select! {
+                    biased;
+                    () = &mut stopping => break,
+                    place = Arc::clone(&places).acquire_owned() => place?,
+                }
+            }
         };
         let next = tokio::select! {
             biased;
-            () = &mut stopping => break,
-            next = next => next,
+            () = &mut stopping => {
+                // A connection that has just woken this worker has woken no other.
+                acceptor.suspend()?;
+                if let Ok(Some(connection)) = accept_one(listeners, &mut 0) {
+                    begin(AsyncConnection::of(connection)?, place);
+                }
+                break;
+            }
+            next = acceptor.accept() => next,
         };
         match next {
-            Ok((place, connection)) => {
-                let task = handle(Arc::clone(worker), ctx.clone(), connection, place);
-                drop(tokio::spawn(task));
-            }
+            Ok(connection) => begin(connection, place),
             Err(error) => {
                 tracing::warn!("accept failed, trying again: {error}");
+                acceptor.suspend()?;
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -310,10 +326,7 @@ where
     while let Some(connection) = queue.take() {
         let place = Arc::clone(&places).acquire_owned().await?;
         match AsyncConnection::of(connection) {
-            Ok(connection) => {
-                let task = handle(Arc::clone(worker), ctx.clone(), connection, place);
-                drop(tokio::spawn(task));
-            }
+            Ok(connection) => begin(connection, place),
             Err(error) => tracing::warn!("a connection is lost: {error}"),
         }
     }
@@ -344,61 +357,5 @@ impl Drop for Counted {
             self.0.count_panic();
         }
         self.0.count_request();
-    }
-}
-
-/// Takes connections from all listeners, from each in its turn.
-struct Acceptor {
-    listeners: Vec<AsyncListener>,
-    next: usize,
-}
-
-enum AsyncListener {
-    Tcp(tokio::net::TcpListener),
-    Unix(tokio::net::UnixListener),
-}
-
-impl Acceptor {
-    fn new(listeners: &[&Listener]) -> io::Result<Self> {
-        let listeners = listeners.iter().map(|listener| {
-            Ok(match listener {
-                Listener::Tcp(listener) => {
-                    let own = listener.try_clone()?;
-                    AsyncListener::Tcp(tokio::net::TcpListener::from_std(own)?)
-                }
-                Listener::Unix(listener) => {
-                    let own = listener.try_clone()?;
-                    AsyncListener::Unix(tokio::net::UnixListener::from_std(own)?)
-                }
-            })
-        });
-        Ok(Self { listeners: listeners.collect::<io::Result<_>>()?, next: 0 })
-    }
-
-    async fn accept(&mut self) -> io::Result<AsyncConnection> {
-        poll_fn(|cx| {
-            for _ in 0..self.listeners.len() {
-                let listener = &self.listeners[self.next % self.listeners.len()];
-                self.next = self.next.wrapping_add(1);
-                let accepted = match listener {
-                    AsyncListener::Tcp(listener) => listener
-                        .poll_accept(cx)
-                        .map_ok(|(stream, peer)| AsyncConnection::Tcp(stream, peer)),
-                    AsyncListener::Unix(listener) => {
-                        listener.poll_accept(cx).map_ok(|(stream, _)| AsyncConnection::Unix(stream))
-                    }
-                };
-                match accepted {
-                    Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::ConnectionAborted => {
-                        // There may be another behind it.
-                        cx.waker().wake_by_ref();
-                    }
-                    Poll::Ready(accepted) => return Poll::Ready(accepted),
-                    Poll::Pending => {}
-                }
-            }
-            Poll::Pending
-        })
-        .await
     }
 }

@@ -7,6 +7,8 @@
 //! many as there are.
 
 #[cfg(feature = "tokio")]
+mod acceptor;
+#[cfg(feature = "tokio")]
 mod asynchronous;
 mod boot;
 mod class;

@@ -59,6 +59,7 @@ fn take_connections(ctx: &Context, listeners: &[&Listener], handle: Handle<'_>) 
             // Interrupted or not, told to stop or not: a connection that ended this wait has ended no other
             // worker's, so nobody else may look for it.
             let _ = epoll.wait(&mut [EpollEvent::empty()], timeout);
+            ctx.beat();
         }
         left = if looks_at_once { every } else { left - 1 };
         is_crowd = false;
@@ -95,7 +96,10 @@ fn answer(ctx: &Context, connection: Connection, handle: Handle<'_>) {
 
 /// A connection from the first listener that has one, starting behind the one that gave the last, so
 /// that a busy listener does not starve the others.
-fn accept_one(listeners: &[&Listener], next: &mut usize) -> io::Result<Option<Connection>> {
+pub(super) fn accept_one(
+    listeners: &[&Listener],
+    next: &mut usize,
+) -> io::Result<Option<Connection>> {
     for _ in 0..listeners.len() {
         let listener = &listeners[*next % listeners.len()];
         *next = next.wrapping_add(1);

@@ -3,7 +3,8 @@
 //! of a machine that has to make the requests as well says little.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,11 +28,15 @@ enum Server {
     /// Two processes that accept, read, write and close.
     Floor,
     /// Two processes with hyper on one thread each, and a socket of their own.
-    HyperProcesses,
+    HyperSpread,
+    /// The same on one socket.
+    HyperShared,
     /// One process with hyper on two threads.
     HyperThreads,
     Sync,
     Async,
+    /// Of the class `async`, with `reuse_port`.
+    Spread,
 }
 
 /// How clients come.
@@ -53,7 +58,14 @@ pub(super) fn measure(
         (
             "hello, a connection each, async",
             Server::Async,
-            Server::HyperProcesses,
+            Server::HyperShared,
+            Connections::New,
+            1.0,
+        ),
+        (
+            "hello, a connection each, async, reuse_port",
+            Server::Spread,
+            Server::HyperSpread,
             Connections::New,
             1.0,
         ),
@@ -119,14 +131,27 @@ impl Running {
         let pidfile = pidfile.to_string_lossy();
         let children = match server {
             Server::Floor => vec![command(&programs.floor, &["accept", "2", &port])?],
-            Server::HyperProcesses => {
-                let one = || command(&programs.hyper, &["one", &port]);
+            Server::HyperSpread => {
+                let one = || command(&programs.hyper, &["own", &port]);
+                vec![one()?, one()?]
+            }
+            Server::HyperShared => {
+                let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port.parse()?))?;
+                let one = || {
+                    let mut command = Command::new(&programs.hyper);
+                    command
+                        .arg("shared")
+                        .stdin(OwnedFd::from(listener.try_clone()?))
+                        .stdout(Stdio::null());
+                    command.spawn().context("cannot start bench-hyper")
+                };
                 vec![one()?, one()?]
             }
             Server::HyperThreads => vec![command(&programs.hyper, &["threads", &port])?],
             Server::Sync => vec![command(&programs.serve, &[&port, &pidfile, "2", "0"])?],
-            Server::Async => {
-                vec![command(&programs.serve, &[&port, &pidfile, "2", "0", "async"])?]
+            Server::Async | Server::Spread => {
+                let way = if server == Server::Async { "async" } else { "spread" };
+                vec![command(&programs.serve, &[&port, &pidfile, "2", "0", way])?]
             }
         };
         Ok(Self(children))

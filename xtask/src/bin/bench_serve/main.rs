@@ -1,9 +1,10 @@
 //! A master of forked workers with one listener, on `ph-core` alone: each request takes some time and gets
 //! thirteen bytes.
 //!
-//! `bench-serve PORT PIDFILE SLOTS MILLISECONDS [async | killed]`. It has no log and no heartbeat timeout. With
-//! `async` its workers are of that class, speak HTTP by hyper and keep connections. With `killed` no number of
-//! restarts is too many. Workers that are not `async` stamp if there is a FIFO for it.
+//! `bench-serve PORT PIDFILE SLOTS MILLISECONDS [async | spread | killed]`. It has no log and no heartbeat timeout.
+//! With `async` its workers are of that class, speak HTTP by hyper and keep connections; with `spread` they do, and
+//! each has a socket of its own (`reuse_port`). With `killed` no number of restarts is too many. Workers that are
+//! of the class `sync` stamp if there is a FIFO for it.
 
 #![expect(clippy::print_stderr, reason = "there is no log")]
 
@@ -12,7 +13,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use ph_core::{
-    Address, AsyncConnection, AsyncWorker, Connection, Context, Master, Pidfile, Result, Worker,
+    Address, AsyncConnection, AsyncWorker, Connection, Context, Master, Pidfile, Result,
+    SocketOptions, Worker,
 };
 
 use xtask::{Stamp, open_stamps};
@@ -23,6 +25,7 @@ mod hyper_hello;
 enum Way {
     Sync,
     Async,
+    Spread,
     Killed,
 }
 
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let (words, way) = match &words[..] {
         [words @ .., last] if last == "async" => (words, Way::Async),
+        [words @ .., last] if last == "spread" => (words, Way::Spread),
         [words @ .., last] if last == "killed" => (words, Way::Killed),
         words => (words, Way::Sync),
     };
@@ -76,15 +80,18 @@ fn main() -> ExitCode {
         _ => None,
     };
     let Some((((port, slots), work), pidfile)) = parsed else {
-        eprintln!("bench-serve: expected PORT PIDFILE SLOTS MILLISECONDS [async | killed]");
+        eprintln!(
+            "bench-serve: expected PORT PIDFILE SLOTS MILLISECONDS [async | spread | killed]"
+        );
         return ExitCode::from(2);
     };
     let work = Duration::from_millis(work);
     let master = match way {
-        Way::Async => Master::asynchronous("bench", move |_| Hello { work }),
+        Way::Async | Way::Spread => Master::asynchronous("bench", move |_| Hello { work }),
         Way::Sync | Way::Killed => Master::forked("bench", move |_| Hello { work }),
     };
     let master = master
+        .sockets(SocketOptions { reuse_port: way == Way::Spread, ..SocketOptions::default() })
         .bind(Address::Tcp { host: Some("127.0.0.1".to_owned()), port })
         .pidfile(Pidfile { path: pidfile.into(), single_instance: true })
         .policy(|policy| {
