@@ -67,7 +67,8 @@ fn registration(fd: RawFd) -> Option<(Epoll, i32, u64)> {
             .is_ok_and(|target| target.as_os_str() == "anon_inode:[eventpoll]");
         let number = entry.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok());
         let Some(number) = number.filter(|_| is_epoll) else { continue };
-        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}")).ok()?;
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}"));
+        let info = info.unwrap_or_default();
         if let Some((events, data)) = info.lines().find_map(|line| target_of(line, fd)) {
             return Some((Epoll(fds::duplicate_number(number)?), events, data));
         }
@@ -84,4 +85,47 @@ fn target_of(line: &str, fd: RawFd) -> Option<(i32, u64)> {
     }
     let events = u32::from_str_radix(after("events:")?, 16).ok()?;
     Some((events.cast_signed(), u64::from_str_radix(after("data:")?, 16).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::epoll::{EpollCreateFlags, EpollTimeout};
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsFd as _;
+
+    #[test]
+    fn what_is_in_no_epoll_stays_as_it_is() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        assert!(Exclusive::of(listener.as_fd()).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_registration_keeps_its_data_and_comes_back() {
+        const DATA: u64 = 0xfedc_ba98_7654_3210;
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let fd = listener.as_fd();
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap();
+        let plain = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLET;
+        epoll.add(fd, EpollEvent::new(plain, DATA)).unwrap();
+        let mut exclusive = Exclusive::of(fd).unwrap().unwrap();
+        let (_, events, data) = registration(fd.as_raw_fd()).unwrap();
+        assert_eq!(data, DATA);
+        let events = EpollFlags::from_bits_retain(events);
+        assert!(events.contains(EpollFlags::EPOLLEXCLUSIVE | EpollFlags::EPOLLET), "{events:?}");
+
+        let happened = || {
+            let mut events = [EpollEvent::empty()];
+            let count = epoll.wait(&mut events, EpollTimeout::ZERO).unwrap();
+            (count > 0).then(|| events[0].data())
+        };
+        exclusive.suspend(fd).unwrap();
+        exclusive.suspend(fd).unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        assert!(registration(fd.as_raw_fd()).is_none());
+        assert_eq!(happened(), None);
+        exclusive.resume(fd).unwrap();
+        exclusive.resume(fd).unwrap();
+        assert_eq!((happened(), happened()), (Some(DATA), None));
+    }
 }
