@@ -2,114 +2,192 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::task::Poll;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::task::{self, Poll};
+use std::time::Duration;
 
-use super::{AsyncConnection, Listener};
-use crate::sys::exclusive::Exclusive;
+use tokio::io::unix::AsyncFd;
+
+use super::serve::accept_one;
+use super::{Connection, Listener};
+use crate::sys::exclusive::{self, Exclusive};
 
 /// Of those that are idle, the kernel wakes whoever was first to ask for the listener, time and again. After so
 /// many connections a worker asks anew and is the last one, or it would have all the clients that stay (so does
 /// nginx since 1.21.6, as often).
 const TURN: u32 = 16;
 
-/// Takes connections from all listeners, from each in its turn. A connection wakes one of the workers that wait
-/// in [`accept`](Self::accept), so whoever is not going to be there has to be suspended.
-pub(super) struct Acceptor {
-    listeners: Vec<AsyncListener>,
-    /// Of each listener, where that can be had.
-    exclusive: Vec<Option<Exclusive>>,
+/// Takes connections from all listeners, from each in its turn. It has to be suspended before its worker waits
+/// for anything else than the next connection.
+pub(super) struct Acceptor<'a> {
+    listeners: &'a [&'a Listener],
+    waits: Vec<Wait>,
+    /// How long a wait may last before the next look: a worker that was woken may have had no descriptor.
+    look_every: Option<Duration>,
     is_suspended: bool,
     /// Connections of this turn.
     taken: u32,
     next: usize,
 }
 
-enum AsyncListener {
-    Tcp(tokio::net::TcpListener),
-    Unix(tokio::net::UnixListener),
+/// The wait for one listener.
+struct Wait {
+    fd: AsyncFd<OwnedFd>,
+    exclusive: Option<Exclusive>,
 }
 
-impl AsFd for AsyncListener {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Tcp(listener) => listener.as_fd(),
-            Self::Unix(listener) => listener.as_fd(),
+impl Wait {
+    fn new(listener: &Listener) -> io::Result<Self> {
+        let own = listener.as_fd().try_clone_to_owned()?;
+        let fd = exclusive::register(own)?;
+        let exclusive = Exclusive::take_over(fd.as_fd())?;
+        if exclusive.is_none() {
+            tracing::debug!("a connection wakes all workers: there is no exclusive wait here");
+        }
+        Ok(Self { fd, exclusive })
+    }
+
+    fn suspend(&mut self) -> io::Result<()> {
+        let Self { fd, exclusive } = self;
+        exclusive.as_mut().map_or(Ok(()), |exclusive| exclusive.suspend(fd.as_fd()))
+    }
+
+    fn resume(&mut self) -> io::Result<()> {
+        let Self { fd, exclusive } = self;
+        exclusive.as_mut().map_or(Ok(()), |exclusive| exclusive.resume(fd.as_fd()))
+    }
+
+    /// Whether something has happened since it was last asked.
+    fn poll(&self, cx: &mut task::Context<'_>) -> io::Result<bool> {
+        match self.fd.poll_read_ready(cx) {
+            Poll::Ready(ready) => ready.map(|mut ready| {
+                ready.clear_ready();
+                true
+            }),
+            Poll::Pending => Ok(false),
         }
     }
 }
 
-impl Acceptor {
-    pub(super) fn new(listeners: &[&Listener]) -> io::Result<Self> {
-        let listeners = listeners.iter().map(|listener| {
-            Ok(match listener {
-                Listener::Tcp(listener) => {
-                    let own = listener.try_clone()?;
-                    AsyncListener::Tcp(tokio::net::TcpListener::from_std(own)?)
-                }
-                Listener::Unix(listener) => {
-                    let own = listener.try_clone()?;
-                    AsyncListener::Unix(tokio::net::UnixListener::from_std(own)?)
-                }
-            })
-        });
-        let listeners = listeners.collect::<io::Result<Vec<_>>>()?;
-        let exclusive =
-            listeners.iter().map(|it| Exclusive::of(it.as_fd())).collect::<io::Result<_>>()?;
-        Ok(Self { listeners, exclusive, is_suspended: false, taken: 0, next: 0 })
+impl Drop for Wait {
+    /// tokio takes out what it has put in, and keeps for good what it does not find.
+    fn drop(&mut self) {
+        let _ = self.resume();
+    }
+}
+
+impl<'a> Acceptor<'a> {
+    pub(super) fn new(
+        listeners: &'a [&'a Listener],
+        look_every: Option<Duration>,
+    ) -> io::Result<Self> {
+        let waits = listeners.iter().copied().map(Wait::new).collect::<io::Result<_>>()?;
+        Ok(Self { listeners, waits, look_every, is_suspended: false, taken: 0, next: 0 })
     }
 
-    /// Until the next [`accept`](Self::accept) no connection wakes this worker.
-    pub(super) fn suspend(&mut self) -> io::Result<()> {
+    /// Until the next [`accept`](Self::accept) no connection wakes this worker. One that cannot be suspended is
+    /// woken in vain.
+    pub(super) fn suspend(&mut self) {
         self.is_suspended = true;
-        self.each_exclusive(Exclusive::suspend)
+        for wait in &mut self.waits {
+            if let Err(error) = wait.suspend() {
+                tracing::warn!("cannot leave connections to other workers: {error}");
+            }
+        }
     }
 
-    fn each_exclusive(
-        &mut self,
-        act: impl Fn(&mut Exclusive, BorrowedFd<'_>) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let mut all = self.exclusive.iter_mut().zip(&self.listeners);
-        all.try_for_each(|(exclusive, listener)| match exclusive {
-            Some(exclusive) => act(exclusive, listener.as_fd()),
-            None => Ok(()),
-        })
+    /// What is there now, if anything is.
+    pub(super) fn look(&mut self) -> io::Result<Option<Connection>> {
+        accept_one(self.listeners, &mut self.next)
     }
 
-    pub(super) async fn accept(&mut self) -> io::Result<AsyncConnection> {
+    /// The next connection.
+    pub(super) async fn accept(&mut self) -> io::Result<Connection> {
         if self.taken >= TURN {
-            self.suspend()?;
+            self.suspend();
         }
         if self.is_suspended {
             self.taken = 0;
-            self.each_exclusive(Exclusive::resume)?;
+            self.waits.iter_mut().try_for_each(Wait::resume)?;
             self.is_suspended = false;
         }
-        let accepted = poll_fn(|cx| {
-            for _ in 0..self.listeners.len() {
-                let listener = &self.listeners[self.next % self.listeners.len()];
-                self.next = self.next.wrapping_add(1);
-                let accepted = match listener {
-                    AsyncListener::Tcp(listener) => listener
-                        .poll_accept(cx)
-                        .map_ok(|(stream, peer)| AsyncConnection::Tcp(stream, peer)),
-                    AsyncListener::Unix(listener) => {
-                        listener.poll_accept(cx).map_ok(|(stream, _)| AsyncConnection::Unix(stream))
-                    }
-                };
-                match accepted {
-                    Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::ConnectionAborted => {
-                        // There may be another behind it.
-                        cx.waker().wake_by_ref();
-                    }
-                    Poll::Ready(accepted) => return Poll::Ready(accepted),
-                    Poll::Pending => {}
-                }
+        tokio::task::coop::consume_budget().await;
+        loop {
+            if let Some(connection) = self.look()? {
+                self.taken += 1;
+                return Ok(connection);
             }
-            Poll::Pending
-        })
-        .await;
-        self.taken += 1;
-        accepted
+            let happened = poll_fn(|cx| self.poll(cx));
+            match self.look_every {
+                None => happened.await?,
+                Some(every) => tokio::time::timeout(every, happened).await.unwrap_or(Ok(()))?,
+            }
+        }
+    }
+
+    fn poll(&self, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
+        // All are asked, so that each can wake this task.
+        let mut happened = false;
+        for wait in &self.waits {
+            match wait.poll(cx) {
+                Ok(has_happened) => happened |= has_happened,
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        if happened { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::clock;
+    use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::mpsc;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    fn listen() -> (Listener, std::net::SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        (Listener::Tcp(listener), address)
+    }
+
+    fn wait_asleep(thread: nix::unistd::Pid) {
+        let stat = format!("/proc/self/task/{thread}/stat");
+        let give_up = clock::monotonic() + clock::nanos(PATIENCE);
+        while !std::fs::read_to_string(&stat).unwrap().contains(") S ") {
+            assert!(clock::monotonic() < give_up, "it does not fall asleep");
+            std::thread::yield_now();
+        }
+    }
+
+    /// Another worker was woken for the first listener, and took something else.
+    #[test]
+    fn who_is_woken_for_one_listener_looks_at_the_others_too() {
+        let ((quiet, first), (loud, second)) = (listen(), listen());
+        let other = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap();
+        let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLEXCLUSIVE;
+        other.add(&quiet, EpollEvent::new(flags, 0)).unwrap();
+        let (tell, told) = mpsc::channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                tell.send(nix::unistd::gettid()).unwrap();
+                let patience = EpollTimeout::try_from(PATIENCE).unwrap();
+                assert_eq!(other.wait(&mut [EpollEvent::empty()], patience), Ok(1));
+            });
+            wait_asleep(told.recv().unwrap());
+            runtime.block_on(async {
+                let listeners = [&quiet, &loud];
+                let mut acceptor = Acceptor::new(&listeners, None).unwrap();
+                let _clients = [first, second].map(|address| TcpStream::connect(address).unwrap());
+                for _ in 0..2 {
+                    tokio::time::timeout(PATIENCE, acceptor.accept()).await.unwrap().unwrap();
+                }
+            });
+        });
     }
 }

@@ -22,7 +22,7 @@ use super::acceptor::Acceptor;
 use super::boot::live;
 use super::class::Class;
 use super::queue::Queue;
-use super::serve::{ACCEPT_PAUSE, accept_one};
+use super::serve::ACCEPT_PAUSE;
 use super::{Connection, Context, Listener, Peer, Result};
 
 /// The life of a worker process of the class `async`: as of a [`Worker`](super::Worker), but the requests
@@ -283,16 +283,19 @@ where
     }
     let most = ctx.worker_connections().clamp(1, Semaphore::MAX_PERMITS);
     let places = Arc::new(Semaphore::new(most));
-    let begin = |connection, place| {
-        drop(tokio::spawn(handle(Arc::clone(worker), ctx.clone(), connection, place)));
+    let begin = |connection, place| match AsyncConnection::of(connection) {
+        Ok(connection) => {
+            drop(tokio::spawn(handle(Arc::clone(worker), ctx.clone(), connection, place)));
+        }
+        Err(error) => tracing::warn!("a connection is lost: {error}"),
     };
-    let mut acceptor = Acceptor::new(listeners)?;
+    let mut acceptor = Acceptor::new(listeners, ctx.own().beat_every)?;
     let mut stopping = std::pin::pin!(ctx.stopping());
     while ctx.running() {
         let place = match Arc::clone(&places).try_acquire_owned() {
             Ok(place) => place,
             Err(_) => {
-                acceptor.suspend()?;
+                acceptor.suspend();
                 tokio::select! {
                     biased;
                     () = &mut stopping => break,
@@ -303,10 +306,11 @@ where
         let next = tokio::select! {
             biased;
             () = &mut stopping => {
-                // A connection that has just woken this worker has woken no other.
-                acceptor.suspend()?;
-                if let Ok(Some(connection)) = accept_one(listeners, &mut 0) {
-                    begin(AsyncConnection::of(connection)?, place);
+                // The look that whoever is woken owes.
+                match acceptor.look() {
+                    Ok(Some(connection)) => begin(connection, place),
+                    Ok(None) => {}
+                    Err(error) => tracing::warn!("accept failed: {error}"),
                 }
                 break;
             }
@@ -316,7 +320,7 @@ where
             Ok(connection) => begin(connection, place),
             Err(error) => {
                 tracing::warn!("accept failed, trying again: {error}");
-                acceptor.suspend()?;
+                acceptor.suspend();
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -324,11 +328,7 @@ where
     drop(acceptor);
     let mut queue = Queue::left_to(ctx, listeners);
     while let Some(connection) = queue.take() {
-        let place = Arc::clone(&places).acquire_owned().await?;
-        match AsyncConnection::of(connection) {
-            Ok(connection) => begin(connection, place),
-            Err(error) => tracing::warn!("a connection is lost: {error}"),
-        }
+        begin(connection, Arc::clone(&places).acquire_owned().await?);
     }
     let _all = places.acquire_many(u32::try_from(most).unwrap_or(u32::MAX)).await?;
     Ok(())

@@ -56,8 +56,7 @@ fn take_connections(ctx: &Context, listeners: &[&Listener], handle: Handle<'_>) 
         let looks_at_once = is_crowd || left == 0;
         if !looks_at_once {
             ctx.rest();
-            // Interrupted or not, told to stop or not: a connection that ended this wait has ended no other
-            // worker's, so nobody else may look for it.
+            // Interrupted or not, told to stop or not: whoever is woken owes a look (`sys::exclusive`).
             let _ = epoll.wait(&mut [EpollEvent::empty()], timeout);
             ctx.beat();
         }

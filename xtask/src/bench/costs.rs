@@ -26,7 +26,7 @@ const OWN: [&str; 7] = ["accept", "accept4", "read", "recvfrom", "write", "sendt
 const REST: Duration = Duration::from_millis(2);
 
 /// The four of the floor, one wait, and now and then a look for a crowd that is not there.
-const CALLS: f64 = 5.05;
+const MOST_CALLS: f64 = 5.05;
 
 /// Of a round, which is so short that most rounds are not interrupted.
 const BEATS: &str = "100000";
@@ -67,7 +67,7 @@ fn add_calls(name: &str, calls: &Calls, table: &mut Table) {
     let a_request = |calls: usize, all: &Calls| count(calls) / count(all.requests);
     let all = a_request(calls.own + calls.others, calls);
     let others = a_request(calls.others, calls);
-    table.add(row(format!("{name}: all"), "", all, Some(4.0), CALLS));
+    table.add(row(format!("{name}: all"), "", all, Some(4.0), MOST_CALLS));
     table.add(row(format!("{name}: not accept, read, write, close"), "", others, None, 1.0));
 }
 

@@ -56,7 +56,7 @@ pub(super) fn measure(
     let rows = [
         ("hello, a connection each, sync", Server::Sync, Server::Floor, Connections::New, 1.15),
         (
-            "hello, a connection each, async",
+            "hello, a connection each, async, one socket",
             Server::Async,
             Server::HyperShared,
             Connections::New,
@@ -172,14 +172,24 @@ impl Running {
     }
 
     fn end(mut self) -> Result<()> {
-        for child in &mut self.0 {
-            // It has not been reaped, so the pid is still its own.
-            let pid = Pid::from_raw(i32::try_from(child.id())?);
-            kill(pid, Signal::SIGTERM)?;
-            child.wait()?;
-        }
-        Ok(())
+        self.0.drain(..).try_for_each(end)
     }
+}
+
+impl Drop for Running {
+    /// Those that were not ended because something else went wrong, which is told.
+    fn drop(&mut self) {
+        for child in self.0.drain(..) {
+            let _ = end(child);
+        }
+    }
+}
+
+fn end(mut child: Child) -> Result<()> {
+    // It has not been reaped, so the pid is still its own.
+    kill(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGTERM)?;
+    child.wait()?;
+    Ok(())
 }
 
 /// The first number of a thread's `schedstat` is its time on a CPU.

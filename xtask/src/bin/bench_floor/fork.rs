@@ -4,7 +4,8 @@ use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 
-use nix::sys::signal::SigSet;
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{ForkResult, Pid, fork, pause, setsid};
 use xtask::Stamp;
 
@@ -27,6 +28,8 @@ pub(crate) fn serving_child(listener: &TcpListener) -> nix::Result<Pid> {
     child(|| {
         let _ = SigSet::empty().thread_set_mask();
         let _ = setsid();
+        // Ctrl-C does not reach another session.
+        let _ = set_pdeathsig(Signal::SIGKILL);
         loop {
             let Ok((mut connection, _)) = listener.accept() else { continue };
             let mut request = [0; 1024];

@@ -31,8 +31,9 @@ fn main() -> ExitCode {
         eprintln!("bench-hyper: expected `own PORT`, `threads PORT` or `shared`");
         return ExitCode::from(2);
     };
-    // Whoever leads a session already may stay in it.
     let _ = nix::unistd::setsid();
+    // Ctrl-C does not reach another session; whoever started this one is gone then.
+    let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM);
     match run(threads, port) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -121,13 +121,19 @@ impl Observer {
             Notice::Stopping { delay, .. } => {
                 // Nobody is waited for where the last one has been given up in this very step.
                 let is_anybody = self.living() > 0;
+                let grace = self.longest_grace();
                 let Some(stop) = &mut self.stop else {
                     return Err(Violation::new(10, "the master stops of itself"));
                 };
                 hold!(7, !std::mem::replace(&mut stop.is_told, true), "it stops twice");
-                stop.leave_at = if is_anybody { stop.leave_at } else { self.now };
+                if !is_anybody {
+                    (stop.leave_at, stop.grace) = (self.now, grace);
+                }
                 let wanted = stop.leave_at.since(self.now);
                 hold!(7, delay == wanted, "the delay is {wanted:?}, and {delay:?} is told");
+                if !is_anybody {
+                    self.on_delay_over();
+                }
                 Ok(())
             }
             Notice::DelayOver { .. } => {
