@@ -7,9 +7,10 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd as _};
+use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd};
 
 use nix::unistd::Pid;
+use socket2::{SockAddr, SockAddrStorage};
 
 use super::procfs;
 
@@ -19,6 +20,26 @@ const LISTEN: &str = "0A";
 /// How many processes a search looks at, and how many of their descriptors in all.
 const PROCESSES_AT_MOST: usize = 4096;
 const LINKS_AT_MOST: usize = 1 << 17;
+
+/// The next connection of a listener, close-on-exec, and whose it is, if that is an internet address.
+pub(crate) fn accept(
+    listener: impl AsFd,
+    is_blocking: bool,
+) -> io::Result<(OwnedFd, Option<SocketAddr>)> {
+    let nonblocking = if is_blocking { 0 } else { libc::SOCK_NONBLOCK };
+    let (listener, flags) = (listener.as_fd().as_raw_fd(), libc::SOCK_CLOEXEC | nonblocking);
+    let accept = |address: *mut SockAddrStorage, length| {
+        // SAFETY: both point to memory that lives during the call, of the first so much as the second says.
+        match unsafe { libc::accept4(listener, address.cast(), length, flags) } {
+            -1 => Err(io::Error::last_os_error()),
+            // SAFETY: the kernel has just made this descriptor, so nobody else owns it.
+            connection => Ok(unsafe { OwnedFd::from_raw_fd(connection) }),
+        }
+    };
+    // SAFETY: the kernel has filled in an address, and its length.
+    let (connection, address) = unsafe { SockAddr::try_init(accept) }?;
+    Ok((connection, address.as_socket()))
+}
 
 /// All TCP sockets that listen, with their inodes.
 pub(crate) fn tcp_listeners() -> Vec<(SocketAddr, u64)> {

@@ -98,7 +98,7 @@ impl<'a> Acceptor<'a> {
 
     /// What is there now, if anything is.
     pub(super) fn look(&mut self) -> io::Result<Option<Connection>> {
-        accept_one(self.listeners, &mut self.next)
+        accept_one(self.listeners, &mut self.next, false)
     }
 
     /// The next connection.

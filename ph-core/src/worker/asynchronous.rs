@@ -95,16 +95,13 @@ pub enum AsyncConnection {
 }
 
 impl AsyncConnection {
+    /// Of one that does not block.
     fn of(connection: Connection) -> io::Result<Self> {
         Ok(match connection {
             Connection::Tcp(stream, peer) => {
-                stream.set_nonblocking(true)?;
                 Self::Tcp(tokio::net::TcpStream::from_std(stream)?, peer)
             }
-            Connection::Unix(stream) => {
-                stream.set_nonblocking(true)?;
-                Self::Unix(tokio::net::UnixStream::from_std(stream)?)
-            }
+            Connection::Unix(stream) => Self::Unix(tokio::net::UnixStream::from_std(stream)?),
         })
     }
 
@@ -326,7 +323,7 @@ where
         }
     }
     drop(acceptor);
-    let mut queue = Queue::left_to(ctx, listeners);
+    let mut queue = Queue::left_to(ctx, listeners, false);
     while let Some(connection) = queue.take() {
         begin(connection, Arc::clone(&places).acquire_owned().await?);
     }

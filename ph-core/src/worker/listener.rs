@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixListener;
 
 use super::Connection;
+use crate::sys::sockets;
 
 /// A listening socket, non-blocking, shared with all workers.
 #[derive(Debug)]
@@ -15,12 +16,14 @@ pub(crate) enum Listener {
 }
 
 impl Listener {
-    pub(super) fn accept(&self) -> io::Result<Connection> {
-        match self {
-            Self::Tcp(listener) => {
-                listener.accept().map(|(stream, peer)| Connection::Tcp(stream, peer))
-            }
-            Self::Unix(listener) => listener.accept().map(|(stream, _)| Connection::Unix(stream)),
+    /// The next connection, blocking or for a runtime.
+    pub(super) fn accept(&self, is_blocking: bool) -> io::Result<Connection> {
+        let (connection, peer) = sockets::accept(self, is_blocking)?;
+        match (self, peer) {
+            (Self::Tcp(_), Some(peer)) => Ok(Connection::Tcp(connection.into(), peer)),
+            // Nobody can be answered who has no address.
+            (Self::Tcp(_), None) => Err(io::ErrorKind::ConnectionAborted.into()),
+            (Self::Unix(_), _) => Ok(Connection::Unix(connection.into())),
         }
     }
 }

@@ -19,6 +19,7 @@ const LONGEST: u32 = 4096;
 pub(super) struct Queue<'a> {
     /// How many are still to be taken of each.
     listeners: Vec<(&'a Listener, u32)>,
+    is_blocking: bool,
     /// When the worker will be killed.
     until: u64,
     taken_at: Option<u64>,
@@ -28,13 +29,13 @@ pub(super) struct Queue<'a> {
 
 impl<'a> Queue<'a> {
     /// Nothing, if others go on with it.
-    pub(super) fn left_to(ctx: &Context, listeners: &[&'a Listener]) -> Self {
+    pub(super) fn left_to(ctx: &Context, listeners: &[&'a Listener], is_blocking: bool) -> Self {
         let until = ctx.own().seat.queue_until();
         let listeners = match until {
             0 => Vec::new(),
             _ => listeners.iter().map(|listener| (*listener, queued(listener))).collect(),
         };
-        Self { listeners, until, taken_at: None, longest: 0 }
+        Self { listeners, is_blocking, until, taken_at: None, longest: 0 }
     }
 
     /// The next one. Each is to be served before the next is asked for.
@@ -52,7 +53,7 @@ impl<'a> Queue<'a> {
                 }
             } else if let Some(rest) = left.checked_sub(1) {
                 *left = rest;
-                match listener.accept() {
+                match listener.accept(self.is_blocking) {
                     Ok(connection) => {
                         self.taken_at = Some(now);
                         return Some(connection);

@@ -62,7 +62,7 @@ fn take_connections(ctx: &Context, listeners: &[&Listener], handle: Handle<'_>) 
         }
         left = if looks_at_once { every } else { left - 1 };
         is_crowd = false;
-        match accept_one(listeners, &mut next) {
+        match accept_one(listeners, &mut next, true) {
             Ok(Some(connection)) => {
                 is_crowd = looks_at_once;
                 every = if is_crowd { LOOK_EVERY } else { every };
@@ -76,7 +76,7 @@ fn take_connections(ctx: &Context, listeners: &[&Listener], handle: Handle<'_>) 
             }
         }
     }
-    let mut queue = Queue::left_to(ctx, listeners);
+    let mut queue = Queue::left_to(ctx, listeners, true);
     while let Some(connection) = queue.take() {
         answer(ctx, connection, handle);
     }
@@ -98,11 +98,12 @@ fn answer(ctx: &Context, connection: Connection, handle: Handle<'_>) {
 pub(super) fn accept_one(
     listeners: &[&Listener],
     next: &mut usize,
+    is_blocking: bool,
 ) -> io::Result<Option<Connection>> {
     for _ in 0..listeners.len() {
         let listener = &listeners[*next % listeners.len()];
         *next = next.wrapping_add(1);
-        match listener.accept() {
+        match listener.accept(is_blocking) {
             Ok(connection) => return Ok(Some(connection)),
             Err(error) => {
                 let passing = matches!(
