@@ -4,7 +4,7 @@ use nix::sys::signal::Signal;
 
 use crate::deaths::address;
 use crate::misbehave;
-use crate::support::{Client, require};
+use crate::support::{Client, require, tell};
 
 #[test]
 fn a_forked_worker_is_who_it_was_told_to_be_and_still_logs_stops_and_dies_with_its_master() {
@@ -29,6 +29,10 @@ fn a_forked_worker_is_who_it_was_told_to_be_and_still_logs_stops_and_dies_with_i
         assert_eq!(u64::from_str_radix(&process.status("CapPrm"), 16), Ok(0));
         assert_eq!(process.status("Umask"), "0027");
         assert_eq!(process.stat(19).as_deref(), Some("5"), "nice");
+        match process.read("autogroup") {
+            Some(group) => assert!(group.ends_with(" nice 5\n"), "{group}"),
+            None => tell("this kernel has no autogroup: the nice value of a session is not tested"),
+        }
         assert_eq!(process.read("oom_score_adj").as_deref(), Some("300\n"));
         let cpus = process.status("Cpus_allowed_list");
         assert!(cpus.parse::<u32>().is_ok(), "one CPU: {cpus}");

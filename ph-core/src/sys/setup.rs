@@ -6,7 +6,7 @@
 //! and names them all.
 
 use std::ffi::{CString, OsStr};
-use std::io;
+use std::io::{self, Write as _};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -326,7 +326,22 @@ fn resource_name(resource: u8) -> &'static str {
 
 fn set_nice(nice: i32) -> nix::Result<()> {
     // SAFETY: changes the priority of the calling process only, and touches no memory.
-    Errno::result(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) }).map(drop)
+    Errno::result(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) })?;
+    let own = nix::unistd::getpid();
+    if nix::unistd::getsid(None) == Ok(own) {
+        // Not every kernel has this, and none lets everybody do it at any time.
+        let _ = set_nice_of_session(nice);
+    }
+    Ok(())
+}
+
+/// The nice value of a session among others (autogroup, sched(7)). Nothing is allocated.
+fn set_nice_of_session(nice: i32) -> nix::Result<()> {
+    let mut text = [b' '; 16];
+    write!(&mut text[..], "{nice}").map_err(|_| Errno::EINVAL)?;
+    let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+    let file = open(c"/proc/self/autogroup", flags, Mode::empty())?;
+    fds::write(&file, text.trim_ascii_end()).map(drop)
 }
 
 fn set_oom_score_adj(score: &str) -> nix::Result<()> {
