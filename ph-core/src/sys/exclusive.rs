@@ -10,6 +10,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
+use std::rc::Rc;
 
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use nix::sys::stat::fstat;
@@ -27,20 +28,27 @@ pub(crate) fn register(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
 /// The registration of one descriptor, which is named at each call again because somebody else owns it.
 #[derive(Debug)]
 pub(crate) struct Exclusive {
-    epoll: Epoll,
+    epoll: Rc<Epoll>,
     data: u64,
     is_registered: bool,
 }
 
 impl Exclusive {
-    /// Makes the wait for a descriptor exclusive. `None` where that is impossible: it is in no epoll that can
-    /// be found, or the kernel is too old; then it waits as before.
+    /// Makes the wait for each of these descriptors exclusive. `None` where that is impossible: it is in no
+    /// epoll that can be found, or the kernel is too old; then it waits as before.
     ///
     /// # Errors
     ///
-    /// It is in no epoll any more.
-    pub(crate) fn take_over(fd: BorrowedFd<'_>) -> io::Result<Option<Self>> {
-        let Some((epoll, events, data)) = take_out(fd) else { return Ok(None) };
+    /// One is in no epoll any more.
+    pub(crate) fn take_over<'a>(
+        fds: impl IntoIterator<Item = BorrowedFd<'a>>,
+    ) -> io::Result<Vec<Option<Self>>> {
+        let epolls = Known::all();
+        fds.into_iter().map(|fd| Self::of_one(fd, &epolls)).collect()
+    }
+
+    fn of_one(fd: BorrowedFd<'_>, epolls: &[Known]) -> io::Result<Option<Self>> {
+        let Some((epoll, events, data)) = take_out(fd, epolls) else { return Ok(None) };
         let mut exclusive = Self { epoll, data, is_registered: false };
         if exclusive.resume(fd).is_ok() {
             return Ok(Some(exclusive));
@@ -70,26 +78,37 @@ impl Exclusive {
     }
 }
 
-/// Takes a descriptor out of the epoll of this process that has it, and says what it was there.
-fn take_out(fd: BorrowedFd<'_>) -> Option<(Epoll, EpollFlags, u64)> {
+/// Takes a descriptor out of the epoll that has it, and says what it was there.
+fn take_out(fd: BorrowedFd<'_>, epolls: &[Known]) -> Option<(Rc<Epoll>, EpollFlags, u64)> {
     let inode = fstat(fd).ok()?.st_ino;
-    for entry in std::fs::read_dir("/proc/self/fd").ok()?.flatten() {
-        let is_epoll = std::fs::read_link(entry.path())
-            .is_ok_and(|target| target.as_os_str() == "anon_inode:[eventpoll]");
-        let number = entry.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok());
-        let Some(number) = number.filter(|_| is_epoll) else { continue };
-        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}"));
-        let info = info.unwrap_or_default();
-        let target =
-            info.lines().find_map(|line| Target::parse(line).filter(|it| it.is(fd, inode)));
-        let Some((target, epoll)) = target.zip(fds::duplicate_number(number).map(Epoll)) else {
-            continue;
-        };
-        if epoll.delete(fd).is_ok() {
-            return Some((epoll, target.events, target.data));
-        }
+    epolls.iter().find_map(|Known { epoll, targets }| {
+        let target = targets.iter().find(|target| target.is(fd, inode))?;
+        epoll.delete(fd).ok()?;
+        Some((Rc::clone(epoll), target.events, target.data))
+    })
+}
+
+/// An epoll of this process, and what it waits for.
+struct Known {
+    epoll: Rc<Epoll>,
+    targets: Vec<Target>,
+}
+
+impl Known {
+    fn all() -> Vec<Self> {
+        fds::open_numbers().into_iter().filter_map(Self::numbered).collect()
     }
-    None
+
+    /// `None`: it is no epoll, or is gone meanwhile.
+    fn numbered(number: RawFd) -> Option<Self> {
+        let link = std::fs::read_link(format!("/proc/self/fd/{number}")).ok()?;
+        if link.as_os_str() != "anon_inode:[eventpoll]" {
+            return None;
+        }
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}")).ok()?;
+        let epoll = Rc::new(Epoll(fds::duplicate_number(number)?));
+        Some(Self { epoll, targets: info.lines().filter_map(Target::parse).collect() })
+    }
 }
 
 /// A line `tfd: 7 events: 80002019 data: 7f3c pos:0 ino:1a sdev:8` of an epoll.
@@ -138,6 +157,10 @@ mod tests {
         epoll
     }
 
+    fn take_over(fd: BorrowedFd<'_>) -> Option<Exclusive> {
+        Exclusive::take_over([fd]).unwrap().pop().unwrap()
+    }
+
     fn happened(epoll: &Epoll) -> Option<u64> {
         let mut events = [EpollEvent::empty()];
         let count = epoll.wait(&mut events, EpollTimeout::ZERO).unwrap();
@@ -147,7 +170,7 @@ mod tests {
     #[test]
     fn what_is_in_no_epoll_stays_as_it_is() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        assert!(Exclusive::take_over(listener.as_fd()).unwrap().is_none());
+        assert!(take_over(listener.as_fd()).is_none());
     }
 
     /// A copy keeps the file of a number that is closed, and with it what an epoll knows of that number.
@@ -160,8 +183,8 @@ mod tests {
         let replaced = TcpListener::bind("127.0.0.1:0").unwrap();
         let target = Target::parse(&format!("tfd: {number} events: 1 data: 0 pos:0 ino:1 sdev:8"));
         assert!(!target.unwrap().is(former.as_fd(), fstat(&replaced).unwrap().st_ino));
-        assert!(Exclusive::take_over(replaced.as_fd()).unwrap().is_none());
-        assert!(take_out(former.as_fd()).is_some());
+        assert!(take_over(replaced.as_fd()).is_none());
+        assert!(take_out(former.as_fd(), &Known::all()).is_some());
         drop(stale);
     }
 
@@ -170,7 +193,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (fd, address) = (listener.as_fd(), listener.local_addr().unwrap());
         let epoll = epoll_with(fd);
-        let mut exclusive = Exclusive::take_over(fd).unwrap().unwrap();
+        let mut exclusive = take_over(fd).unwrap();
         exclusive.suspend(fd).unwrap();
         exclusive.suspend(fd).unwrap();
         let _client = TcpStream::connect(address).unwrap();
@@ -178,7 +201,7 @@ mod tests {
         exclusive.resume(fd).unwrap();
         exclusive.resume(fd).unwrap();
         assert_eq!((happened(&epoll), happened(&epoll)), (Some(DATA), None));
-        let (_, events, data) = take_out(fd).unwrap();
+        let (_, events, data) = take_out(fd, &Known::all()).unwrap();
         assert_eq!(data, DATA);
         assert!(events.contains(EpollFlags::EPOLLEXCLUSIVE | EpollFlags::EPOLLET), "{events:?}");
     }

@@ -98,10 +98,15 @@ impl Spare {
 /// What the caller of this program let slip into it: descriptors that were kept over its `exec`. All
 /// that this program opens is close-on-exec from birth.
 pub(crate) fn inherited() -> Vec<RawFd> {
+    let numbers = open_numbers().into_iter().filter(|number| *number > 2);
+    numbers.filter(|number| is_kept_over_exec(*number)).collect()
+}
+
+/// All descriptors of this process, by their numbers; none where /proc cannot be read.
+pub(super) fn open_numbers() -> Vec<RawFd> {
     let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return Vec::new() };
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    let numbers = names.filter_map(|name| name.parse().ok()).filter(|number| *number > 2);
-    numbers.filter(|number| is_kept_over_exec(*number)).collect()
+    names.filter_map(|name| name.parse().ok()).collect()
 }
 
 /// Takes over a descriptor that was kept over this program's `exec` on purpose, if it is one: from now on it

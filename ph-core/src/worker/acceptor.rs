@@ -37,14 +37,15 @@ struct Wait {
 }
 
 impl Wait {
-    fn new(listener: &Listener) -> io::Result<Self> {
-        let own = listener.as_fd().try_clone_to_owned()?;
-        let fd = exclusive::register(own)?;
-        let exclusive = Exclusive::take_over(fd.as_fd())?;
-        if exclusive.is_none() {
+    fn for_all(listeners: &[&Listener]) -> io::Result<Vec<Self>> {
+        let own = |listener: &&Listener| listener.as_fd().try_clone_to_owned();
+        let registered = listeners.iter().map(|listener| exclusive::register(own(listener)?));
+        let fds = registered.collect::<io::Result<Vec<_>>>()?;
+        let exclusive = Exclusive::take_over(fds.iter().map(AsyncFd::as_fd))?;
+        if exclusive.iter().any(Option::is_none) {
             tracing::debug!("a connection wakes all workers: there is no exclusive wait here");
         }
-        Ok(Self { fd, exclusive })
+        Ok(fds.into_iter().zip(exclusive).map(|(fd, exclusive)| Self { fd, exclusive }).collect())
     }
 
     fn suspend(&mut self) -> io::Result<()> {
@@ -81,7 +82,7 @@ impl<'a> Acceptor<'a> {
         listeners: &'a [&'a Listener],
         look_every: Option<Duration>,
     ) -> io::Result<Self> {
-        let waits = listeners.iter().copied().map(Wait::new).collect::<io::Result<_>>()?;
+        let waits = Wait::for_all(listeners)?;
         Ok(Self { listeners, waits, look_every, is_suspended: false, taken: 0, next: 0 })
     }
 
