@@ -244,7 +244,7 @@ impl Conditions {
         let setup = Setup {
             umask: self.umask,
             limits: self.limits.clone(),
-            nice: self.nice,
+            nice: self.nice.map(|nice| (nice, nice.to_string())),
             oom_score_adj: self.oom_score_adj.map(|score| score.to_string()),
             cpus: cpus.transpose().map_err(system("sched_getaffinity"))?,
             ids: self.account.as_ref().and_then(Account::ids),

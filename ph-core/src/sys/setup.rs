@@ -5,8 +5,8 @@
 //! is taken, nothing can panic. The first step that fails ends the attempt and is named; a trial goes on,
 //! and names them all.
 
-use std::ffi::{CString, OsStr};
-use std::io::{self, Write as _};
+use std::ffi::{CStr, CString, OsStr};
+use std::io;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -183,7 +183,8 @@ pub(crate) struct Setup {
     pub(crate) nofile: NofileLimit,
     pub(crate) umask: Option<u32>,
     pub(crate) limits: Vec<ResourceLimit>,
-    pub(crate) nice: Option<i32>,
+    /// And in decimal, as the kernel reads it.
+    pub(crate) nice: Option<(i32, String)>,
     /// In decimal, as the kernel reads it.
     pub(crate) oom_score_adj: Option<String>,
     pub(crate) cpus: Option<Cpus>,
@@ -234,11 +235,11 @@ impl Setup {
         if let Some(mask) = self.umask {
             umask(Mode::from_bits_truncate(mask));
         }
-        if let Some(nice) = self.nice {
-            course.take(Step::Nice, || set_nice(nice))?;
+        if let Some((nice, text)) = &self.nice {
+            course.take(Step::Nice, || set_nice(*nice, text))?;
         }
         if let Some(score) = &self.oom_score_adj {
-            course.take(Step::OomScore, || set_oom_score_adj(score))?;
+            course.take(Step::OomScore, || tell_kernel(c"/proc/self/oom_score_adj", score))?;
         }
         if let Some(cpus) = &self.cpus {
             course.take(Step::Affinity, || cpus.apply(slot))?;
@@ -324,30 +325,21 @@ fn resource_name(resource: u8) -> &'static str {
     named.map_or("a resource limit", |(_, name)| name)
 }
 
-fn set_nice(nice: i32) -> nix::Result<()> {
+fn set_nice(nice: i32, text: &str) -> nix::Result<()> {
     // SAFETY: changes the priority of the calling process only, and touches no memory.
     Errno::result(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) })?;
     let own = nix::unistd::getpid();
     if nix::unistd::getsid(None) == Ok(own) {
-        // Not every kernel has this, and none lets everybody do it at any time.
-        let _ = set_nice_of_session(nice);
+        // That of the session among others (sched(7)). Not every kernel has it, and none lets everybody set it
+        // at any time.
+        let _ = tell_kernel(c"/proc/self/autogroup", text);
     }
     Ok(())
 }
 
-/// The nice value of a session among others (autogroup, sched(7)). Nothing is allocated.
-fn set_nice_of_session(nice: i32) -> nix::Result<()> {
-    let mut text = [b' '; 16];
-    write!(&mut text[..], "{nice}").map_err(|_| Errno::EINVAL)?;
-    let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
-    let file = open(c"/proc/self/autogroup", flags, Mode::empty())?;
-    fds::write(&file, text.trim_ascii_end()).map(drop)
-}
-
-fn set_oom_score_adj(score: &str) -> nix::Result<()> {
-    let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
-    let file = open(c"/proc/self/oom_score_adj", flags, Mode::empty())?;
-    fds::write(&file, score.as_bytes()).map(drop)
+fn tell_kernel(path: &CStr, text: &str) -> nix::Result<()> {
+    let file = open(path, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+    fds::write(&file, text.as_bytes()).map(drop)
 }
 
 #[cfg(test)]
