@@ -17,13 +17,22 @@ pub(crate) fn stage_of(class: &str) -> Stage {
     stage
 }
 
+/// A client that says nothing yet.
+pub(crate) fn connect(address: &str) -> TcpStream {
+    let stream = TcpStream::connect(address).expect("a listener");
+    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
+    stream
+}
+
 /// A request that was sent.
 pub(crate) struct Sent(BufReader<TcpStream>);
 
 impl Sent {
     pub(crate) fn to(address: &str, line: &str) -> Self {
-        let mut stream = TcpStream::connect(address).expect("a listener");
-        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
+        Self::over(connect(address), line)
+    }
+
+    pub(crate) fn over(mut stream: TcpStream, line: &str) -> Self {
         writeln!(stream, "{line}").expect("a request");
         Self(BufReader::new(stream))
     }

@@ -1,16 +1,13 @@
 //! How connections are shared among workers: whom one wakes, and who gets how many.
 
 use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::classes::{CLASSES, ask, stage_of};
+use crate::classes::{CLASSES, Sent, ask, connect, stage_of};
 use crate::deaths::address;
-use crate::support::{Process, Worker, eventually, tell};
+use crate::support::{Over, Process, Worker, eventually, tell};
 
 /// How often each thread of these workers has fallen asleep.
 fn sleeps_of(workers: &[Worker]) -> BTreeMap<Process, u64> {
@@ -82,19 +79,6 @@ fn with_a_socket_of_its_own_an_idle_worker_of_any_class_wakes_alone() {
     }
 }
 
-/// A client that says nothing for now.
-fn silent(address: &str) -> TcpStream {
-    let stream = TcpStream::connect(address).expect("a listener");
-    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
-    stream
-}
-
-fn ask_at_last(mut silent: TcpStream) {
-    writeln!(silent, "pid").expect("a request");
-    let mut who = String::new();
-    silent.read_to_string(&mut who).expect("an answer");
-}
-
 /// Whoever has no place for one more is not woken in vain, while the other waits.
 #[test]
 fn connections_pass_by_a_worker_that_is_full() {
@@ -104,11 +88,11 @@ fn connections_pass_by_a_worker_that_is_full() {
     stage.log().wait_ready(2);
     let address = address(&stage.log());
     for _ in 0..50 {
-        let silent = silent(&address);
+        let silent = connect(&address);
         for _ in 0..20 {
             assert!(ask(&address, "pid").is_some(), "the other worker is not woken");
         }
-        ask_at_last(silent);
+        assert!(Sent::over(silent, "pid").answer().is_some());
     }
     assert_eq!(master.stop(), 0);
 }
@@ -192,14 +176,5 @@ fn a_connection_that_wakes_who_is_being_stopped_is_answered() {
             drop(over);
         });
         assert_eq!(master.stop(), 0);
-    }
-}
-
-/// Lets clients end also when a test fails, which waits for them.
-struct Over<'a>(&'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }

@@ -116,6 +116,15 @@ impl Client {
     }
 }
 
+/// Ends what waits for this to be so, also when a test fails, which waits for its threads.
+pub(crate) struct Over<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Has clients talk while something is done; none of them may be let down. Says how many conversations there
 /// were.
 pub(crate) fn while_clients_talk(address: &str, act: impl FnOnce()) -> u32 {
@@ -131,9 +140,10 @@ pub(crate) fn while_clients_talk(address: &str, act: impl FnOnce()) -> u32 {
         talks
     };
     thread::scope(|scope| {
+        let over = Over(&is_over);
         let clients: Vec<_> = (0..3).map(|_| scope.spawn(talks)).collect();
         act();
-        is_over.store(true, Ordering::Relaxed);
+        drop(over);
         clients.into_iter().map(|client| client.join().expect("every talk is heard")).sum()
     })
 }

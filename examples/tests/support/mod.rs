@@ -22,7 +22,7 @@ mod random;
 mod stage;
 mod wait;
 
-pub(crate) use client::{Client, Queued, while_clients_talk};
+pub(crate) use client::{Client, Over, Queued, while_clients_talk};
 pub(crate) use log::{Line, Log};
 pub(crate) use machine::{Limited, cgroups_of, listening, require};
 pub(crate) use master::{Master, Worker};
