@@ -2,9 +2,12 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::Child;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use xtask::monotonic;
 
 /// How long a request may take before it counts as failed.
@@ -15,6 +18,14 @@ pub(super) const SECOND: u64 = 1_000_000_000;
 /// An address on loopback that nobody listens at.
 pub(super) fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+}
+
+/// Ends a child by a signal.
+pub(super) fn end_by(mut child: Child, signal: Signal) -> Result<()> {
+    // It has not been reaped, so the pid is still its own.
+    kill(Pid::from_raw(i32::try_from(child.id())?), signal)?;
+    child.wait()?;
+    Ok(())
 }
 
 /// A request over a connection of its own, and the whole answer.

@@ -11,11 +11,11 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use xtask::monotonic;
 
-use super::client::{SECOND, await_first, free_address, request};
+use super::client::{SECOND, await_first, end_by, free_address, request};
 use super::config::median;
 use super::schedule::count;
 use super::subject::{Programs, Subject};
@@ -174,11 +174,8 @@ fn is_traced(process: Pid) -> bool {
 }
 
 /// Lets the worker go on without it.
-fn detach(mut strace: Child) -> Result<()> {
-    // It has not been reaped, so the pid is still its own.
-    kill(Pid::from_raw(i32::try_from(strace.id())?), Signal::SIGINT)?;
-    strace.wait()?;
-    Ok(())
+fn detach(strace: Child) -> Result<()> {
+    end_by(strace, Signal::SIGINT)
 }
 
 #[cfg(test)]

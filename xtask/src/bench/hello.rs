@@ -11,11 +11,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use xtask::monotonic;
 
-use super::client::{PATIENCE, SECOND, await_first, free_address, request, whole};
+use super::client::{PATIENCE, SECOND, await_first, end_by, free_address, request, whole};
 use super::subject::Programs;
 use super::table::{Goal, Row, Table};
 
@@ -172,7 +171,7 @@ impl Running {
     }
 
     fn end(mut self) -> Result<()> {
-        self.0.drain(..).try_for_each(end)
+        self.0.drain(..).try_for_each(|child| end_by(child, Signal::SIGTERM))
     }
 }
 
@@ -180,16 +179,9 @@ impl Drop for Running {
     /// Those that were not ended because something else went wrong, which is told.
     fn drop(&mut self) {
         for child in self.0.drain(..) {
-            let _ = end(child);
+            let _ = end_by(child, Signal::SIGTERM);
         }
     }
-}
-
-fn end(mut child: Child) -> Result<()> {
-    // It has not been reaped, so the pid is still its own.
-    kill(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGTERM)?;
-    child.wait()?;
-    Ok(())
 }
 
 /// The first number of a thread's `schedstat` is its time on a CPU.
